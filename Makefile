@@ -1,0 +1,39 @@
+# Every target makes the environment that it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check speed clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
+	@echo "make test       the unit tests (under 10 minutes)"
+	@echo "make test-slow  the long learning and scale tests"
+	@echo "make check      format, lint, types, import fences"
+	@echo "make speed      the timing scripts, as ratios"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: .venv/installed
+	$(BIN)/lorascope demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m "not slow and not gpu" --cov=lorascope --cov-report=term
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+speed: .venv/installed
+	$(BIN)/python -m speed
+
+clean:
+	rm -rf .venv demo
