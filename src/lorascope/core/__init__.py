@@ -1,0 +1,29 @@
+"""Values of a LoRA: factor pairs, adapters, batches, their signature and their Gram matrices. Torch only."""
+
+from lorascope.core.batch import GroupBatch, LoRABatch, collate, concat
+from lorascope.core.gram import gram, layer_norms
+from lorascope.core.lora import LoRA, Provenance, Scale, Side, TruncatedLoRA
+from lorascope.core.low_rank import LowRank, Truncated
+from lorascope.core.signature import Coverage, LayerShape, ShapeGroup, Signature
+from lorascope.core.symmetry_kind import Symmetry
+
+__all__ = [
+    "Coverage",
+    "GroupBatch",
+    "LayerShape",
+    "LoRA",
+    "LoRABatch",
+    "LowRank",
+    "Provenance",
+    "Scale",
+    "ShapeGroup",
+    "Side",
+    "Signature",
+    "Symmetry",
+    "Truncated",
+    "TruncatedLoRA",
+    "collate",
+    "concat",
+    "gram",
+    "layer_norms",
+]
