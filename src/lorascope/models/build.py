@@ -1,0 +1,67 @@
+"""The one table from a model's name to its class, and the function that builds from it."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from lorascope.core.signature import Signature
+from lorascope.errors import DataError
+from lorascope.models.mlp import MLP
+from lorascope.models.model import Model
+
+__all__ = ["MODELS", "build_model", "model_options"]
+
+MODELS: dict[str, type[Model]] = {
+    MLP.name: MLP,
+}
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options of the model `name` with their defaults.
+
+    Raises DataError for a name that is not in the table.
+    """
+    if name not in MODELS:
+        raise DataError(
+            f"building a model: found the name {name!r}, "
+            f"expected one of {', '.join(sorted(MODELS))}"
+        )
+    parameters = inspect.signature(MODELS[name].__init__).parameters.values()
+    fixed = ("self", "signature", "out_features", "rank")
+    return {p.name: p.default for p in parameters if p.name not in fixed}
+
+
+def build_model(
+    name: str,
+    signature: Signature,
+    out_features: int,
+    *,
+    rank: int,
+    seed: int | None = None,
+    **options: Any,
+) -> Model:
+    """Builds an untrained model; the same seed gives the same weights.
+
+    `rank` is the rank of the training LoRAs, which models of bounded rank take as their maximum.
+    Without a seed the weights are drawn from torch's global generator. Raises DataError for a name
+    or an option that does not exist.
+
+    Example:
+        >>> build_model("mlp", signature, 3, rank=4, seed=0, hidden=64)(batch).shape
+        torch.Size([2, 3])
+    """
+    known = model_options(name)
+    if unknown := sorted(set(options) - set(known)):
+        raise DataError(
+            f"building the model {name!r}: found the option {unknown[0]!r}, "
+            f"expected one of {', '.join(known) or 'none'}"
+        )
+    make: Any = MODELS[name]
+    if seed is None:
+        model: Model = make(signature, out_features, rank=rank, **options)
+        return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make(signature, out_features, rank=rank, **options)
+    return model

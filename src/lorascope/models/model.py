@@ -1,0 +1,224 @@
+"""The base of every model: from a batch of LoRAs to standardised values or logits.
+
+What it is: the checks that all models share (signature, rank, missing layers), the split of a
+forward pass into a part without trainable weights (`features`) and a part with them (`score`), and
+the fitted buffers whose size only the training set knows. What it is not: a trainer.
+
+    forward(batch) = score(features(batch))        (b, k)
+
+`features` depends on the batch and on what `prepare` stored, never on what gradients change: so
+training may compute it once for a whole set and draw minibatches with `select_features`.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lorascope.core.batch import LoRABatch
+from lorascope.core.signature import Signature
+from lorascope.core.symmetry_kind import Symmetry
+from lorascope.errors import DataError, RankError, SignatureError, TrainingError
+
+__all__ = ["ClosedForm", "Features", "Kind", "Model", "select_features"]
+
+Kind = Literal["regression", "multilabel", "multiclass"]
+Features = Tensor | LoRABatch | tuple[Tensor | LoRABatch, ...]
+
+
+def select_features(features: Features, index: Tensor | slice) -> Features:
+    """Takes the LoRAs at `index` from what `Model.features` returned for a whole set.
+
+    Every tensor inside has the batch as its first dimension.
+    """
+    if isinstance(features, tuple):
+        return tuple(_select(part, index) for part in features)
+    return _select(features, index)
+
+
+def _select(part: Tensor | LoRABatch, index: Tensor | slice) -> Tensor | LoRABatch:
+    return part.select(index) if isinstance(part, LoRABatch) else part[index]
+
+
+class Model(nn.Module):
+    """A model on LoRAs that is bound to one signature.
+
+    A subclass says its `name`, its `symmetry` (the group under which its output does not change),
+    whether it `accepts_missing` layers, and fills at most three methods: `prepare`, `features`,
+    `score`.
+
+    `rank` is the rank it is built for. `max_rank` is the highest rank it takes (None: any).
+    `options` are the remaining constructor options, fit for JSON; with `signature`, `out_features`
+    and `rank` they rebuild the model, and `state_dict()` holds all that it has learned.
+    """
+
+    name: ClassVar[str]
+    symmetry: ClassVar[Symmetry]
+    accepts_missing: ClassVar[bool] = False
+    fitted: ClassVar[frozenset[str]] = frozenset()
+    """Buffers whose shape the training set decides: they take the shape found in a state dict."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        out_features: int,
+        *,
+        rank: int,
+        max_rank: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if rank < 1 or out_features < 1 or len(signature) == 0:
+            raise DataError(
+                f"building the model {self.name!r}: found rank {rank}, {out_features} outputs and "
+                f"{len(signature)} layers; each must be at least 1. "
+                "Try the rank and the signature of the zoo that it will be trained on."
+            )
+        self.signature = signature
+        self.out_features = out_features
+        self.rank = rank
+        self.max_rank = max_rank
+        self.options: dict[str, Any] = dict(options or {})
+
+    # --- to fill ------------------------------------------------------------------------------
+
+    def prepare(self, batch: LoRABatch) -> None:
+        """Stores input statistics or templates of the training LoRAs; training calls it once."""
+
+    def features(self, batch: LoRABatch) -> Features:
+        """What `score` needs of each LoRA, free of trainable weights; by default the batch."""
+        return batch
+
+    def score(self, features: Features) -> Tensor:  # (b, k)
+        """The values (standardised) or logits that the learned weights give to `features`."""
+        raise NotImplementedError(f"{type(self).__name__} must fill score()")
+
+    # --- shared -------------------------------------------------------------------------------
+
+    def forward(self, batch: LoRABatch) -> Tensor:  # (b, k)
+        """Values (standardised) or logits for each LoRA.
+
+        Raises SignatureError for other layers or a missing one that is not accepted, RankError
+        for a rank above `max_rank`.
+        """
+        self.check(batch)
+        if batch.size == 0:
+            return torch.zeros(0, self.out_features, dtype=self.dtype, device=self.device)
+        return self.score(self.features(batch))
+
+    def check(self, batch: LoRABatch) -> None:
+        """Raises where the batch is not what this model was built for."""
+        if batch.signature.layers != self.signature.layers:
+            raise SignatureError(
+                f"applying the model {self.name!r}: {self._first_difference(batch.signature)}. "
+                "Try collate(loras, signature=model.signature)."
+            )
+        if batch.size == 0:
+            return
+        if self.max_rank is not None and (highest := int(batch.ranks.max())) > self.max_rank:
+            layer = self.signature.names[int(batch.ranks.amax(0).argmax())]
+            raise RankError(
+                f"applying the model {self.name!r}: layer {layer!r} has rank {highest}, the model "
+                f"takes at most {self.max_rank}. Try lora.truncate({self.max_rank}), or a model "
+                "of any rank."
+            )
+        if not self.accepts_missing and bool((batch.ranks == 0).any()):
+            row, layer_index = (int(i) for i in (batch.ranks == 0).nonzero()[0])
+            raise SignatureError(
+                f"applying the model {self.name!r}: LoRA {row} of the batch lacks layer "
+                f"{self.signature.names[layer_index]!r}, and this model needs all "
+                f"{len(self.signature)}. Try a model that accepts missing layers, such as 'gl_net' "
+                "or 'kernel_cosine'."
+            )
+
+    def _first_difference(self, found: Signature) -> str:
+        for ours, theirs in zip(self.signature.layers, found.layers, strict=False):
+            if ours != theirs:
+                return (
+                    f"expected layer {ours.name!r} ({ours.n} x {ours.m}), "
+                    f"found {theirs.name!r} ({theirs.n} x {theirs.m})"
+                )
+        return f"expected {len(self.signature)} layers, found {len(found)}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of its weights: batches are brought to it."""
+        return self._first_float().dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self._first_float().device
+
+    def _first_float(self) -> Tensor:
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(0)
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers are trained by gradients."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name in self.fitted:
+            found, buffer = state_dict.get(prefix + name), getattr(self, name)
+            if found is not None and found.shape != buffer.shape:
+                setattr(self, name, buffer.new_zeros(found.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class ClosedForm(Model):
+    """A model that is solved instead of descended: `fit` fills its buffers, `score` reads them.
+
+    A closed-form model is trained by `fit` alone; it has no parameters for an optimiser.
+    """
+
+    def fit(
+        self,
+        batch: LoRABatch,
+        y: Tensor,  # (b, k) float, or (b,) class indices for multiclass
+        *,
+        kind: Kind,
+        validation: tuple[LoRABatch, Tensor] | None = None,
+        groups: Tensor | None = None,  # (b,) int64
+    ) -> None:
+        """Solves for the training LoRAs.
+
+        `y` holds standardised values (regression), 0 or 1 (multilabel, multiclass as one-hot) or
+        class indices (multiclass). `groups` numbers the LoRAs that share data: they are left out
+        together when the regularisation is chosen. `validation` is used where the model's option
+        asks for it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must fill fit()")
+
+    def targets(self, batch: LoRABatch, y: Tensor, kind: Kind) -> Tensor:  # (b, k)
+        """Labels as float64 columns: values as they are, classes as one-hot rows.
+
+        Raises DataError where their shape does not fit the batch and `out_features`.
+        """
+        if kind == "multiclass" and y.ndim == 1:
+            y = torch.nn.functional.one_hot(y.long(), self.out_features)
+        columns = y.double().reshape(y.shape[0], -1)
+        if columns.shape != (batch.size, self.out_features):
+            raise DataError(
+                f"fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "
+                f"{batch.size} LoRAs, expected ({batch.size}, {self.out_features})"
+            )
+        if batch.size < 2 or not bool(columns.isfinite().all()):
+            raise DataError(
+                f"fitting the model {self.name!r}: needs at least 2 LoRAs with finite labels, "
+                f"found {batch.size}. Try leaving out the rows without a label."
+            )
+        return columns
+
+    def require_fitted(self, buffer: Tensor) -> None:
+        """Raises TrainingError while `buffer` is still empty."""
+        if buffer.numel() == 0:
+            raise TrainingError(
+                f"applying the model {self.name!r}: it has not been fitted. "
+                "Try model.fit(batch, y, kind=...) or load a saved state."
+            )

@@ -1,0 +1,44 @@
+"""Standardisation of model inputs by statistics of the training set. Not a learned normalisation.
+
+    x -> (x - mean) * scale,    scale = 1 / std over the training LoRAs
+
+A feature that never varied in training (a zero-padded column, say) has scale 0: weights that no
+training example touched must not speak about new ones.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Standardise"]
+
+
+class Standardise(nn.Module):
+    """Subtracts the training mean and divides by the training deviation; identity until fitted.
+
+    Example:
+        >>> standardise = Standardise(1)
+        >>> standardise.fit(torch.tensor([[1.0], [3.0]]))
+        >>> standardise(torch.tensor([[2.0], [3.0]])).flatten().tolist()
+        [0.0, 1.0]
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, x: Tensor) -> None:  # (b, width)
+        """Stores mean and 1 / deviation of each column (population, in float32 or wider)."""
+        if x.shape[0] < 2:
+            return
+        var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, False)
+        # relative to the column's own size: rounding noise of a constant column is not a signal
+        varies = var.sqrt() > 1e-6 * mean.abs()
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(varies, var.rsqrt(), 0.0))
+
+    def forward(self, x: Tensor) -> Tensor:  # (b, width)
+        return (x - self.mean) * self.scale
