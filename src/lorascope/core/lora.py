@@ -58,6 +58,7 @@ class Provenance:
         ambiguities: sentences about what the file cannot tell, each starting with a code and a colon.
         notes: facts to report that are no ambiguity, in the same form.
         config: the configuration beside the weights, as plain data.
+        kinds: what a layer is where it is no plain matrix of weights ("embedding", "expert").
     """
 
     format: str = "memory"
@@ -68,6 +69,7 @@ class Provenance:
     ambiguities: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
