@@ -4,7 +4,7 @@
 
 For a block of rows against a block of columns this is two matrix products a layer, (R r, n) (n, C r) and
 (R r, m) (m, C r), an elementwise product, and a sum over each r x r cell. N LoRAs of L layers cost about
-N^2 r^2 (n + m) L multiplications (half that when symmetric) and 2 (block r)^2 values of scratch memory.
+N^2 r^2 (n + m) L multiplications (half that when symmetric) and 3 (block r)^2 values of scratch memory.
 
 "cosine" divides each layer's inner product by the two norms before it averages over layers: direction
 without size. A layer that is zero or missing on either side counts 0.
@@ -34,7 +34,7 @@ def gram(
         a: N LoRAs.
         b: M LoRAs of the same layers; `a` itself by default, and then only half is computed.
         kind: "raw" sums the layers' inner products, "cosine" averages the layers' cosines.
-        block: LoRAs a block; scratch memory is 2 (block r)^2 values.
+        block: LoRAs a block; scratch memory is 3 (block r)^2 values.
 
     Returns:
         (N, M), in the type of the factors, at least float32.
@@ -58,20 +58,17 @@ def gram(
             f"Computing a Gram matrix: the batches have {len(a.signature)} and {len(other.signature)} "
             "layers that are not the same, expected one signature. Try: collate() both under one."
         )
+    left = _unit(a) if kind == "cosine" else a
+    right = left if b is None else _unit(other) if kind == "cosine" else other
     dtype = torch.promote_types(torch.promote_types(a.dtype, other.dtype), torch.float32)
     out = torch.zeros(a.size, other.size, dtype=dtype, device=a.device)
-    weights_a = _layer_weights(a, kind, dtype)
-    weights_b = weights_a if b is None else _layer_weights(other, kind, dtype)
-    for number, (left, right) in enumerate(zip(a.groups, other.groups, strict=True)):
-        for i in range(0, a.size, block):
-            for j in range(i if b is None else 0, other.size, block):
-                rows, cols = slice(i, i + block), slice(j, j + block)
-                out[rows, cols] += _cell(
-                    left, right, rows, cols, weights_a[number], weights_b[number]
-                )
+    for i in range(0, a.size, block):
+        for j in range(i if b is None else 0, other.size, block):
+            rows, cols = slice(i, i + block), slice(j, j + block)
+            out[rows, cols] = _cell(left.select(rows), right.select(cols), dtype)
     if b is None:
         out = torch.triu(out) + torch.triu(out, 1).T
-    return out / len(a.signature) if kind == "cosine" and len(a.signature) else out
+    return out / max(len(a.signature), 1) if kind == "cosine" else out
 
 
 def layer_norms(batch: LoRABatch) -> tuple[Tensor, ...]:  # one (l, b) a shape group
@@ -85,38 +82,31 @@ def layer_norms(batch: LoRABatch) -> tuple[Tensor, ...]:  # one (l, b) a shape g
     return tuple(norms)
 
 
-def _layer_weights(batch: LoRABatch, kind: str, dtype: torch.dtype) -> list[Tensor | None]:
-    """Per group the (l, b) factor of each LoRA's columns: none, or one over its norm."""
-    if kind == "raw":
-        return [None] * len(batch.groups)
-    return [torch.where(x > 0, 1 / x, 0.0).to(dtype) for x in layer_norms(batch)]
+def _unit(batch: LoRABatch) -> LoRABatch:
+    """The batch with every layer's update divided by its norm (zero stays zero), put into u."""
+    groups = []
+    for group, norms in zip(batch.groups, layer_norms(batch), strict=True):
+        inverse = torch.where(norms > 0, 1 / norms, 0.0)[..., None, None]
+        groups.append(GroupBatch(group.u.to(norms.dtype) * inverse, group.v))
+    return batch.with_groups(groups)
 
 
-def _cell(
-    left: GroupBatch,
-    right: GroupBatch,
-    rows: slice,
-    cols: slice,
-    weight_left: Tensor | None,
-    weight_right: Tensor | None,
-) -> Tensor:  # (R, C)
-    """One block, summed over the group's layers."""
-    total: Tensor | None = None
-    for layer in range(left.u.shape[0]):
+def _cell(left: LoRABatch, right: LoRABatch, dtype: torch.dtype) -> Tensor:  # (R, C)
+    """One block: the products of all layers are added up first, the r x r cells summed once."""
+    total = torch.zeros(
+        left.size * left.rank, right.size * right.rank, dtype=dtype, device=left.device
+    )
+    for a, b in zip(left.groups, right.groups, strict=True):
         # one layer at a time keeps the scratch memory at one block; each product is still a large one
-        u, s = left.u[layer, rows], right.u[layer, cols]
-        v, t = left.v[layer, rows], right.v[layer, cols]
-        size, width, rank, rank_right = u.shape[0], s.shape[0], u.shape[1], s.shape[1]
-        product = _product(u, s).mul_(_product(v, t))
-        cell = product.view(size, rank, width, rank_right).sum((1, 3))
-        if weight_left is not None and weight_right is not None:
-            cell = cell * weight_left[layer, rows, None] * weight_right[layer, None, cols]
-        total = cell if total is None else total.add_(cell)
-    assert total is not None  # a shape group has at least one layer
-    return total
+        for u, s, v, t in zip(a.u, b.u, a.v, b.v, strict=True):
+            total.addcmul_(_product(u, s, dtype), _product(v, t, dtype))
+    # rows first: adding whole rows is a contiguous reduction, the strided one is then r times smaller
+    rows = total.view(left.size, left.rank, -1).sum(1)
+    return rows.view(left.size, right.size, right.rank).sum(2)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:  # (R, r, n), (C, q, n) -> (R r, C q)
-    """All inner products of columns, in at least float32."""
-    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+def _product(
+    a: Tensor, b: Tensor, dtype: torch.dtype
+) -> Tensor:  # (R, r, n), (C, q, n) -> (R r, C q)
+    """All inner products of columns."""
     return a.flatten(0, 1).to(dtype) @ b.flatten(0, 1).to(dtype).T
