@@ -1,0 +1,44 @@
+"""Shared fixtures: small random LoRAs with ragged ranks, several shapes, a missing layer and a convolution."""
+
+import os
+
+import pytest
+import torch
+
+from lorascope.core import LoRA, LowRank
+
+SEED = int(os.environ.get("LORASCOPE_TEST_SEED", "0"))  # set it to free the seeds
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A generator with the tests' seed."""
+    return torch.Generator().manual_seed(SEED)
+
+
+def random_pair(
+    n: int,
+    m: int,
+    rank: int,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float64,
+    kernel: tuple[int, ...] = (),
+) -> LowRank:
+    """A Gaussian factor pair."""
+    u = torch.randn(n, rank, generator=generator, dtype=torch.float64)
+    v = torch.randn(m, rank, generator=generator, dtype=torch.float64)
+    return LowRank(u.to(dtype), v.to(dtype), kernel)
+
+
+def random_lora(
+    generator: torch.Generator, *, rank: int = 3, dtype: torch.dtype = torch.float64
+) -> LoRA:
+    """Four layers of three shapes, one a convolution, of ranks `rank`, 1, `rank`, 2."""
+    return LoRA(
+        {
+            "b.0.q": random_pair(8, 6, rank, generator, dtype),
+            "b.0.v": random_pair(5, 6, 1, generator, dtype),
+            "b.1.q": random_pair(8, 6, rank, generator, dtype),
+            "b.1.conv": random_pair(4, 18, 2, generator, dtype, kernel=(3, 3)),
+        }
+    )
