@@ -7,13 +7,21 @@ import torch
 
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError
+from lorascope.models.dense import Dense
 from lorascope.models.mlp import MLP
 from lorascope.models.model import Model
+from lorascope.models.o_align import OAlign
+from lorascope.models.svd import SVD
+from lorascope.models.transformer import Transformer
 
 __all__ = ["MODELS", "build_model", "model_options"]
 
 MODELS: dict[str, type[Model]] = {
     MLP.name: MLP,
+    OAlign.name: OAlign,
+    SVD.name: SVD,
+    Dense.name: Dense,
+    Transformer.name: Transformer,
 }
 
 
