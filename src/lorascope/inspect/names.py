@@ -7,7 +7,9 @@ Names are HF module paths. A number in a path is a place in a list of modules, s
 
 import re
 
-__all__ = ["block_of", "kind_of", "place_of", "printable"]
+__all__ = ["Place", "block_of", "kind_of", "place_of", "printable"]
+
+Place = tuple[tuple[int, int, str], ...]
 
 # lists of modules that are repeated blocks; other numbers (`to_out.0`, `ff.net.2`, `experts.7`) are inside one
 BLOCKS = frozenset(
@@ -59,7 +61,7 @@ def block_of(name: str) -> str:
     return ".".join(parts[: ends[0]]) if ends else parts[0]
 
 
-def place_of(name: str) -> tuple[tuple[int, int, str], ...]:
+def place_of(name: str) -> Place:
     """A key that sorts names as people count: `layers.2` before `layers.10`."""
     parts = name.split(".")
     return tuple((0, int(p[:18]), p) if p.isdecimal() else (1, 0, p) for p in parts)

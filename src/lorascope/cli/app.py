@@ -1,0 +1,97 @@
+"""The table of commands, and the one place where a command's failure becomes a message.
+
+    0   done
+    1   `inspect`: done, and a problem of severity error was found; or the user pressed Ctrl-C
+    2   bad input: one message on stderr, no traceback
+
+An exception that is neither of lorascope's own tree nor the operating system's is a fault of the program
+and keeps its traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from lorascope.cli import bench, demo, inspect, predict, train, zoo
+
+__all__ = ["app", "main"]
+
+HELP = """Learn on LoRAs: predict from the weights of an adapter what it was finetuned on and how well it does.
+
+\b
+Examples:
+  lorascope predict                     a bundled predictor on a bundled LoRA
+  lorascope inspect path/to/adapter     what is in a file, and what is wrong with it
+  lorascope demo                        finetune hundreds of LoRAs, learn on them, print the table
+"""
+
+
+def group(help_text: str) -> typer.Typer:
+    """A group of commands with this command line's settings."""
+    # plain help: the same on every terminal, so that docs/cli.md can hold it word for word
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = group(HELP)
+zoo_app = group("Zoos: folders of labelled LoRAs to learn from.")
+bench_app = group("The benchmark: targets x models x seeds beside honest controls.")
+
+app.command("inspect", short_help="what is in LoRA files, and what is wrong")(inspect.inspect)
+app.command("predict", short_help="ask predictors about LoRA files")(predict.predict)
+app.command("train", short_help="train a predictor on a zoo")(train.train)
+app.add_typer(zoo_app, name="zoo", short_help="build, import, describe and export zoos")
+zoo_app.command("build", short_help="finetune and label many LoRAs")(zoo.build)
+zoo_app.command("import", short_help="make a zoo of your own LoRAs")(zoo.import_folder)
+zoo_app.command("info", short_help="say what a zoo holds")(zoo.info)
+zoo_app.command("export", short_help="write one LoRA as a PEFT folder")(zoo.export)
+app.add_typer(bench_app, name="bench", short_help="run the benchmark and print its table")
+bench_app.command("run", short_help="train and score models on targets")(bench.run)
+bench_app.command("report", short_help="print the table of a run")(bench.report)
+app.command("demo", short_help="the whole road in minutes")(demo.demo)
+
+
+def show_version(asked: bool) -> None:
+    """Print the version and stop, where --version was given."""
+    if asked:
+        from lorascope import __version__
+
+        typer.echo(f"lorascope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before the command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; the process ends with the exit codes named at the head of this file.
+
+    Args:
+        arguments: the words after the program's name, those of the process by default.
+    """
+    from lorascope.errors import LorascopeError
+
+    words = None if arguments is None else list(arguments)
+    try:
+        app(args=words, prog_name="lorascope")
+    except (LorascopeError, OSError) as error:
+        from lorascope.cli.output import complain
+
+        complain(error)
+        sys.exit(2)

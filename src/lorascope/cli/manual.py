@@ -1,0 +1,65 @@
+"""docs/cli.md, made from the help that the commands really print.
+
+    python -m lorascope.cli.manual > docs/cli.md
+
+A test compares the file with what this prints.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+import typer
+
+from lorascope.cli.app import app
+
+__all__ = ["commands", "help_text", "manual"]
+
+INTRODUCTION = """# The command line
+
+Every command ends with 0 when done and with 2 on bad input, after one message on stderr; `inspect` ends with 1
+when it found a problem of severity error. With `--json`, stdout holds one JSON document and nothing else;
+progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default `~/.cache/lorascope`) where no
+folder is named.
+
+This page is made by `python -m lorascope.cli.manual > docs/cli.md`.
+"""
+
+
+def manual() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION]
+    for words in commands(app):
+        parts.append(f"## {' '.join(['lorascope', *words])}\n\n```\n{help_text(words)}\n```\n")
+    return "\n".join(parts)
+
+
+def commands(group: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, groups before their members; the first is the program itself."""
+    yield before
+    for command in group.registered_commands:
+        yield (*before, str(command.name))
+    for member in group.registered_groups:
+        if member.typer_instance is not None:
+            yield from commands(member.typer_instance, (*before, str(member.name)))
+
+
+def help_text(words: tuple[str, ...]) -> str:
+    """What `lorascope WORDS --help` prints on a terminal of 100 columns."""
+    printed = io.StringIO()
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            app(args=[*words, "--help"], prog_name="lorascope")
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    return "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(manual())

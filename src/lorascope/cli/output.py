@@ -1,0 +1,77 @@
+"""What a command prints: answers on stdout, progress and complaints on stderr.
+
+With --json, stdout holds one JSON document and nothing else. Strings that may come from a file are printed
+through `printable` or a rich `Text`, never as markup.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from lorascope.inspect.names import printable
+
+__all__ = ["complain", "console", "describe", "plain_table", "print_json", "progress_bar"]
+
+PIPE_WIDTH = 110  # columns where the output is no terminal: tables stay readable in a file
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr as it is at the time of the call."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a command."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def complain(error: BaseException) -> None:
+    """One message on stderr."""
+    sys.stderr.write(f"Error: {describe(error)}\n")
+
+
+def describe(error: BaseException) -> str:
+    """The message of an error, safe to print, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename is not None else ""
+        return printable(f"{error.strerror}{place}")
+    return printable(" ".join(str(error).split()) or type(error).__name__)
+
+
+def plain_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table without lines; the first column stands to the left, the others to the right."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def progress_bar(*, show: bool = True) -> Progress:
+    """A bar on stderr that leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not show or not sys.stderr.isatty(),
+    )

@@ -1,0 +1,85 @@
+"""From what the user typed to adapters: a file, an adapter's folder, a folder of many, or a pattern."""
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lorascope.errors import FileError
+from lorascope.inspect.names import Place, place_of
+
+__all__ = ["adapters_in"]
+
+WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+PATTERN_CHARACTERS = frozenset("*?[")
+
+
+def adapters_in(paths: Sequence[Path]) -> list[Path]:
+    """The adapters that the paths name, each once, in the order given and by counting order within a folder.
+
+    Raises:
+        FileError: a path does not exist, a pattern or folder holds no adapter, or it is a zoo.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        for adapter in expand(path):
+            found[adapter] = None
+    return list(found)
+
+
+def expand(path: Path) -> list[Path]:
+    """The adapters of one path."""
+    if not path.exists() and PATTERN_CHARACTERS & set(str(path)):
+        # not Path.glob: the pattern may be absolute
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        if not matches:
+            raise FileError(f"Looking for adapters: nothing matches the pattern {str(path)!r}.")
+        return [adapter for match in in_order(matches) for adapter in expand(match)]
+    if not path.exists():
+        raise FileError(
+            f"Looking for adapters: {str(path)!r} does not exist. Expected a weight file, the folder of an "
+            "adapter, or a folder of adapters."
+        )
+    if path.is_file() or is_adapter(path):
+        return [path]
+    if (path / "recipe.json").is_file():
+        raise FileError(
+            f"Looking for adapters: {str(path)!r} is a zoo, whose LoRAs stand in shards. "
+            f"Try: lorascope zoo info {path}, or lorascope zoo export {path} ID --out FOLDER."
+        )
+    inside = in_order(walk(path))
+    if not inside:
+        raise FileError(
+            f"Looking for adapters: found none below {str(path)!r}. Expected *.safetensors files or folders "
+            f"with {WEIGHT_NAMES[0]}."
+        )
+    return inside
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder itself is one adapter."""
+    return folder.is_dir() and any((folder / name).is_file() for name in WEIGHT_NAMES)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Adapters below a folder: adapter folders as a whole, and single weight files."""
+    for entry in folder.iterdir():
+        if entry.is_symlink() and entry.is_dir():
+            continue  # a link to a parent would never end
+        if is_adapter(entry):
+            yield entry
+        elif entry.is_dir():
+            yield from walk(entry)
+        elif entry.suffix == ".safetensors":
+            yield entry
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Sorted as people count: adapter-2 before adapter-10."""
+    return sorted(paths, key=counting_key)
+
+
+def counting_key(path: Path) -> tuple[Place, str]:
+    """Numbers in the path as numbers; the path itself where that leaves a tie."""
+    words = re.sub(r"(\d+)", r".\1.", str(path))
+    return place_of(words), str(path)

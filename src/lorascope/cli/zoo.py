@@ -1,0 +1,219 @@
+"""`lorascope zoo ...`: build, import, look into and export zoos."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lorascope.io.shards import Zoo
+
+__all__ = ["build", "export", "import_folder", "info"]
+
+
+def build(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="The family of LoRAs: exam.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many LoRAs.")] = 512,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Draws data, hyper-parameters and starts.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where the zoo goes.",
+            show_default="$LORASCOPE_HOME, by the recipe's hash",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", min=1, help="How many at once.", show_default="one per core"),
+    ] = None,
+) -> None:
+    """Finetune and label LoRAs of a bundled base; a build that was stopped goes on where it was.
+
+    \b
+    Example:
+      lorascope zoo build exam --count 512 --out my-zoo
+    """
+    from lorascope.cli.output import console
+    from lorascope.zoo import build_zoo, make_recipe
+
+    recipe = make_recipe(family, count=count, seed=seed)
+    folder = build_zoo(recipe, out, processes=processes)
+    console().print(str(folder))
+
+
+def import_folder(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of LoRA files.")],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels",
+            metavar="CSV",
+            help="A table: a column `path` relative to FOLDER, and a column for each target.",
+        ),
+    ],
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            metavar="COLUMN",
+            help="Column that names what LoRAs share; those of one group are never split.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the zoo goes.")
+    ] = None,
+) -> None:
+    """Make a zoo of your own LoRAs and labels; it trains, predicts and benchmarks like a built one.
+
+    \b
+    Example:
+      lorascope zoo import collection --labels labels.csv --group author --out my-zoo
+    """
+    from lorascope.cli.output import console
+    from lorascope.zoo.ingest import import_zoo
+
+    console().print(str(import_zoo(folder, labels, group=group, out=out)))
+
+
+def info(
+    zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of the tables.")
+    ] = False,
+) -> None:
+    """Say what a zoo holds: count, layers, targets and the distribution of their labels, hyper-parameters.
+
+    \b
+    Example:
+      lorascope zoo info my-zoo
+    """
+    from lorascope.cli.output import print_json
+    from lorascope.io import open_zoo
+
+    facts = zoo_facts(open_zoo(zoo))
+    if as_json:
+        print_json({"schema": "lorascope.zoo/1"} | facts)
+    else:
+        show(facts)
+
+
+def export(
+    zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
+    identity: Annotated[
+        int, typer.Argument(metavar="ID", help="The LoRA's id in the zoo's index.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The PEFT folder to write.")],
+) -> None:
+    """Write one LoRA of a zoo as a PEFT folder, which peft loads on the base.
+
+    \b
+    Example:
+      lorascope zoo export my-zoo 7 --out adapter-7
+    """
+    from lorascope.cli.output import console
+    from lorascope.errors import DataError
+    from lorascope.io import open_zoo, write_lora
+
+    opened = open_zoo(zoo)
+    rows = [row for row, found in enumerate(opened.column("id").tolist()) if found == identity]
+    if not rows:
+        ids = opened.column("id")
+        raise DataError(
+            f"Exporting LoRA {identity} of {zoo}: no such id. Its {len(opened)} ids go from "
+            f"{min(ids, default='nothing')} to {max(ids, default='nothing')}."
+        )
+    console().print(str(write_lora(opened.lora(rows[0]), out)))
+
+
+def zoo_facts(zoo: "Zoo") -> dict[str, Any]:
+    """What a zoo holds, as plain data."""
+    signature = zoo.signature
+    return {
+        "path": str(zoo.path),
+        "count": len(zoo),
+        "groups": len(set(zoo.groups())),
+        "base": signature.base,
+        "layers": len(signature),
+        "shapes": [{"n": g.n, "m": g.m, "layers": len(g)} for g in signature.groups()],
+        "targets": {name: target_facts(zoo, name) for name in zoo.targets},
+        "hyper": {name: spread(values) for name, values in zoo.hyper().items()},
+        "report": dict(zoo.report),
+    }
+
+
+def target_facts(zoo: "Zoo", name: str) -> dict[str, Any]:
+    """Kind of a target and the distribution of its labels."""
+    target = zoo.targets[name]
+    kind = target.get("kind")
+    facts: dict[str, Any] = {"kind": kind}
+    labels = zoo.labels(name)
+    if kind == "regression":
+        return facts | spread(labels) | {"base_value": target.get("base_value")}
+    classes = list(target.get("classes", ()))
+    if kind == "multilabel":
+        shares = labels.astype(float).mean(axis=0).tolist()
+    else:
+        values = labels.tolist()
+        shares = [
+            sum(v in (c, i) for v in values) / max(len(values), 1) for i, c in enumerate(classes)
+        ]
+    return facts | {"shares": dict(zip(classes, shares, strict=True))}
+
+
+def spread(values: Any) -> dict[str, Any]:
+    """Least, mean, most and standard deviation of the numbers that are there."""
+    import numpy as np
+
+    numbers = np.asarray(values, dtype=np.float64)
+    known = numbers[np.isfinite(numbers)]
+    facts: dict[str, Any] = {"missing": int(numbers.size - known.size)}
+    if known.size:
+        facts |= {
+            "least": float(known.min()),
+            "mean": float(known.mean()),
+            "most": float(known.max()),
+            "std": float(known.std()),
+        }
+    return facts
+
+
+def show(facts: dict[str, Any]) -> None:
+    """Print the facts of a zoo as a head and two tables."""
+    from rich.text import Text
+
+    from lorascope.cli.output import console, plain_table
+    from lorascope.inspect.names import printable
+
+    out = console()
+    shapes = ", ".join(f"{s['layers']} of {s['n']} x {s['m']}" for s in facts["shapes"])
+    out.print(Text(printable(facts["path"]), style="bold"))
+    out.print(
+        f"{facts['count']} LoRAs in {facts['groups']} groups, {facts['layers']} layers ({shapes})"
+    )
+    out.print(Text(printable(f"base {facts['base'] or 'not named'}")))
+    numbers = [
+        [name, *row(values)]
+        for name, values in [*facts["targets"].items(), *facts["hyper"].items()]
+        if "least" in values
+    ]
+    titles = ["", "kind", "least", "mean", "most", "std", "base alone", "missing"]
+    if numbers:
+        out.print()
+        out.print(plain_table(titles, numbers))
+    for name, values in facts["targets"].items():
+        if "shares" in values:
+            out.print()
+            shares = [[label, f"{share:.2f}"] for label, share in values["shares"].items()]
+            out.print(plain_table([f"{name} ({values['kind']})", "share of LoRAs"], shares))
+
+
+def row(values: dict[str, Any]) -> list[str]:
+    """Cells of one line of numbers."""
+    base = values.get("base_value")
+    cells = [f"{values[key]:.4g}" for key in ("least", "mean", "most", "std")]
+    kind = values.get("kind", "hyper-parameter")
+    return [kind, *cells, "" if base is None else f"{base:.4g}", str(values["missing"])]

@@ -1,0 +1,66 @@
+import json
+import math
+
+import pytest
+
+from lorascope.cli.output import (
+    complain,
+    console,
+    describe,
+    plain_table,
+    print_json,
+    progress_bar,
+)
+from lorascope.errors import DataError
+
+
+def test_json_is_plain_and_ends_its_line(capsys):
+    print_json({"a": [1, "ü\x1b"]})
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"a": [1, "ü\x1b"]}
+    assert printed.out.isascii()
+    assert "\x1b" not in printed.out
+    assert printed.out.endswith("}\n")
+    assert printed.err == ""
+
+
+def test_json_refuses_what_is_no_json():
+    with pytest.raises(ValueError, match="JSON"):
+        print_json({"a": math.nan})
+
+
+def test_complaints_go_to_stderr(capsys):
+    complain(DataError("first\nsecond"))
+    assert capsys.readouterr() == ("", "Error: first second\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a\x1bb"),
+            "No such file or directory: a\\x1bb",
+        ),
+        (OSError("plain"), "plain"),
+        (DataError(""), "DataError"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_errors_are_described_on_one_safe_line(error, said):
+    assert describe(error) == said
+
+
+def test_markup_in_a_table_or_line_is_not_obeyed(capsys):
+    out = console()
+    out.print("[bold]x[/nope]")
+    out.print(plain_table(["name", "value"], [["[red]a[/wrong]", 1.5], ["\x07", None]]))
+    text = capsys.readouterr().out
+    assert "[bold]x[/nope]" in text
+    assert "[red]a[/wrong]" in text
+    assert "\\x07" in text
+
+
+def test_a_file_gets_no_progress(capsys):
+    with progress_bar() as bar:
+        bar.advance(bar.add_task("x", total=2))
+    assert capsys.readouterr() == ("", "")

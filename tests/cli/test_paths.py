@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from lorascope.cli.paths import adapters_in
+from lorascope.errors import FileError
+
+
+@pytest.fixture
+def collection(tmp_path):
+    for name in ("adapter-10", "adapter-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").touch()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "single.safetensors").touch()
+    (tmp_path / "deep" / "notes.txt").touch()
+    return tmp_path
+
+
+def names(collection, *paths):
+    return [
+        str(path.relative_to(collection)) for path in adapters_in([collection / p for p in paths])
+    ]
+
+
+def test_a_folder_of_adapters_is_walked_in_counting_order(collection):
+    assert names(collection, ".") == ["adapter-2", "adapter-10", "deep/er/single.safetensors"]
+
+
+def test_a_file_and_an_adapter_folder_stand_for_themselves(collection):
+    inside = "adapter-2/adapter_model.safetensors"
+    assert names(collection, inside, "adapter-10") == [inside, "adapter-10"]
+    assert names(collection, "deep/notes.txt") == ["deep/notes.txt"]  # the reader says what it is
+
+
+def test_a_pattern_is_expanded_and_each_adapter_comes_once(collection):
+    assert names(collection, "adapter-*", "adapter-2") == ["adapter-2", "adapter-10"]
+    assert names(collection, "**/*.safetensors")[-1] == "deep/er/single.safetensors"
+
+
+def test_brackets_in_a_name_that_exists_are_no_pattern(collection):
+    odd = collection / "lora[1].safetensors"
+    odd.touch()
+    assert adapters_in([odd]) == [odd]
+
+
+def test_a_link_to_a_parent_does_not_loop(collection):
+    (collection / "deep" / "up").symlink_to(collection, target_is_directory=True)
+    assert len(adapters_in([collection])) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("gone", "does not exist"), ("gone*", "matches"), ("empty", "found none below")],
+)
+def test_what_is_not_there_is_named(tmp_path, path, said):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match=said):
+        adapters_in([tmp_path / path])
+
+
+def test_a_zoo_is_recognised(tmp_path):
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(FileError, match=r"is a zoo.*zoo info"):
+        adapters_in([tmp_path])
+
+
+def test_the_order_given_is_kept(collection):
+    paths = [collection / "adapter-10", collection / "adapter-2"]
+    assert adapters_in(paths) == paths
+    assert adapters_in([]) == []
+    assert isinstance(adapters_in(paths)[0], Path)
