@@ -16,7 +16,7 @@ def representation(widths, gauges):
     blocks = []
     for (n, m), g in zip(widths, gauges, strict=True):
         blocks += [torch.kron(torch.eye(n, dtype=g.dtype), g.T.contiguous())]
-        blocks += [torch.kron(torch.eye(m, dtype=g.dtype), torch.linalg.inv(g))]
+        blocks += [torch.kron(torch.eye(m, dtype=g.dtype), torch.linalg.inv(g).contiguous())]
     return torch.block_diag(*blocks)
 
 
