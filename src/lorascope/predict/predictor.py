@@ -1,0 +1,161 @@
+"""`Predictor`: a trained model with all that an answer needs, from LoRAs to `Prediction`s.
+
+    LoRAs --collate under the signature--> batch --model--> (b, k) --scaler or probabilities--> Prediction
+
+It knows how the answer is read (target, scaler), for which layers and base (signature) and how good it was
+on LoRAs that it never saw (report). It holds no training code and reaches none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lorascope.core.batch import LoRABatch, collate
+from lorascope.core.lora import LoRA
+from lorascope.core.signature import Signature
+from lorascope.errors import DataError
+from lorascope.models.model import Model
+from lorascope.predict.prediction import Prediction
+from lorascope.predict.scaler import Scaler
+from lorascope.predict.target import Target
+
+#: LoRAs that go through the model at once: bounds the memory of a prediction over a large collection.
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A trained model bound to a signature and a target.
+
+    `report` is plain data about its training: at least `metrics` (scores on the validation and the test
+    rows), and whatever `train.fit` adds (rows, seconds, parameters, settings, versions).
+
+    Under g: as the model declares; nothing here depends on the gauge.
+    """
+
+    model: Model
+    target: Target
+    scaler: Scaler = field(default_factory=Scaler)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.model.out_features != self.target.out_features:
+            raise DataError(
+                f"Making a predictor of {self.target.name!r}: the model {self.model.name!r} has "
+                f"{self.model.out_features} outputs, the target needs {self.target.out_features}."
+            )
+
+    @property
+    def signature(self) -> Signature:
+        """The layers and the base that it was trained on."""
+        return self.model.signature
+
+    @property
+    def held_out(self) -> dict[str, float | None]:
+        """Its scores on rows that it never saw, empty when nobody measured them."""
+        metrics = self.report.get("metrics", {})
+        return dict(metrics.get("test", {}) if isinstance(metrics, Mapping) else {})
+
+    def predict(self, loras: LoRA | Sequence[LoRA] | LoRABatch) -> list[Prediction]:
+        """One prediction for each LoRA, in order.
+
+        Raises SignatureError for extra layers, changed sizes or missing layers where the model needs all of
+        them, RankError for a rank above what the model takes. A LoRA of another or an unknown base is
+        answered with a warning.
+        """
+        if isinstance(loras, LoRA):
+            loras = [loras]
+        if isinstance(loras, LoRABatch):
+            bases: Sequence[str | None] = [loras.signature.base] * loras.size
+            batch = loras
+        else:
+            bases = [lora.provenance.base for lora in loras]
+            batch = collate(loras, self.signature, allow_missing=self.model.accepts_missing)
+        outputs = self.outputs(batch)
+        present = batch.present.float().mean(1).tolist() if batch.size else []
+        return [
+            self._prediction(row, coverage, base)
+            for row, coverage, base in zip(outputs, present, bases, strict=True)
+        ]
+
+    def outputs(self, batch: LoRABatch) -> NDArray[np.float64]:
+        """Values in the units of the label, or probabilities, (b, k), for a batch of its signature."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                raw = [
+                    self.model(
+                        batch.select(slice(i, i + BATCH)).to(self.model.dtype, self.model.device)
+                    )
+                    for i in range(0, max(batch.size, 1), BATCH)
+                ]
+        finally:
+            self.model.train(was_training)
+        return read_outputs(self.target, self.scaler, torch.cat(raw))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `predictor.json` and `model.safetensors` into a folder, atomically; returns the folder.
+
+        Raises FileError when the folder exists and is no predictor.
+        """
+        from lorascope.predict.folder import save_predictor
+
+        return save_predictor(self, folder)
+
+    def _prediction(
+        self, row: NDArray[np.float64], coverage: float, base: str | None
+    ) -> Prediction:
+        warnings = [*self._base_warning(base), *self._coverage_warning(coverage)]
+        fields: dict[str, Any] = {
+            "target": self.target,
+            "coverage": coverage,
+            "held_out": self.held_out,
+            "warnings": tuple(warnings),
+        }
+        if self.target.kind == "regression":
+            return Prediction(value=float(row[0]), **fields)
+        probabilities = dict(zip(self.target.classes, row.tolist(), strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return Prediction(
+            probabilities=probabilities,
+            label=label if self.target.kind == "multiclass" else None,
+            **fields,
+        )
+
+    def _base_warning(self, base: str | None) -> list[str]:
+        ours = self.signature.base
+        if ours is None or base == ours:
+            return []
+        found = "does not say what it belongs to" if base is None else f"belongs to {base!r}"
+        return [
+            f"base: the LoRA {found}; this predictor was trained on LoRAs of {ours!r} and knows "
+            "nothing of other bases."
+        ]
+
+    def _coverage_warning(self, coverage: float) -> list[str]:
+        if coverage >= 1.0:
+            return []
+        total = len(self.signature)
+        return [
+            f"coverage: the LoRA has {round(coverage * total)} of the {total} layers; the missing "
+            "ones were read as unchanged."
+        ]
+
+
+def read_outputs(target: Target, scaler: Scaler, raw: torch.Tensor) -> NDArray[np.float64]:
+    """A model's outputs (b, k) as values in the units of the label or as probabilities, float64.
+
+    A value that is not finite stays so: who scores or shows it must say it.
+    """
+    raw = raw.detach().double().cpu()
+    if target.kind == "multilabel":
+        return np.asarray(raw.sigmoid().numpy(), dtype=np.float64)
+    if target.kind == "multiclass":
+        return np.asarray(raw.softmax(1).numpy(), dtype=np.float64)
+    return scaler.undo(np.asarray(raw.numpy(), dtype=np.float64))

@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
+
+from lorascope.core.batch import collate
+from lorascope.core.lora import LoRA, Provenance
+from lorascope.core.low_rank import LowRank
+from lorascope.core.signature import LayerShape, Signature
+from lorascope.errors import DataError, RankError, SignatureError
+from lorascope.models.build import build_model
+from lorascope.predict import Predictor, Scaler
+
+SIGNATURE = Signature(tuple(LayerShape(name, n, m) for name, (n, m) in SHAPES.items()), BASE)
+SOURCES, SCORE, KIND = TARGETS
+REPORT = {"metrics": {"test": {"rmse": 0.25}}}
+
+
+def predictor(target=SCORE, model="svd", **fields):
+    network = build_model(model, SIGNATURE, target.out_features, rank=3, seed=0)
+    return Predictor(network, target, report=REPORT, **fields)
+
+
+@pytest.fixture(scope="module")
+def loras():
+    return planted_loras(5)[0]
+
+
+def test_a_value_comes_in_the_units_of_the_label(loras):
+    plain = [p.value for p in predictor().predict(loras)]
+    scaled = [p.value for p in predictor(scaler=Scaler(100.0, 10.0)).predict(loras)]
+    np.testing.assert_allclose(scaled, [100 + 10 * value for value in plain])
+
+
+def test_multilabel_gives_one_probability_per_class(loras):
+    found = predictor(SOURCES)
+    with torch.no_grad():
+        expected = found.model.eval()(collate(loras, SIGNATURE)).sigmoid()
+    for row, prediction in zip(expected.tolist(), found.predict(loras), strict=True):
+        assert list(prediction.probabilities) == list(CLASSES)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), row, rtol=1e-6)
+        assert prediction.label is None
+
+
+def test_multiclass_gives_a_distribution_and_its_most_probable_class(loras):
+    for prediction in predictor(KIND).predict(loras):
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert prediction.probabilities[prediction.label] == max(prediction.probabilities.values())
+
+
+def test_one_many_and_a_batch_are_answered_alike(loras):
+    found = predictor(SOURCES)
+    many = found.predict(loras)
+    alone = [found.predict(lora)[0] for lora in loras]
+    batched = found.predict(collate(loras, SIGNATURE))
+    for other in (alone, batched):
+        for a, b in zip(many, other, strict=True):
+            np.testing.assert_allclose(
+                list(a.probabilities.values()), list(b.probabilities.values()), rtol=1e-5
+            )
+    assert found.predict([]) == []
+
+
+def test_more_loras_than_one_batch_holds(loras, monkeypatch):
+    found = predictor()
+    expected = [p.value for p in found.predict(loras)]
+    monkeypatch.setattr("lorascope.predict.predictor.BATCH", 2)
+    np.testing.assert_allclose([p.value for p in found.predict(loras)], expected, rtol=1e-5)
+
+
+def test_dropout_is_off_and_the_mode_of_the_model_is_left_alone(loras):
+    found = predictor(model="mlp")
+    found.model.train()
+    first, second = found.predict(loras), found.predict(loras)
+    assert [p.value for p in first] == [p.value for p in second]
+    assert found.model.training
+
+
+def test_the_held_out_scores_come_with_each_prediction(loras):
+    assert predictor().predict(loras[0])[0].held_out == {"rmse": 0.25}
+    assert Predictor(predictor().model, SCORE).predict(loras[0])[0].held_out == {}
+
+
+def test_the_order_of_layers_in_the_file_does_not_matter(loras):
+    turned = LoRA(dict(reversed(loras[0].layers.items())), {}, loras[0].provenance)
+    found = predictor()
+    assert found.predict(turned)[0].value == found.predict(loras[0])[0].value
+
+
+@pytest.mark.parametrize(
+    ("base", "words"), [(None, "does not say"), ("other", "belongs to 'other'")]
+)
+def test_another_or_an_unknown_base_is_warned_of(loras, base, words):
+    lora = replace(loras[0], provenance=Provenance(base=base))
+    (warning,) = predictor().predict(lora)[0].warnings
+    assert words in warning
+    assert BASE in warning
+
+
+def test_the_right_base_gives_no_warning(loras):
+    assert predictor().predict(loras[0])[0].warnings == ()
+    assert predictor().predict(collate(loras, SIGNATURE))[0].warnings == ()
+
+
+def test_an_extra_layer_is_an_error_that_names_it(loras):
+    extra = LowRank(torch.ones(3, 1), torch.ones(4, 1))
+    lora = LoRA({**loras[0].layers, "block.9.k": extra}, {}, loras[0].provenance)
+    with pytest.raises(SignatureError, match=r"block\.9\.k"):
+        predictor().predict(lora)
+
+
+def test_a_layer_of_another_size_is_an_error_that_names_both_sizes(loras):
+    wide = LowRank(torch.ones(12, 1), torch.ones(11, 1))
+    lora = LoRA({**loras[0].layers, "block.1.q": wide}, {}, loras[0].provenance)
+    with pytest.raises(SignatureError, match=r"block\.1\.q.*12 x 11.*12 x 10"):
+        predictor().predict(lora)
+
+
+def test_a_missing_layer_is_an_error_where_the_model_needs_all(loras):
+    lora = loras[0].select(["block.0.q", "block.0.v"])
+    with pytest.raises(SignatureError, match=r"block\.1\.q"):
+        predictor(model="mlp").predict(lora)
+
+
+def test_a_rank_above_the_maximum_is_an_error(loras):
+    with pytest.raises(RankError, match="rank 6"):
+        predictor(model="mlp").predict(loras[0] + loras[1])
+
+
+def test_outputs_and_target_must_agree():
+    with pytest.raises(DataError, match="1 outputs, the target needs 3"):
+        Predictor(predictor().model, SOURCES)
