@@ -1,0 +1,140 @@
+"""One shard: many LoRAs of one signature and one rank in a safetensors file, in the layout that models read.
+
+    u.G: (l, b, r, n)    v.G: (l, b, r, m)    for shape group number G of the signature
+    ranks: (b, l) int16                        the true ranks; 0 = the layer is missing
+    side.I: any tensor                         side tensors, described in the metadata by number
+
+A tiny LoRA's own safetensors header is a third of its file, so a zoo packs them; and stacked factors load
+straight into a `LoRABatch`. Names of layers and of side tensors stand in the metadata, never in a key.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lorascope.core import GroupBatch, LoRA, LoRABatch, Side, Signature, collate
+from lorascope.errors import IntegrityError
+from lorascope.io.header import read_header
+
+__all__ = [
+    "lora_digest",
+    "read_shard",
+    "read_shard_sides",
+    "read_shard_signature",
+    "sync",
+    "write_shard",
+]
+
+FORMAT = "lorascope shard 1"
+
+
+def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank: int) -> None:
+    """Write LoRAs under a signature, padded to a rank, atomically.
+
+    Raises SignatureError or RankError (from `collate`) before anything is written.
+    """
+    batch = collate(loras, signature, rank=rank, allow_missing=True, device="cpu")
+    tensors: dict[str, Tensor] = {"ranks": batch.ranks.to(torch.int16)}
+    for number, group in enumerate(batch.groups):
+        tensors[f"u.{number}"] = group.u.contiguous()
+        tensors[f"v.{number}"] = group.v.contiguous()
+    sides = []
+    for row, lora in enumerate(loras):
+        for name, side in lora.side.items():
+            tensors[f"side.{len(sides)}"] = side.tensor.contiguous().clone()
+            sides.append([row, name, side.kind])
+    metadata = {
+        "format": FORMAT,
+        "signature": json.dumps(signature.to_json()),
+        "sides": json.dumps(sides),
+    }
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata)
+    sync(part)
+    part.replace(path)
+
+
+def read_shard_signature(path: Path) -> Signature:
+    """The signature of a shard, from its header alone. Raises IntegrityError if it is no shard."""
+    return Signature.from_json(_metadata(path, "signature"))
+
+
+def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
+    """The LoRAs of a shard, or some of its rows, as a batch of the stored type.
+
+    Raises IntegrityError if the file is no shard or does not hold what its signature says.
+    """
+    signature = read_shard_signature(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            ranks = file.get_tensor("ranks").long()
+            groups = []
+            for number in range(len(signature.groups())):
+                u, v = file.get_tensor(f"u.{number}"), file.get_tensor(f"v.{number}")
+                groups.append(GroupBatch(u, v))
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"Reading the shard {path}: {error}. Try: zoo build again.") from error
+    batch = LoRABatch(signature, tuple(groups), ranks)
+    for shape, group in zip(signature.groups(), groups, strict=True):
+        if group.u.shape != (len(shape), batch.size, batch.rank, shape.n):
+            raise IntegrityError(
+                f"Reading the shard {path}: found factors of shape {tuple(group.u.shape)}, expected "
+                f"{(len(shape), batch.size, batch.rank, shape.n)}. The file was changed or damaged."
+            )
+    return batch if rows is None else batch.select(list(rows))
+
+
+def read_shard_sides(path: Path, row: int) -> dict[str, Side]:
+    """The side tensors of one LoRA of a shard."""
+    entries = _metadata(path, "sides")
+    sides: dict[str, Side] = {}
+    with safe_open(path, framework="pt") as file:
+        for number, (owner, name, kind) in enumerate(entries):
+            if owner == row:
+                sides[name] = Side(kind, file.get_tensor(f"side.{number}"))
+    return sides
+
+
+def lora_digest(lora: LoRA) -> str:
+    """sha256 (hex) of a LoRA's factors: layer names, sizes, types and bytes, in the order of the names.
+
+    It is a hash of the stored values: another gauge of the same adapter has another digest.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(lora):
+        pair = lora[name]
+        digest.update(f"{name}\0{pair.n}\0{pair.m}\0{pair.rank}\0{pair.dtype}\0".encode())
+        for factor in (pair.u, pair.v):
+            # columns as rows: the layout of a shard, so that both hash the same bytes
+            digest.update(factor.detach().cpu().T.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Make a written file durable before it is renamed into place."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _metadata(path: Path, key: str) -> Any:
+    """One JSON entry of a shard's metadata."""
+    metadata = read_header(path).metadata
+    if metadata.get("format") != FORMAT:
+        raise IntegrityError(
+            f"Reading the shard {path}: found the format {metadata.get('format')!r}, expected "
+            f"{FORMAT!r}. It is no shard of a zoo, or one of another version of lorascope."
+        )
+    try:
+        return json.loads(metadata[key])
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(
+            f"Reading the shard {path}: its metadata {key!r} cannot be read ({error})."
+        ) from error

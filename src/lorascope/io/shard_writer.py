@@ -1,0 +1,169 @@
+"""Writing a zoo shard by shard, so that a killed build loses at most the shard in flight.
+
+A shard is complete when both its weights and its rows are in place, each renamed there whole. `finish` makes
+the index from the complete shards, whatever the order they came in, so an interrupted and resumed build ends
+with the same bytes as an undisturbed one. Reading is shards.py's.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lorascope.core import LoRA, Signature
+from lorascope.errors import DataError, FileError
+from lorascope.io.provenance import dump_provenance
+from lorascope.io.shard_file import lora_digest, sync, write_shard
+from lorascope.io.shards import SPLITS, Zoo, read_json, shard_path
+
+__all__ = ["ZooWriter", "write_json", "write_text"]
+
+
+class ZooWriter:
+    """Writes a zoo shard by shard.
+
+    Args:
+        path: the folder; made if it is not there, resumed if it holds the same recipe.
+        recipe: what makes the zoo, plain data; "targets" in it names the labels that can be predicted.
+
+    Raises:
+        FileError: the folder holds a zoo of another recipe, or something else.
+    """
+
+    def __init__(self, path: str | Path, recipe: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.recipe = dict(recipe)
+        self._begin()
+
+    def has_shard(self, number: int) -> bool:
+        """Whether a shard is complete: its weights and its rows are both there."""
+        return self._weights(number).exists() and self._rows(number).exists()
+
+    def add_shard(
+        self,
+        number: int,
+        loras: Sequence[LoRA],
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        signature: Signature | None = None,
+    ) -> None:
+        """Write one shard: LoRAs of one signature, with a row of the index for each.
+
+        Args:
+            number: which shard; writing it again replaces it.
+            loras: its LoRAs, all stored at the largest rank that occurs among them.
+            rows: for each the `id`, `seed`, `group` and the hyper:* and label:* columns.
+            signature: the zoo's layers; the first LoRA's by default.
+
+        Raises:
+            DataError: the numbers of LoRAs and rows differ, or there are none.
+        """
+        if not loras or len(loras) != len(rows):
+            raise DataError(
+                f"Adding shard {number} to {self.path}: found {len(loras)} LoRAs and {len(rows)} rows, "
+                "expected as many of both and at least one."
+            )
+        signature = signature or loras[0].signature()
+        rank = max(lora.max_rank for lora in loras)
+        write_shard(self._weights(number), loras, signature, rank=rank)
+        full = [
+            {
+                **row,
+                "sha256": lora_digest(lora),
+                "shard": number,
+                "row": place,
+                "rank": lora.max_rank,
+                "provenance": dump_provenance(lora.provenance),
+            }
+            for place, (lora, row) in enumerate(zip(loras, rows, strict=True))
+        ]
+        _write_table(self._rows(number), pa.Table.from_pylist(full))
+
+    def finish(self, report: Mapping[str, Any] | None = None, card: str | None = None) -> "Zoo":
+        """Make the index from the shards that are there, write splits, report and card, and open the zoo.
+
+        Raises DataError if there is no shard.
+        """
+        numbers = sorted(
+            int(path.stem.split("-")[1]) for path in (self.path / "shards").glob("shard-*.parquet")
+        )
+        tables = [pq.read_table(self._rows(n)) for n in numbers if self.has_shard(n)]
+        if not tables:
+            raise DataError(
+                f"Finishing the zoo {self.path}: no shard is there, so every LoRA failed or none was "
+                "built. Try: look into build.jsonl."
+            )
+        table = pa.concat_tables(tables, promote_options="permissive").sort_by("id")
+        _write_table(self.path / "index.parquet", _in_order(table))
+        write_json(self.path / "splits.json", SPLITS)
+        if report is not None:
+            write_json(self.path / "report.json", report)
+        if card is not None:
+            write_text(self.path / "README.md", card)
+        return Zoo(self.path)
+
+    def log(self, **event: Any) -> None:
+        """Append one event to build.jsonl: times, hosts, failures."""
+        with (self.path / "build.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def _begin(self) -> None:
+        recipe_path = self.path / "recipe.json"
+        if recipe_path.exists():
+            found = read_json(recipe_path)
+            if found != json.loads(json.dumps(self.recipe)):
+                differing = sorted(
+                    key
+                    for key in {*found, *self.recipe}
+                    if found.get(key) != json.loads(json.dumps(self.recipe.get(key)))
+                )
+                raise FileError(
+                    f"Writing a zoo to {self.path}: it holds one of another recipe (they differ in "
+                    f"{differing}). A recipe never changes. Try: another folder."
+                )
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise FileError(
+                f"Writing a zoo to {self.path}: the folder holds other files and no recipe.json. "
+                "Nothing is overwritten. Try: another folder."
+            )
+        (self.path / "shards").mkdir(parents=True, exist_ok=True)
+        for part in (self.path / "shards").glob("*.part"):
+            part.unlink(missing_ok=True)
+        if not recipe_path.exists():
+            write_json(recipe_path, self.recipe)
+
+    def _weights(self, number: int) -> Path:
+        return shard_path(self.path, number)
+
+    def _rows(self, number: int) -> Path:
+        return shard_path(self.path, number).with_suffix(".parquet")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as JSON, atomically."""
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, atomically."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    sync(part)
+    part.replace(path)
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    part = path.with_name(path.name + ".part")
+    pq.write_table(table, part)
+    sync(part)
+    part.replace(path)
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    """The fixed columns first, then hyper:* and label:*, provenance last."""
+    first = ["id", "seed", "group", "sha256", "shard", "row", "rank"]
+    rest = sorted(set(table.column_names) - {*first, "provenance"})
+    return table.select([*[n for n in first if n in table.column_names], *rest, "provenance"])

@@ -1,0 +1,212 @@
+"""A zoo on disk: the one place where what makes LoRAs and what learns from them meet.
+
+    recipe.json    what makes the zoo: input, never changed
+    index.parquet  one row a LoRA: id, seed, group, sha256, shard, row, rank, hyper:*, label:*, provenance
+    shards/        shard-NNNNN.safetensors (shard_file.py), each with its rows beside it in .parquet
+    splits.json    the rule of the split: a fold is a hash of the group, so growing a zoo moves nothing
+    report.json    ceilings and distributions of the labels
+    build.jsonl    times, hosts, failures
+    README.md      the dataset card
+
+`Zoo` only reads; shard_writer.py writes.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from lorascope.core import GroupBatch, LoRA, LoRABatch, Signature
+from lorascope.errors import DataError, FileError, IntegrityError
+from lorascope.io.provenance import load_provenance
+from lorascope.io.shard_file import read_shard, read_shard_sides, read_shard_signature
+
+__all__ = ["HYPER", "LABEL", "SPLITS", "Zoo", "open_zoo", "read_json", "shard_path"]
+
+
+HYPER = "hyper:"
+LABEL = "label:"
+SPLITS = {
+    "rule": "fold = first of train, validation, test whose cumulative fraction exceeds hash(group); "
+    "hash(group) = first 8 bytes of sha256('SEED:group') / 2^64; a seed is one repetition",
+    "fractions": [0.7, 0.1, 0.2],
+}
+
+
+class Zoo:
+    """A zoo on disk, opened for reading. Made by `open_zoo`.
+
+    Columns are read at once, weights only when asked for.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "recipe.json").is_file():
+            raise FileError(
+                f"Opening the zoo {self.path}: there is no recipe.json in it, so it is no zoo. "
+                "Try: lorascope zoo build, or lorascope zoo import to make one of a folder of LoRAs."
+            )
+        if not (self.path / "index.parquet").is_file():
+            raise FileError(
+                f"Opening the zoo {self.path}: it has no index.parquet yet, so its build did not end. "
+                "Try: the same lorascope zoo build again, which resumes."
+            )
+        self.recipe: dict[str, Any] = read_json(self.path / "recipe.json")
+        try:
+            self.index: pa.Table = pq.read_table(self.path / "index.parquet")
+        except (pa.ArrowException, OSError) as error:
+            raise IntegrityError(
+                f"Opening the zoo {self.path}: its index cannot be read: {error}. "
+                "Try: build it again, which keeps every complete shard."
+            ) from error
+
+    def __len__(self) -> int:
+        return self.index.num_rows
+
+    def __repr__(self) -> str:
+        return f"Zoo({str(self.path)!r}, {len(self)} LoRAs, targets {sorted(self.targets)})"
+
+    @property
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """The quantities that can be predicted: name -> kind, classes, metric, base_value, ..."""
+        return dict(self.recipe.get("targets", {}))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Ceilings and distributions, empty if none was written."""
+        path = self.path / "report.json"
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The rule of the split and its fractions."""
+        path = self.path / "splits.json"
+        return read_json(path) if path.is_file() else dict(SPLITS)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The layers that its LoRAs have between them."""
+        return read_shard_signature(self._shard(0))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the index, lists stacked to two dimensions.
+
+        Raises DataError if there is none of that name, naming those that are there.
+        """
+        if name not in self.index.column_names:
+            raise DataError(
+                f"Reading a column of {self.path}: there is no {name!r}. "
+                f"Found: {', '.join(self.index.column_names)}."
+            )
+        column = self.index.column(name)
+        if pa.types.is_list(column.type):
+            return np.array(column.to_pylist())
+        return column.to_numpy()
+
+    def labels(self, target: str) -> NDArray[Any]:  # (N,) or (N, k)
+        """The labels of a target. Raises DataError if the zoo has no such target."""
+        if target not in self.targets:
+            raise DataError(
+                f"Reading the labels {target!r} of {self.path}: found the targets "
+                f"{', '.join(sorted(self.targets)) or 'none'}."
+            )
+        return self.column(LABEL + target)
+
+    def groups(self) -> list[str]:
+        """The group of each LoRA: those that share one must not be split."""
+        return [str(group) for group in self.index.column("group").to_pylist()]
+
+    def hyper(self) -> dict[str, NDArray[Any]]:
+        """The hyper-parameters of each LoRA by name; empty if none are recorded."""
+        names = [name for name in self.index.column_names if name.startswith(HYPER)]
+        return {name.removeprefix(HYPER): self.column(name) for name in names}
+
+    def batch(
+        self, rows: Sequence[int] | None = None, *, dtype: torch.dtype | None = None
+    ) -> LoRABatch:
+        """LoRAs by their place in the index (all by default), as one batch in that order.
+
+        Raises IntegrityError if a shard is missing or damaged.
+        """
+        chosen = np.arange(len(self)) if rows is None else np.asarray(list(rows), dtype=np.int64)
+        shards, places = self.column("shard")[chosen], self.column("row")[chosen]
+        rank = int(self.column("rank")[chosen].max(initial=0))
+        dtype = dtype or read_shard(self._shard(0), rows=[]).dtype
+        groups = [
+            GroupBatch(
+                torch.zeros(len(group), len(chosen), rank, group.n, dtype=dtype),
+                torch.zeros(len(group), len(chosen), rank, group.m, dtype=dtype),
+            )
+            for group in self.signature.groups()
+        ]
+        ranks = torch.zeros(len(chosen), len(self.signature), dtype=torch.int64)
+        for number in np.unique(shards):  # one shard in memory at a time
+            stored = read_shard(self._path(int(number)))
+            to = torch.from_numpy(np.flatnonzero(shards == number))
+            of = torch.from_numpy(places[shards == number].astype(np.int64))
+            ranks[to] = stored.ranks[of]
+            for group, piece in zip(groups, stored.groups, strict=True):
+                group.u[:, to, : stored.rank] = piece.u[:, of, :rank].to(dtype)
+                group.v[:, to, : stored.rank] = piece.v[:, of, :rank].to(dtype)
+        return LoRABatch(self.signature, tuple(groups), ranks)
+
+    def lora(self, row: int) -> LoRA:
+        """One LoRA by its place in the index, at its true ranks, with side tensors and provenance."""
+        if not 0 <= row < len(self):
+            raise DataError(
+                f"Reading LoRA {row} of {self.path}: it has {len(self)}, counted from 0."
+            )
+        shard, place = int(self.column("shard")[row]), int(self.column("row")[row])
+        lora = read_shard(self._path(shard), rows=[place]).unbind()[0]
+        sides = read_shard_sides(self._path(shard), place)
+        return LoRA(lora.layers, sides, load_provenance(self.column("provenance")[row]))
+
+    def row_of(self, identity: int) -> int:
+        """The place in the index of the LoRA with an id. Raises DataError if there is none."""
+        found = np.flatnonzero(self.column("id") == identity)
+        if not len(found):
+            raise DataError(
+                f"Looking for the LoRA with id {identity} in {self.path}: there is none. "
+                f"Ids run from {self.column('id').min()} to {self.column('id').max()}."
+            )
+        return int(found[0])
+
+    def _shard(self, row: int) -> Path:
+        return self._path(int(self.column("shard")[row]))
+
+    def _path(self, number: int) -> Path:
+        path = shard_path(self.path, number)
+        if not path.is_file():
+            raise IntegrityError(
+                f"Reading the zoo {self.path}: the shard {path.name} that its index names is missing. "
+                "Try: the command that made it again, which rebuilds only what is missing."
+            )
+        return path
+
+
+def open_zoo(path: str | Path) -> Zoo:
+    """Open a zoo for reading.
+
+    Raises:
+        FileError: the folder is no zoo, or its build did not end.
+        IntegrityError: its index cannot be read.
+    """
+    return Zoo(path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"Reading {path}: it is no JSON ({error}).") from error
+
+
+def shard_path(zoo: Path, number: int) -> Path:
+    return zoo / "shards" / f"shard-{number:05d}.safetensors"

@@ -1,0 +1,71 @@
+"""One shard: layout, refusal of other files, and the digest of a LoRA."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.conftest import random_lora
+
+from lorascope.core import LoRA, collate
+from lorascope.errors import IntegrityError
+from lorascope.io.shard_file import (
+    lora_digest,
+    read_shard,
+    read_shard_sides,
+    read_shard_signature,
+    write_shard,
+)
+
+
+@pytest.fixture
+def loras(generator):
+    return [random_lora(generator), random_lora(generator, rank=2)]
+
+
+@pytest.fixture
+def shard(tmp_path, loras):
+    path = tmp_path / "shard.safetensors"
+    write_shard(path, loras, loras[0].signature(), rank=3)
+    return path
+
+
+def test_the_file_holds_the_layout_of_a_batch(shard, loras):
+    batch = collate(loras)
+    stored = load_file(shard)
+    assert torch.equal(stored["u.0"], batch.groups[0].u)
+    assert torch.equal(stored["v.2"], batch.groups[2].v)
+    assert stored["ranks"].tolist() == batch.ranks.tolist()
+    assert read_shard_signature(shard) == loras[0].signature()
+    assert read_shard(shard, rows=[1]).ranks.tolist() == [[2, 1, 2, 2]]
+    assert read_shard_sides(shard, 0) == {}
+
+
+def test_other_files_are_refused(tmp_path, shard):
+    other = tmp_path / "other.safetensors"
+    save_file({"x": torch.ones(1)}, other)
+    with pytest.raises(IntegrityError, match="is no shard"):
+        read_shard(other)
+    metadata = {"format": "lorascope shard 1", "signature": "{"}
+    save_file({"x": torch.ones(1)}, other, metadata)
+    with pytest.raises(IntegrityError, match="'signature' cannot be read"):
+        read_shard(other)
+    metadata["signature"] = json.dumps(read_shard_signature(shard).to_json())
+    save_file({"x": torch.ones(1)}, other, metadata)
+    with pytest.raises(IntegrityError, match="ranks"):
+        read_shard(other)
+    tensors = load_file(shard)
+    tensors["u.0"] = tensors["u.0"][..., :-1].contiguous()
+    save_file(tensors, other, metadata)
+    with pytest.raises(IntegrityError, match="found factors of shape"):
+        read_shard(other)
+
+
+def test_the_digest_sees_values_names_and_types_but_not_order(loras):
+    lora = loras[0]
+    digest = lora_digest(lora)
+    assert lora_digest(lora.select(list(lora)[::-1])) == digest
+    assert lora_digest(collate([lora]).unbind()[0]) == digest
+    renamed = LoRA({("x" if name == "b.0.q" else name): lora[name] for name in lora})
+    for other in (loras[1], lora.to(torch.float32), renamed, lora.map(lambda pair: pair.pad(4))):
+        assert lora_digest(other) != digest

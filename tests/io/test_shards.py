@@ -1,0 +1,169 @@
+"""A zoo on disk: what is written is read, in any order, and nothing half-made is ever seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import random_lora
+
+from lorascope.core import Provenance, Scale, Side, collate
+from lorascope.errors import DataError, FileError, IntegrityError
+from lorascope.io.shard_writer import ZooWriter
+from lorascope.io.shards import open_zoo
+
+RECIPE = {
+    "family": "test",
+    "targets": {"score": {"kind": "regression"}, "tags": {"kind": "multilabel"}},
+}
+
+
+@pytest.fixture
+def loras(generator):
+    scales = {"b.0.q": Scale(8.0, 3, 8 / 3, "alpha/r")}
+    provenance = Provenance("peft", "x", "base", None, scales, ("a: b",), (), {"r": 3}, {})
+    side = {"head": Side("full", torch.arange(3, dtype=torch.int64))}
+    return [
+        replace(random_lora(generator, rank=1 + i % 3), provenance=provenance, side=side)
+        for i in range(5)
+    ]
+
+
+def row(i):
+    return {
+        "id": i,
+        "seed": 100 + i,
+        "group": f"g{i // 2}",
+        "hyper:lr": 0.1 * i,
+        "label:score": float(i),
+        "label:tags": [i % 2 == 0, True],
+    }
+
+
+def write(path, loras, order=((0, (3, 4)), (1, (0, 1, 2)))):
+    writer = ZooWriter(path, RECIPE)
+    for number, members in order:
+        writer.add_shard(number, [loras[i] for i in members], [row(i) for i in members])
+    return writer.finish({"ceiling": 1}, "# card\n")
+
+
+def test_round_trip(tmp_path, loras):
+    zoo = write(tmp_path / "zoo", loras)
+    assert len(zoo) == 5
+    assert zoo.column("id").tolist() == [0, 1, 2, 3, 4]
+    assert zoo.labels("score").tolist() == [0, 1, 2, 3, 4]
+    assert zoo.labels("tags").shape == (5, 2)
+    assert zoo.groups() == ["g0", "g0", "g1", "g1", "g2"]
+    np.testing.assert_allclose(zoo.hyper()["lr"], [0, 0.1, 0.2, 0.3, 0.4])
+    assert zoo.report == {"ceiling": 1}
+    assert zoo.splits["fractions"] == [0.7, 0.1, 0.2]
+    assert "5 LoRAs" in repr(zoo)
+    for i, lora in enumerate(loras):
+        again = zoo.lora(zoo.row_of(i))
+        assert again.provenance == lora.provenance
+        assert torch.equal(again.side["head"].tensor, lora.side["head"].tensor)
+        assert again.side["head"].kind == "full"
+        for name in lora:
+            assert torch.equal(again[name].u, lora[name].u)
+            assert torch.equal(again[name].v, lora[name].v)
+
+
+@pytest.mark.parametrize("rows", [None, [4, 0, 2], []])
+def test_batches_are_gathered_in_the_order_asked(tmp_path, loras, rows):
+    zoo = write(tmp_path / "zoo", loras)
+    chosen = loras if rows is None else [loras[i] for i in rows]
+    expected = collate(chosen, loras[0].signature())
+    found = zoo.batch(rows)
+    assert torch.equal(found.ranks, expected.ranks)
+    assert found.rank == expected.rank
+    for a, b in zip(found.groups, expected.groups, strict=True):
+        assert torch.equal(a.u, b.u)
+        assert torch.equal(a.v, b.v)
+    assert zoo.batch(rows, dtype=torch.float32).dtype == torch.float32
+
+
+def test_the_order_of_building_does_not_show(tmp_path, loras):
+    one = write(tmp_path / "one", loras)
+    two = write(tmp_path / "two", loras, order=((1, (0, 1, 2)), (0, (3, 4))))
+    for name in ("index.parquet", "shards/shard-00001.safetensors", "recipe.json", "splits.json"):
+        assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
+
+
+def test_a_shard_without_its_rows_is_built_again(tmp_path, loras):
+    writer = ZooWriter(tmp_path / "zoo", RECIPE)
+    writer.add_shard(0, loras[:2], [row(0), row(1)])
+    writer.add_shard(1, loras[2:], [row(2), row(3), row(4)])
+    (tmp_path / "zoo/shards/shard-00000.parquet").unlink()
+    (tmp_path / "zoo/shards/shard-00002.safetensors.part").write_bytes(b"half")
+    writer = ZooWriter(tmp_path / "zoo", RECIPE)
+    assert not writer.has_shard(0)
+    assert writer.has_shard(1)
+    assert not list((tmp_path / "zoo/shards").glob("*.part"))
+    assert writer.finish().column("id").tolist() == [2, 3, 4]
+    writer.add_shard(0, loras[:2], [row(0), row(1)])
+    assert len(writer.finish()) == 5
+
+
+def test_events_are_appended(tmp_path):
+    writer = ZooWriter(tmp_path / "zoo", RECIPE)
+    writer.log(seconds=1.5)
+    writer.log(failed=3)
+    lines = (tmp_path / "zoo/build.jsonl").read_text().splitlines()
+    assert lines == ['{"seconds": 1.5}', '{"failed": 3}']
+
+
+def test_a_recipe_never_changes(tmp_path):
+    ZooWriter(tmp_path / "zoo", RECIPE)
+    with pytest.raises(FileError, match=r"differ in \['family'\]"):
+        ZooWriter(tmp_path / "zoo", {**RECIPE, "family": "other"})
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/file").touch()
+    with pytest.raises(FileError, match="Nothing is overwritten"):
+        ZooWriter(tmp_path / "else", RECIPE)
+
+
+def test_what_is_no_zoo_is_refused(tmp_path, loras):
+    with pytest.raises(FileError, match="no zoo"):
+        open_zoo(tmp_path)
+    writer = ZooWriter(tmp_path / "zoo", RECIPE)
+    with pytest.raises(FileError, match="did not end"):
+        open_zoo(tmp_path / "zoo")
+    with pytest.raises(DataError, match="no shard is there"):
+        writer.finish()
+    with pytest.raises(DataError, match="as many of both"):
+        writer.add_shard(0, loras, [row(0)])
+    zoo = write(tmp_path / "zoo", loras)
+    assert zoo.report == {"ceiling": 1}
+    for call, message in [
+        (lambda: zoo.labels("size"), "found the targets score, tags"),
+        (lambda: zoo.column("size"), "there is no 'size'"),
+        (lambda: zoo.lora(5), "it has 5"),
+        (lambda: zoo.row_of(9), "Ids run from 0 to 4"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            call()
+
+
+def test_damage_is_noticed(tmp_path, loras):
+    zoo = write(tmp_path / "zoo", loras)
+    shard = tmp_path / "zoo/shards/shard-00001.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(IntegrityError):
+        open_zoo(zoo.path).batch()
+    shard.unlink()
+    with pytest.raises(
+        IntegrityError, match=r"shard-00001\.safetensors that its index names is missing"
+    ):
+        open_zoo(zoo.path).lora(0)
+    shard.write_bytes(whole)
+    (zoo.path / "index.parquet").write_bytes(b"PAR1")
+    with pytest.raises(IntegrityError, match="index cannot be read"):
+        open_zoo(zoo.path)
+    (zoo.path / "recipe.json").write_text("{")
+    with pytest.raises(IntegrityError, match="no JSON"):
+        open_zoo(zoo.path)
+    (zoo.path / "splits.json").unlink()
+    (zoo.path / "report.json").unlink()
+    assert zoo.report == {}
+    assert zoo.splits["fractions"] == [0.7, 0.1, 0.2]
