@@ -8,9 +8,11 @@ import torch
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError
 from lorascope.models.dense import Dense
+from lorascope.models.kernel import KernelCosine, KernelProduct, KernelRaw, KernelSpectra
 from lorascope.models.mlp import MLP
 from lorascope.models.model import Model
 from lorascope.models.o_align import OAlign
+from lorascope.models.ridge import Ridge
 from lorascope.models.svd import SVD
 from lorascope.models.transformer import Transformer
 
@@ -22,6 +24,11 @@ MODELS: dict[str, type[Model]] = {
     SVD.name: SVD,
     Dense.name: Dense,
     Transformer.name: Transformer,
+    Ridge.name: Ridge,
+    KernelRaw.name: KernelRaw,
+    KernelCosine.name: KernelCosine,
+    KernelSpectra.name: KernelSpectra,
+    KernelProduct.name: KernelProduct,
 }
 
 

@@ -10,7 +10,7 @@ the fitted buffers whose size only the training set knows. What it is not: a tra
 training may compute it once for a whole set and draw minibatches with `select_features`.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,10 @@ from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.errors import DataError, RankError, SignatureError, TrainingError
 
-__all__ = ["ClosedForm", "Features", "Kind", "Model", "select_features"]
+__all__ = ["ChooseBy", "ClosedForm", "Features", "Kind", "Model", "select_features"]
 
 Kind = Literal["regression", "multilabel", "multiclass"]
+ChooseBy = Literal["left_out", "validation"]
 Features = Tensor | LoRABatch | tuple[Tensor | LoRABatch, ...]
 
 
@@ -55,8 +56,6 @@ class Model(nn.Module):
     name: ClassVar[str]
     symmetry: ClassVar[Symmetry]
     accepts_missing: ClassVar[bool] = False
-    fitted: ClassVar[frozenset[str]] = frozenset()
-    """Buffers whose shape the training set decides: they take the shape found in a state dict."""
 
     def __init__(
         self,
@@ -79,6 +78,7 @@ class Model(nn.Module):
         self.rank = rank
         self.max_rank = max_rank
         self.options: dict[str, Any] = dict(options or {})
+        self._fitted: set[str] = set()
 
     # --- to fill ------------------------------------------------------------------------------
 
@@ -105,6 +105,11 @@ class Model(nn.Module):
         if batch.size == 0:
             return torch.zeros(0, self.out_features, dtype=self.dtype, device=self.device)
         return self.score(self.features(batch))
+
+    def register_fitted(self, name: str, empty: Tensor) -> None:
+        """Registers a buffer whose shape the training set decides; loading takes the stored shape."""
+        self.register_buffer(name, empty)
+        self._fitted.add(name)
 
     def check(self, batch: LoRABatch) -> None:
         """Raises where the batch is not what this model was built for."""
@@ -164,8 +169,8 @@ class Model(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        for name in self.fitted:
-            found, buffer = state_dict.get(prefix + name), getattr(self, name)
+        for name in self._fitted:
+            found, buffer = state_dict.get(prefix + name), self.get_buffer(name)
             if found is not None and found.shape != buffer.shape:
                 setattr(self, name, buffer.new_zeros(found.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -174,8 +179,28 @@ class Model(nn.Module):
 class ClosedForm(Model):
     """A model that is solved instead of descended: `fit` fills its buffers, `score` reads them.
 
-    A closed-form model is trained by `fit` alone; it has no parameters for an optimiser.
+    A closed-form model is trained by `fit` alone; it has no parameters for an optimiser. What `fit`
+    must choose (strengths, bandwidths) it chooses by the error on LoRAs left out of the training set,
+    which wastes none, or with `choose_by="validation"` by the error on the validation LoRAs.
     """
+
+    def __init__(
+        self,
+        signature: Signature,
+        out_features: int,
+        *,
+        rank: int,
+        choose_by: ChooseBy,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        if choose_by not in get_args(ChooseBy):
+            raise DataError(
+                f"building the model {self.name!r}: found choose_by={choose_by!r}, expected one of "
+                f"{', '.join(get_args(ChooseBy))}"
+            )
+        options = {"choose_by": choose_by, **(options or {})}
+        super().__init__(signature, out_features, rank=rank, options=options)
+        self.choose_by = choose_by
 
     def fit(
         self,
@@ -195,6 +220,20 @@ class ClosedForm(Model):
         """
         raise NotImplementedError(f"{type(self).__name__} must fill fit()")
 
+    def held_out(
+        self, validation: tuple[LoRABatch, Tensor] | None, kind: Kind
+    ) -> tuple[LoRABatch, Tensor] | None:
+        """The validation LoRAs and their label columns where `choose_by` asks for them, else None."""
+        if self.choose_by == "left_out":
+            return None
+        if validation is None or validation[0].size == 0:
+            raise DataError(
+                f"fitting the model {self.name!r} with choose_by='validation': found no validation "
+                "LoRAs. Try choose_by='left_out', which needs none."
+            )
+        self.check(validation[0])
+        return validation[0], self.targets(*validation, kind)
+
     def targets(self, batch: LoRABatch, y: Tensor, kind: Kind) -> Tensor:  # (b, k)
         """Labels as float64 columns: values as they are, classes as one-hot rows.
 
@@ -208,10 +247,11 @@ class ClosedForm(Model):
                 f"fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "
                 f"{batch.size} LoRAs, expected ({batch.size}, {self.out_features})"
             )
-        if batch.size < 2 or not bool(columns.isfinite().all()):
+        if not bool(columns.isfinite().all()):
+            bad = int((~columns.isfinite()).any(1).nonzero()[0])
             raise DataError(
-                f"fitting the model {self.name!r}: needs at least 2 LoRAs with finite labels, "
-                f"found {batch.size}. Try leaving out the rows without a label."
+                f"fitting the model {self.name!r}: the label of LoRA {bad} is not a finite number. "
+                "Try leaving out the rows without a label."
             )
         return columns
 

@@ -1,0 +1,248 @@
+"""Kernel ridge models: compare a LoRA with every training LoRA, by direction, by size, or by both.
+
+    f(x) = sum_i a_i k(x, x_i) + c
+
+    kernel_raw      sum_l <dW_l, dW'_l>
+    kernel_cosine   mean_l <dW_l, dW'_l> / (|dW_l| |dW'_l|)
+    kernel_spectra  exp(-t |z - z'|^2),   z the standardised log spectra and norms
+    kernel_product  exp(-t |z - z'|^2) (1 + kernel_cosine)
+
+Nothing is trained by gradients: `fit` solves for a, and chooses the strength of the ridge and the
+bandwidth t by the error on LoRAs left out. Labels enter as -1 and 1; a logistic map fitted on the left-out
+scores turns scores into logits and is folded into a and c. Measured in the field: the product leads on
+scores, the cosine on what the data were.
+
+The training LoRAs are part of the model: `kernel_raw`, `kernel_cosine` and `kernel_product` keep the
+factors of all of them as buffers, so that a saved model grows with their number by N r sum (n + m)
+numbers, and a prediction costs one comparison with each.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lorascope.core.batch import GroupBatch, LoRABatch
+from lorascope.core.gram import gram
+from lorascope.core.signature import Signature
+from lorascope.core.symmetry_kind import Symmetry
+from lorascope.models.logistic import calibrate
+from lorascope.models.model import ChooseBy, ClosedForm, Features, Kind
+from lorascope.models.smoother import Choice, Smoother
+from lorascope.models.spectra import SpectralFeatures
+from lorascope.models.standardise import Standardise
+
+__all__ = ["KernelCosine", "KernelProduct", "KernelRaw", "KernelRidge", "KernelSpectra"]
+
+BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times 1 / median squared distance
+
+
+class KernelRidge(ClosedForm):
+    """What the four kernel models share; a subclass says which comparisons it multiplies.
+
+    Any rank and missing layers are taken: a missing layer is a zero update, whose cosine with anything
+    is 0. Fitting N LoRAs costs N^2 r^2 sum (n + m) / 2 for a Gram matrix and O(N^3) per bandwidth.
+    """
+
+    symmetry: ClassVar[Symmetry] = Symmetry.GL
+    accepts_missing: ClassVar[bool] = True
+    direction: ClassVar[Literal["raw", "cosine"] | None] = None
+    radial: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        signature: Signature,
+        out_features: int,
+        *,
+        rank: int,
+        choose_by: ChooseBy = "left_out",
+    ) -> None:
+        super().__init__(signature, out_features, rank=rank, choose_by=choose_by)
+        if self.direction:
+            for index, group in enumerate(signature.groups()):
+                self.register_fitted(f"u_{index}", torch.zeros(len(group), 0, rank, group.n))
+                self.register_fitted(f"v_{index}", torch.zeros(len(group), 0, rank, group.m))
+            self.register_fitted("ranks", torch.zeros(0, len(signature), dtype=torch.int64))
+        if self.radial:
+            self.spectra = SpectralFeatures(signature, values=rank)
+            self.standardise = Standardise(self.spectra.width)
+            self.register_fitted("sizes", torch.zeros(0, self.spectra.width))
+            self.register_buffer("bandwidth", torch.ones(()))
+        # wide, because their sum cancels: see STRENGTHS
+        self.register_fitted("dual", torch.zeros(0, out_features, dtype=torch.float64))
+        self.register_buffer("intercept", torch.zeros(out_features, dtype=torch.float64))
+
+    @property
+    def landmarks(self) -> LoRABatch:
+        """The training LoRAs that others are compared with."""
+        groups = tuple(
+            GroupBatch(self.get_buffer(f"u_{index}"), self.get_buffer(f"v_{index}"))
+            for index in range(len(self.signature.groups()))
+        )
+        return LoRABatch(self.signature, groups, self.get_buffer("ranks"))
+
+    def prepare(self, batch: LoRABatch) -> None:
+        """Stores the training LoRAs, or what is compared of them."""
+        batch = batch.to(dtype=self.dtype)
+        if self.direction:
+            for index, group in enumerate(batch.groups):
+                self.register_fitted(f"u_{index}", group.u.contiguous())
+                self.register_fitted(f"v_{index}", group.v.contiguous())
+            self.register_fitted("ranks", batch.ranks)
+        if self.radial:
+            self.spectra.fit(batch)
+            self.standardise.fit(self.spectra(batch))
+            self.register_fitted("sizes", self.standardise(self.spectra(batch)))
+
+    def features(self, batch: LoRABatch) -> Tensor:  # (b, N)
+        """The kernel between the batch and the training LoRAs."""
+        self.require_fitted(self.get_buffer("dual"))
+        return self._combine(*self._compare(batch))
+
+    def score(self, features: Features) -> Tensor:  # (b, k)
+        """The weighted sum of comparisons."""
+        assert isinstance(features, Tensor)
+        dual, intercept = self.get_buffer("dual"), self.get_buffer("intercept")
+        return (features.to(dual.dtype) @ dual + intercept).to(self.dtype)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        batch: LoRABatch,
+        y: Tensor,
+        *,
+        kind: Kind,
+        validation: tuple[LoRABatch, Tensor] | None = None,
+        groups: Tensor | None = None,
+    ) -> None:
+        """Solves for the training LoRAs; see `ClosedForm.fit`."""
+        self.check(batch)
+        labels = self.targets(batch, y, kind)
+        y = labels if kind == "regression" else 2 * labels - 1
+        self.prepare(batch)
+        smoother, choice = self._choose(batch, y, self.held_out(validation, kind), kind, groups)
+        dual, intercept = smoother.solve(y, choice.strength)
+        if kind != "regression":
+            logit = calibrate(choice.left_out, labels, kind)
+            dual, intercept = dual * logit.slope, logit(intercept)
+        self.register_fitted("dual", dual)
+        self.get_buffer("intercept").copy_(intercept)
+
+    def _choose(
+        self,
+        batch: LoRABatch,
+        y: Tensor,
+        held_out: tuple[LoRABatch, Tensor] | None,
+        kind: Kind,
+        groups: Tensor | None,
+    ) -> tuple[Smoother, Choice]:
+        """The bandwidth (left in its buffer) and the strength of least error."""
+        inner, distance = self._compare(batch, own=True)
+        outer = None if held_out is None else self._compare(held_out[0])
+        truth = None if held_out is None else held_out[1]
+        if held_out is not None and kind != "regression":
+            truth = 2 * held_out[1] - 1
+        best: tuple[Smoother, Choice, Tensor] | None = None
+        for bandwidth in self._bandwidths(distance):
+            if self.radial:
+                self.get_buffer("bandwidth").copy_(bandwidth)
+            smoother = Smoother(self._combine(inner, distance), groups)
+            beside = None if outer is None or truth is None else (self._combine(*outer), truth)
+            choice = smoother.choose(y, beside)
+            if best is None or choice.error < best[1].error:
+                best = smoother, choice, bandwidth
+        assert best is not None  # there is always one bandwidth to try
+        if self.radial:
+            self.get_buffer("bandwidth").copy_(best[2])
+        return best[0], best[1]
+
+    def _compare(
+        self, batch: LoRABatch, *, own: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:  # (b, N) each
+        """Inner products or cosines, and squared distances of sizes, to the training LoRAs.
+
+        `own`: the batch is the training set itself, whose Gram matrix is symmetric.
+        """
+        batch = batch.to(dtype=self.dtype)
+        inner = distance = None
+        if self.direction:
+            inner = gram(batch, None if own else self.landmarks, kind=self.direction)
+        if self.radial:
+            # not through a matrix product, which would lose small distances to rounding
+            distance = torch.cdist(
+                self.standardise(self.spectra(batch)),
+                self.get_buffer("sizes"),
+                compute_mode="donot_use_mm_for_euclid_dist",
+            ).square()
+        return inner, distance
+
+    def _combine(self, inner: Tensor | None, distance: Tensor | None) -> Tensor:  # (b, N)
+        """The kernel from its comparisons at the present bandwidth."""
+        if distance is None:
+            assert inner is not None
+            return inner
+        radial = (-self.get_buffer("bandwidth") * distance).exp()
+        return radial if inner is None else radial * (1 + inner)
+
+    def _bandwidths(self, distance: Tensor | None) -> list[Tensor]:
+        if distance is None:
+            return [torch.ones(())]
+        apart = distance[distance > 0]
+        typical = apart.median() if apart.numel() else torch.ones(())
+        return [factor / typical for factor in BANDWIDTHS]
+
+
+class KernelRaw(KernelRidge):
+    """Kernel ridge with the inner product of the updates: a linear model on all entries of u v^T.
+
+    Equation: k(x, x') = sum_l <dW_l, dW'_l> = sum_l tr(u'^T u v^T v').
+    Under g: unchanged, since it depends on u v^T alone. Symmetry: GL(r).
+    Source: the linear limit of MLP+Dense (paper, section 1.2), without a dense update.
+    Numbers learned: N k, beside the N training LoRAs. Cost: N r^2 sum (n + m) per LoRA.
+    """
+
+    name: ClassVar[str] = "kernel_raw"
+    direction: ClassVar[Literal["raw", "cosine"] | None] = "raw"
+
+
+class KernelCosine(KernelRidge):
+    """Kernel ridge with the mean over layers of the cosine of the updates: direction without size.
+
+    Equation: k(x, x') = 1/L sum_l <dW_l, dW'_l> / (|dW_l| |dW'_l|).
+    Under g: unchanged, since it depends on u v^T alone. Symmetry: GL(r).
+    Source: measured here as the strongest simple reader of what an adapter was finetuned on.
+    Numbers learned: N k, beside the N training LoRAs. Cost: N r^2 sum (n + m) per LoRA.
+    """
+
+    name: ClassVar[str] = "kernel_cosine"
+    direction: ClassVar[Literal["raw", "cosine"] | None] = "cosine"
+
+
+class KernelSpectra(KernelRidge):
+    """Kernel ridge with a Gaussian of log spectra and norms: size without direction.
+
+    Equation: k(x, x') = exp(-t |z - z'|^2), z = standardise([log s_1 .. log s_r, log norms]).
+    Under g: unchanged, since singular values belong to u v^T. Symmetry: GL(r).
+    Source: the nonparametric sibling of MLP+SVD (paper, section 1.2).
+    Numbers learned: N k, beside N F stored features, F = layers (r + 1) + 1.
+    Cost: O((n + m) r^2) per layer, then N F per LoRA.
+    """
+
+    name: ClassVar[str] = "kernel_spectra"
+    radial: ClassVar[bool] = True
+
+
+class KernelProduct(KernelRidge):
+    """Kernel ridge with a Gaussian of sizes times one plus the cosine of directions.
+
+    Equation: k(x, x') = exp(-t |z - z'|^2) (1 + 1/L sum_l cos(dW_l, dW'_l)).
+    Under g: unchanged, since both parts depend on u v^T alone. Symmetry: GL(r).
+    Source: measured here as the strongest simple predictor of scores: direction and size are separate
+    facts, and the product lets the effect of a direction depend on the size.
+    Numbers learned: N k, beside the N training LoRAs and N F features.
+    Cost: N (r^2 sum (n + m) + F) per LoRA.
+    """
+
+    name: ClassVar[str] = "kernel_product"
+    direction: ClassVar[Literal["raw", "cosine"] | None] = "cosine"
+    radial: ClassVar[bool] = True
