@@ -1,0 +1,161 @@
+"""Ask many adapters the same questions at once.
+
+The options of a question share its prefix, so the prefix goes through the base once: a row is
+
+    prefix, option 0 without its last token, option 1 without its last token, ...
+
+where a token of an option sees the prefix and the earlier tokens of its own option, and stands at
+the position where it would stand alone. The answers are those of scoring each option by itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.fit import SLOTS, layout_of
+from lorascope.zoo.fitted import Fitted, untrained
+from lorascope.zoo.group import answer_width, answers
+from lorascope.zoo.jobs import AdapterSpec, ChoiceSet
+from lorascope.zoo.kernels import kernels_for
+from lorascope.zoo.network import Kernels, answer_losses, pairs_by_block, views
+
+__all__ = ["choice_log_likelihoods", "weighted_loss"]
+
+ROWS = 8  # questions at once, for each adapter
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is asked of every adapter; index 0 counts the questions."""
+
+    tokens: Tensor  # (e, t)
+    positions: Tensor  # (e, t)
+    mask: Tensor  # (e, t, t) bool
+    places: Tensor  # (e, q)
+    labels: Tensor  # (e, q, w)
+
+    def chunk(self, start: int, size: int) -> "Rows":
+        """`size` questions from `start`; past the end the last is repeated."""
+        index = torch.arange(start, start + size).clamp(max=len(self.tokens) - 1)
+        return Rows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@torch.no_grad()
+def choice_log_likelihoods(
+    base: nn.Module | FrozenBase,
+    spec: AdapterSpec,
+    fitted: Fitted | None,
+    choices: ChoiceSet,
+    *,
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
+    slots: int = SLOTS,
+) -> Tensor:
+    """Summed log-likelihood of each option given its prefix: (g, questions, options).
+
+    Without `fitted` the base alone is asked, and g is 1.
+    """
+    losses = _ask(base, spec, fitted, choice_rows(choices), dtype, compile, slots)
+    count, longest = choices.options.shape[1:]
+    first = losses[:, :, 0, :]  # (g, e, options)
+    if longest == 1:
+        return -first
+    rest = losses[:, :, 1:, 0].unflatten(2, (count, longest - 1))
+    used = torch.arange(1, longest) < choices.option_lengths[..., None]
+    return -(first + torch.where(used, rest, 0).sum(3))
+
+
+@torch.no_grad()
+def weighted_loss(
+    base: nn.Module | FrozenBase,
+    spec: AdapterSpec,
+    fitted: Fitted | None,
+    tokens: Tensor,  # (e, t)
+    weights: Tensor,  # (e, t)
+    *,
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
+    slots: int = SLOTS,
+) -> Tensor:
+    """sum(weights * cross entropy) / sum(weights) over all examples: (g,)."""
+    places, labels, chosen = answers(tokens, weights, answer_width(weights))
+    length = tokens.shape[1]
+    rows = Rows(
+        tokens,
+        torch.arange(length).expand_as(tokens),
+        torch.ones(length, length, dtype=torch.bool).tril().expand(len(tokens), -1, -1),
+        places,
+        labels[..., None],
+    )
+    losses = _ask(base, spec, fitted, rows, dtype, compile, slots)[..., 0].double()
+    chosen = chosen.double()
+    return ((losses * chosen).sum((1, 2)) / chosen.sum()).to(
+        torch.promote_types(dtype, torch.float32)
+    )
+
+
+def choice_rows(choices: ChoiceSet) -> Rows:
+    """The questions as rows: prefix once, then the options side by side."""
+    questions, count, longest = choices.options.shape
+    width, each = choices.prefixes.shape[1], longest - 1
+    total = width + count * each
+    lengths = choices.prefix_lengths[:, None]
+    tokens = torch.cat((choices.prefixes, choices.options[..., :-1].flatten(1)), 1)
+    inside = torch.arange(each).repeat(count).expand(questions, -1)
+    start = torch.arange(width).expand(questions, -1)
+    own = torch.arange(count).repeat_interleave(each) if each else torch.zeros(0).long()
+    option = torch.cat((torch.full((width,), -1), own))
+    column = torch.arange(total)
+    same = option[:, None] == option[None, :]
+    shared = (option == -1)[None, :] & (column < lengths)  # (questions, total)
+    mask = (same | shared[:, None, :]) & (column[:, None] >= column)
+    labels = torch.zeros(questions, 1 + count * each, count, dtype=torch.int64)
+    labels[:, 0] = choices.options[..., 0]
+    labels[:, 1:, 0] = choices.options[..., 1:].flatten(1)
+    return Rows(
+        tokens,
+        torch.cat((start, lengths + inside), 1),
+        mask,
+        torch.cat((lengths - 1, torch.arange(width, total).expand(questions, -1)), 1),
+        labels,
+    )
+
+
+def _ask(
+    base: nn.Module | FrozenBase,
+    spec: AdapterSpec,
+    fitted: Fitted | None,
+    rows: Rows,
+    dtype: torch.dtype,
+    compile: bool,
+    slots: int,
+) -> Tensor:
+    """Losses of every label for every adapter: (g, e, q, w)."""
+    frozen = FrozenBase.of(base, dtype)
+    kernels = kernels_for(compile)
+    if fitted is None:
+        fitted = untrained(spec, layout_of(frozen, spec))
+        slots = 1
+    parts = []
+    for start in range(0, len(fitted), slots):
+        stop = min(start + slots, len(fitted))
+        index = range(start, start + slots if kernels.static else stop)
+        some = fitted.select([min(i, stop - 1) for i in index])
+        asked = [part[: stop - start] for part in _answers(frozen, kernels, some, rows)]
+        parts.append(torch.cat(asked, 1)[:, : len(rows.tokens)])
+    return torch.cat(parts)
+
+
+def _answers(base: FrozenBase, kernels: Kernels, fitted: Fitted, rows: Rows) -> Iterator[Tensor]:
+    scales = fitted.layout.scales(fitted.spec.factor, fitted.rows.dtype)
+    factors = fitted.layout.unpack((fitted.rows * scales).to(base.dtype))
+    pairs = pairs_by_block(factors, len(base.blocks))
+    count = len(fitted)
+    for start in range(0, len(rows.tokens), ROWS):
+        some = rows.chunk(start, ROWS)
+        tokens, labels = (part.expand(count, *part.shape) for part in (some.tokens, some.labels))
+        seen = views(base, some.positions, some.mask, some.places[None])
+        yield answer_losses(base, kernels, tokens, labels, seen, pairs)
