@@ -96,7 +96,7 @@ class Zoo:
         return read_shard_signature(self._shard(0))
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of the index, lists stacked to two dimensions.
+        """A column of the index, lists stacked to two dimensions (kept as objects where some are missing).
 
         Raises DataError if there is none of that name, naming those that are there.
         """
@@ -106,9 +106,14 @@ class Zoo:
                 f"Found: {', '.join(self.index.column_names)}."
             )
         column = self.index.column(name)
-        if pa.types.is_list(column.type):
-            return np.array(column.to_pylist())
-        return column.to_numpy()
+        if not pa.types.is_list(column.type):
+            return column.to_numpy()
+        rows = column.to_pylist()
+        if None not in rows:
+            return np.array(rows)
+        ragged = np.empty(len(rows), dtype=object)  # a missing label stays None
+        ragged[:] = rows
+        return ragged
 
     def labels(self, target: str) -> NDArray[Any]:  # (N,) or (N, k)
         """The labels of a target. Raises DataError if the zoo has no such target."""
