@@ -1,0 +1,24 @@
+"""Equivariant layers: one equation each, on all layers of a batch at once."""
+
+from lorascope.layers.dropout import RowDropout
+from lorascope.layers.hidden import HiddenPair
+from lorascope.layers.linear import EquivariantLinear, HiddenLinear
+from lorascope.layers.matmul import batched_matmul
+from lorascope.layers.nonlinear import Gate, GateKind
+from lorascope.layers.norm import GLNorm, divide_by_norm, product_norm
+from lorascope.layers.product import full_product, mean_product
+
+__all__ = [
+    "EquivariantLinear",
+    "GLNorm",
+    "Gate",
+    "GateKind",
+    "HiddenLinear",
+    "HiddenPair",
+    "RowDropout",
+    "batched_matmul",
+    "divide_by_norm",
+    "full_product",
+    "mean_product",
+    "product_norm",
+]

@@ -1,0 +1,99 @@
+"""One batched matrix product a shape group, sent to the faster of the two libraries inside torch on a CPU.
+
+    (l, i, k) (l, k, j) -> (l, i, j)
+
+In float32 torch calls MKL, which on AMD processors takes nearly twice as long as oneDNN for the narrow
+products of an equivariant layer (64 LoRAs, 28 layers of width 3072, rank 4, 16 channels, one Zen 4 core:
+14.9 ms against 8.0 ms, forward; 16.3 against 11.1 ms, backward). torch hands float32 to oneDNN only when the
+reduced precision of its mode "bf16" is allowed. On processors without bf16 matrix units for this (no AMX)
+that mode does not round: it is plain float32. So the mode is switched on around the product where, and only
+where, a measured product shows that nothing is rounded; elsewhere this is torch.bmm.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["batched_matmul", "onednn_is_exact"]
+
+
+def batched_matmul(a: Tensor, b: Tensor) -> Tensor:  # (l, i, k), (l, k, j) -> (l, i, j)
+    """torch.bmm, by the faster library where the result is full float32. Differentiable, also twice.
+
+    Example:
+        >>> batched_matmul(torch.ones(2, 3, 4), torch.ones(2, 4, 5)).shape
+        torch.Size([2, 3, 5])
+    """
+    if a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and onednn_is_exact():
+        product: Tensor = _OneDNNProduct.apply(a, b)  # type: ignore[no-untyped-call]
+        return product
+    return torch.bmm(a, b)
+
+
+@cache
+def onednn_is_exact() -> bool:
+    """Whether oneDNN's mode "bf16" gives full float32 on this machine: decided once, by a product."""
+    if not hasattr(torch.backends.mkldnn, "matmul") or not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(4, 256, 512, generator=generator)
+    b = torch.randn(4, 512, 16, generator=generator)
+    exact = torch.bmm(a.double(), b.double())
+    with torch.no_grad(), _ONEDNN():
+        error = (torch.bmm(a, b) - exact).norm() / exact.norm()
+    # float32 leaves 3e-7 here, rounding the factors to bf16 would leave 2e-3
+    return float(error) < 2e-6
+
+
+class _OneDNNProduct(torch.autograd.Function):
+    """bmm whose forward and backward both run under the switch: autograd leaves the block in between."""
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        with _ONEDNN():
+            return torch.bmm(a, b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        (grad,) = grads
+        grad_a = batched_matmul(grad, b.mT) if ctx.needs_input_grad[0] else None
+        grad_b = batched_matmul(a.mT, grad) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b
+
+
+class _Switch:
+    """torch's process-wide mode for float32 products, shared by threads: the last one out restores it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before = "none"
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        mode: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        with self._lock:
+            if self._users == 0:
+                self._before = mode.fp32_precision
+                mode.fp32_precision = "bf16"
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    mode.fp32_precision = self._before
+
+
+_ONEDNN = _Switch()

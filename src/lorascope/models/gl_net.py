@@ -1,0 +1,211 @@
+"""GL-net: equivariant layers down to narrow pairs, their products, a head. Invariant under GL(r).
+
+    pair_1 = (phi_l u_l, psi_l v_l)                    one batched product a shape group
+    pair_1 = pair_1 / sqrt|u_l v_l^T|                  unit norm: direction apart from size
+    pair_i = linear(drop(gate(norm(pair_i-1))))        for each further equivariant layer
+    p_l    = u_l v_l^T of the last pair                (c, c), or its mean, or a shared map of it
+    f      = head([p_1 .. p_L, side])                  linear or MLP
+    side   = MLP(standardise(log spectra, log norms))
+
+arXiv 2410.04207, section 4.2. Beyond the paper: every layer's update may be divided by its norm, with sizes and
+spectra beside it, because direction says what was learned and size how much (on real adapters this lifted
+attributes from .950 to .964 and scores from R^2 .65 to .71); a linear head, which beats an MLP where a few
+hundred adapters must fix many products; a smooth gate.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lorascope.core.batch import LoRABatch
+from lorascope.core.gram import layer_norms
+from lorascope.core.signature import Signature
+from lorascope.core.symmetry_kind import Symmetry
+from lorascope.errors import DataError
+from lorascope.layers.dropout import RowDropout
+from lorascope.layers.hidden import HiddenPair
+from lorascope.layers.linear import EquivariantLinear, HiddenLinear
+from lorascope.layers.nonlinear import Gate, GateKind
+from lorascope.layers.norm import GLNorm, divide_by_norm
+from lorascope.layers.product import full_product, mean_product
+from lorascope.models.heads import HeadKind, MLPHead, build_head
+from lorascope.models.model import Features, Model
+from lorascope.models.spectra import SpectralFeatures
+from lorascope.models.standardise import Standardise
+
+__all__ = ["GLNet", "ProductKind"]
+
+ProductKind = Literal["full", "mean", "shared"]
+
+
+class GLNet(Model):
+    """Learned bilinear features of every layer's update, phi dW psi^T, and a head on all of them.
+
+    Source: arXiv 2410.04207, section 4.2; equation at the top of the file.
+    Under g: unchanged. Linear layers act on rows, gates and norms use u v^T alone, and products end the
+    dependence on g. Symmetry: GL(r).
+    Parameters: c sum (n + m) in the first layer, 2 L c^2 in each further one (+ 2 L c with the GL norm, + 2 L
+    with the smooth gate), then the head on L c^2 products ("full"), L ("mean") or L h ("shared", with
+    (c^2 + 3) h for the shared map).
+    Cost: reads the factors once, O(r c sum (n + m)) per LoRA; unit norm and spectra are features without
+    weights, computed once for a batch in O(r^2 sum (n + m)).
+    Any rank. A missing layer is a zero update; its sizes are taken as the average of training.
+
+    Args:
+        width: channels c.
+        depth: equivariant linear layers. One is usually enough (paper, section 1.2).
+        gate: between the equivariant layers, "none", "sign" (the paper's) or "smooth".
+        norm: the GL norm after each equivariant layer.
+        row_dropout: probability that a row of the hidden pairs is dropped.
+        product: "full" c x c products, their "mean" (the paper's CLIP task), or one map "shared" by all
+            layers from c x c to `hidden` features.
+        head: "linear" or "mlp" with `hidden` units and `dropout`.
+        unit_norm: divide each layer's update by its norm. Without it, by its typical norm in training.
+        side: append an MLP of `side_width` outputs on log spectra and log norms.
+    """
+
+    name: ClassVar[str] = "gl_net"
+    symmetry: ClassVar[Symmetry] = Symmetry.GL
+    accepts_missing: ClassVar[bool] = True
+
+    size: Tensor
+
+    def __init__(
+        self,
+        signature: Signature,
+        out_features: int,
+        *,
+        rank: int,
+        width: int = 32,
+        depth: int = 1,
+        gate: GateKind | Literal["none"] = "none",
+        norm: bool = False,
+        row_dropout: float = 0.0,
+        product: ProductKind = "full",
+        head: HeadKind = "linear",
+        hidden: int = 128,
+        dropout: float = 0.0,
+        unit_norm: bool = True,
+        side: bool = True,
+        side_width: int = 32,
+    ) -> None:
+        options = {
+            "width": width,
+            "depth": depth,
+            "gate": gate,
+            "norm": norm,
+            "row_dropout": row_dropout,
+            "product": product,
+            "head": head,
+            "hidden": hidden,
+            "dropout": dropout,
+            "unit_norm": unit_norm,
+            "side": side,
+            "side_width": side_width,
+        }
+        super().__init__(signature, out_features, rank=rank, options=options)
+        _check_options(width, depth, gate, product)
+        layers = len(signature)
+        self.unit_norm = unit_norm
+        self.product = product
+        self.register_buffer("size", torch.ones(layers))
+        self.first = EquivariantLinear(signature, width)
+        self.body = nn.Sequential(*_body(layers, width, depth, gate, norm, row_dropout))
+        self.shared = MLPHead(width * width, hidden, hidden=hidden) if product == "shared" else None
+        products = {"full": layers * width * width, "mean": layers, "shared": layers * hidden}
+        self.spectra = SpectralFeatures(signature, values=rank) if side else None
+        wide = self.spectra.width if self.spectra is not None else 0
+        self.standardise = Standardise(wide)
+        self.side = MLPHead(wide, side_width, hidden=hidden, dropout=dropout) if side else None
+        inputs = products[product] + (side_width if side else 0)
+        self.head = build_head(head, inputs, out_features, hidden=hidden, dropout=dropout)
+
+    def prepare(self, batch: LoRABatch) -> None:
+        """Stores the typical norm of each layer and the statistics of the spectra."""
+        norms = torch.cat(layer_norms(batch))  # (l, b)
+        there = (norms > 0).sum(1)
+        typical = (norms.square().sum(1) / there.clamp(min=1)).sqrt()
+        self.size.copy_(torch.where(there > 0, typical, 1.0))
+        if self.spectra is not None:
+            self.spectra.fit(batch)
+            self.standardise.fit(self.spectra(batch))
+
+    def features(self, batch: LoRABatch) -> Features:
+        """The factors, what to divide each update by (b, l), and standardised spectra (b, f)."""
+        with torch.no_grad():
+            if self.unit_norm:
+                norms = torch.cat(layer_norms(batch)).T
+            else:
+                norms = self.size.expand(batch.size, -1)
+            side = self._sizes(batch)
+        return batch.to(dtype=self.dtype), norms, side
+
+    def score(self, features: Features) -> Tensor:  # (b, k)
+        """Equivariant layers, products, head."""
+        assert isinstance(features, tuple)
+        batch, norms, sizes = features
+        assert isinstance(batch, LoRABatch)
+        assert isinstance(norms, Tensor)
+        assert isinstance(sizes, Tensor)
+        pair = divide_by_norm(self.first(batch.groups), norms.T)
+        parts = [self._products(self.body(pair))]
+        if self.side is not None:
+            parts.append(self.side(sizes))
+        return self.head(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+
+    def _products(self, pair: HiddenPair) -> Tensor:  # (b, features), layers in group order
+        if self.product == "mean":
+            return mean_product(pair).T
+        products = full_product(pair).transpose(0, 1).flatten(2)  # (b, l, c c)
+        if self.shared is not None:
+            products = self.shared(products)
+        return products.flatten(1)
+
+    def _sizes(self, batch: LoRABatch) -> Tensor:  # (b, f)
+        """Standardised spectra and norms; those of a missing layer at the training mean, 0."""
+        if self.spectra is None:
+            return self.size.new_zeros(batch.size, 0)
+        values = self.standardise(self.spectra(batch))
+        there = batch.present.unsqueeze(2).expand(-1, -1, self.spectra.values + 1).flatten(1)
+        there = nn.functional.pad(there, (0, 1), value=True)  # the total norm is always there
+        return torch.where(there, values, 0.0)
+
+
+def _check_options(width: int, depth: int, gate: str, product: str) -> None:
+    if width < 1 or depth < 1:
+        raise DataError(
+            f"building the model 'gl_net': found width {width} and depth {depth}, expected at least 1"
+        )
+    if gate != "none" and depth < 2:
+        raise DataError(
+            f"building the model 'gl_net': found the gate {gate!r} with depth 1; gates stand between "
+            "equivariant layers. Try depth=2"
+        )
+    if product not in ("full", "mean", "shared"):
+        raise DataError(
+            f"building the model 'gl_net': found the product {product!r}, "
+            "expected 'full', 'mean' or 'shared'"
+        )
+
+
+def _body(
+    layers: int,
+    width: int,
+    depth: int,
+    gate: GateKind | Literal["none"],
+    norm: bool,
+    row_dropout: float,
+) -> list[nn.Module]:
+    """What follows the first linear layer."""
+    after: list[nn.Module] = []
+    for number in range(depth):
+        if number:
+            if gate != "none":
+                after.append(Gate(gate, layers))
+            after.append(HiddenLinear(layers, width, width))
+        if norm:
+            after.append(GLNorm(layers, width))
+        if row_dropout:
+            after.append(RowDropout(row_dropout))
+    return after
