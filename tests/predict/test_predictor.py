@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
 
 from lorascope.core.batch import collate
 from lorascope.core.lora import LoRA, Provenance
@@ -12,6 +11,7 @@ from lorascope.core.signature import LayerShape, Signature
 from lorascope.errors import DataError, RankError, SignatureError
 from lorascope.models.build import build_model
 from lorascope.predict import Predictor, Scaler
+from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
 
 SIGNATURE = Signature(tuple(LayerShape(name, n, m) for name, (n, m) in SHAPES.items()), BASE)
 SOURCES, SCORE, KIND = TARGETS

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 import lorascope
 from lorascope.core.signature import Signature
@@ -31,6 +30,7 @@ from lorascope.errors import (
     IntegrityError,
     SignatureError,
 )
+from lorascope.io.tensors import read_safetensors
 from lorascope.models.build import MODELS, build_model
 from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
@@ -79,20 +79,17 @@ def load_predictor(folder: str | Path) -> Predictor:
     """
     folder = Path(folder)
     document = _read_document(folder / DOCUMENT)
-    weights = _read(folder / WEIGHTS, MAX_WEIGHTS_BYTES)
+    weights = folder / WEIGHTS
+    _check_size(weights, MAX_WEIGHTS_BYTES)
     expected = document["checksums"].get(WEIGHTS)
-    if (found := hashlib.sha256(weights).hexdigest()) != expected:
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
         raise IntegrityError(
             f"Loading the predictor {folder}: {WEIGHTS} has sha256 {found}, expected {expected}. "
             "The file was changed or cut off. Try copying the folder again from its source."
         )
-    try:
-        state = load(weights)
-    except SafetensorError as error:
-        raise IntegrityError(
-            f"Loading the predictor {folder}: {WEIGHTS} is no safetensors file ({error})."
-        ) from error
-    return _build(document, state, folder)
+    return _build(document, read_safetensors(weights).tensors, folder)
 
 
 def _write(predictor: Predictor, folder: Path) -> None:
@@ -145,25 +142,23 @@ def _digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(spelled.encode()).hexdigest()
 
 
-def _read(path: Path, cap: int) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > cap:
-            raise HostileFileError(
-                f"Loading the predictor {path.parent}: {path.name} has {size} bytes, expected at most "
-                f"{cap}. It is no predictor that lorascope wrote."
-            )
-        return path.read_bytes()
-    except OSError as error:
+def _check_size(path: Path, cap: int) -> None:
+    if not path.is_file():
         raise FileError(
-            f"Loading the predictor {path.parent}: cannot read {path.name} ({error.strerror}). "
+            f"Loading the predictor {path.parent}: there is no file {path.name}. "
             f"Expected a folder with {DOCUMENT} and {WEIGHTS}, as Predictor.save writes it."
-        ) from error
+        )
+    if (size := path.stat().st_size) > cap:
+        raise HostileFileError(
+            f"Loading the predictor {path.parent}: {path.name} has {size} bytes, expected at most "
+            f"{cap}. It is no predictor that lorascope wrote."
+        )
 
 
 def _read_document(path: Path) -> dict[str, Any]:
+    _check_size(path, MAX_DOCUMENT_BYTES)
     try:
-        document = json.loads(_read(path, MAX_DOCUMENT_BYTES))
+        document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise FormatError(
             f"Loading the predictor {path.parent}: {path.name} is no JSON ({error})."

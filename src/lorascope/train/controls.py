@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -75,8 +76,6 @@ def _predict(
 
 def layer_norms(batch: LoRABatch) -> Array:
     """Frobenius norm of each layer's update, (b, l): ||u v^T||^2 = sum (u^T u) * (v^T v)."""
-    import torch
-
     squares = [
         ((g.u.double() @ g.u.double().mT) * (g.v.double() @ g.v.double().mT)).sum((2, 3))
         for g in batch.groups

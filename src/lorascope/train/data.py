@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lorascope.core.batch import LoRABatch, collate
@@ -73,8 +74,6 @@ class LabelledLoRAs:
 
     def select(self, rows: Rows) -> "LabelledLoRAs":
         """Some of the rows, in the order given."""
-        import torch
-
         return replace(
             self,
             batch=self.batch.select(torch.from_numpy(rows)),
@@ -122,7 +121,7 @@ def from_zoo(zoo: "Zoo", targets: Sequence[str] | None = None) -> LabelledLoRAs:
         )
     known = {name: Target.from_json(zoo.targets[name], name) for name in names}
     return LabelledLoRAs(
-        batch=zoo.batch(),
+        batch=zoo.batch(dtype=torch.float32),
         targets=known,
         labels={name: encode_labels(known[name], zoo.labels(name)) for name in names},
         groups=[str(group) for group in zoo.groups()],

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 import lorascope
 from lorascope.core.batch import LoRABatch
-from lorascope.errors import DataError
+from lorascope.errors import DataError, TrainingError
 from lorascope.models.build import build_model
 from lorascope.models.model import ClosedForm, Model
 from lorascope.predict.predictor import Predictor
@@ -99,7 +100,13 @@ def default_split(data: LabelledLoRAs, seed: int) -> Split:
 
 
 def _changed(settings: Settings, **changes: Any) -> Settings:
-    return Settings(**(settings.to_json() | {k: v for k, v in changes.items() if v is not None}))
+    changed = replace(settings, **{k: v for k, v in changes.items() if v is not None})
+    if changed.device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainingError(
+            f"Training on {changed.device!r}: torch {torch.__version__} finds no CUDA device here. "
+            "Try device='cpu', or a build of torch for your GPU."
+        )
+    return changed
 
 
 def _learn(

@@ -130,7 +130,7 @@ class _Run:
         step = number * self.steps_per_epoch
         losses = torch.zeros((), device=self.y.device)
         order = torch.randperm(len(self.y), generator=self.order)
-        for rows in torch.split(order, self.settings.batch_size):  # type: ignore[no-untyped-call]
+        for rows in torch.split(order, self.settings.batch_size):
             losses += self._step(rows.to(self.y.device), step) * len(rows)
             step += 1
         loss, name, score = self._validate()
