@@ -134,12 +134,10 @@ class GLNet(Model):
     def features(self, batch: LoRABatch) -> Features:
         """The factors, what to divide each update by (b, l), and standardised spectra (b, f)."""
         with torch.no_grad():
+            norms = self.size.expand(batch.size, -1)
             if self.unit_norm:
                 norms = torch.cat(layer_norms(batch)).T
-            else:
-                norms = self.size.expand(batch.size, -1)
-            side = self._sizes(batch)
-        return batch.to(dtype=self.dtype), norms, side
+            return batch.to(dtype=self.dtype), norms, self._sizes(batch)
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """Equivariant layers, products, head."""

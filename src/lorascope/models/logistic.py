@@ -19,17 +19,17 @@ from lorascope.models.model import Kind
 
 __all__ = ["Calibration", "LinearMap", "calibrate", "choose_logistic", "fit_logistic"]
 
-STRENGTHS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0)
 FOLDS = 5
 
 
 class LinearMap(NamedTuple):
     """x -> x weights + intercept."""
 
-    weights: Tensor  # (f, k)
-    intercept: Tensor  # (k,)
+    weights: Tensor  # (..., f, k)
+    intercept: Tensor  # (..., 1, k) or (k,)
 
-    def __call__(self, x: Tensor) -> Tensor:  # (b, f) -> (b, k)
+    def __call__(self, x: Tensor) -> Tensor:  # (b, f) -> (..., b, k)
         return x @ self.weights + self.intercept
 
 
@@ -43,11 +43,16 @@ class Calibration(NamedTuple):
         return score * self.slope + self.offset
 
 
-def negative_log_likelihood(logits: Tensor, y: Tensor, kind: Kind) -> Tensor:  # (b, k) twice -> ()
-    """Mean over LoRAs (and, for multilabel, over labels)."""
+def negative_log_likelihood(
+    logits: Tensor,  # (..., b, k)
+    y: Tensor,  # (b, k)
+    kind: Kind,
+) -> Tensor:  # (..., b)
+    """Of each LoRA: the sum over its labels, or that of its class."""
+    y = y.expand_as(logits)
     if kind == "multilabel":
-        return F.binary_cross_entropy_with_logits(logits, y)
-    return F.cross_entropy(logits, y)
+        return F.binary_cross_entropy_with_logits(logits, y, reduction="none").sum(-1)
+    return -(y * logits.log_softmax(-1)).sum(-1)
 
 
 def fit_logistic(
@@ -55,20 +60,26 @@ def fit_logistic(
     y: Tensor,  # (b, k) 0 or 1
     kind: Kind,
     strength: float,
+    *,
+    masks: Tensor | None = None,  # (s, b) 0 or 1
     start: LinearMap | None = None,
 ) -> LinearMap:
-    """L2-regularised logistic regression; the intercept is not penalised."""
-    labels = y.shape[1] if kind == "multilabel" else 1
+    """L2-regularised logistic regression; the intercept is not penalised.
+
+    `masks` fits several subsets of the LoRAs at once, each on the rows that its mask keeps: weights and
+    intercepts then have a leading dimension s.
+    """
+    batch = () if masks is None else masks.shape[:1]
+    keep = x.new_ones(len(x)) if masks is None else masks
+    keep = keep / keep.sum(-1, keepdim=True)
     if start is None:
-        start = LinearMap(x.new_zeros(x.shape[1], y.shape[1]), x.new_zeros(y.shape[1]))
+        zeros = x.new_zeros(*batch, x.shape[1], y.shape[1])
+        start = LinearMap(zeros, zeros[..., :1, :])
     weights, intercept = (part.clone().requires_grad_() for part in start)
 
     def loss() -> Tensor:
-        fit = negative_log_likelihood(x @ weights + intercept, y, kind)
-        # the mean over labels is undone, so that each label has its own regression
-        return (
-            labels * fit + strength * weights.square().sum() / 2 + 1e-6 * intercept.square().sum()
-        )
+        fit = (keep * negative_log_likelihood(x @ weights + intercept, y, kind)).sum()
+        return fit + strength * weights.square().sum() / 2 + 1e-6 * intercept.square().sum()
 
     _minimise(loss, [weights, intercept])
     return LinearMap(weights.detach(), intercept.detach())
@@ -87,16 +98,21 @@ def choose_logistic(
     Folds keep each group together. Strengths are tried from the strongest to the weakest, each starting
     where the last one ended.
     """
-    splits = [(x, y, *held_out)] if held_out else list(_folds(x, y, groups))
-    losses = torch.zeros(len(STRENGTHS), dtype=x.dtype)
-    falling = sorted(STRENGTHS, reverse=True)
-    for train_x, train_y, test_x, test_y in splits:
-        fitted: LinearMap | None = None
-        for index, strength in enumerate(falling):
-            fitted = fit_logistic(train_x, train_y, kind, strength, fitted)
-            loss = negative_log_likelihood(fitted(test_x), test_y, kind)
-            losses[index] += float(loss) * len(test_x)
-    return fit_logistic(x, y, kind, falling[int(losses.argmin())])
+    train, test = _fold_masks(groups, x.dtype)
+    errors = []
+    fitted: LinearMap | None = None
+    for strength in (falling := sorted(STRENGTHS, reverse=True)):
+        if held_out is None:
+            fitted = fit_logistic(x, y, kind, strength, masks=train, start=fitted)
+            errors.append(float((test * negative_log_likelihood(fitted(x), y, kind)).sum()))
+        else:
+            fitted = fit_logistic(x, y, kind, strength, start=fitted)
+            errors.append(
+                float(negative_log_likelihood(fitted(held_out[0]), held_out[1], kind).sum())
+            )
+    best = min(range(len(falling)), key=errors.__getitem__)
+    solution = fit_logistic(x, y, kind, falling[best])
+    return LinearMap(solution.weights, solution.intercept.squeeze(-2))
 
 
 def calibrate(score: Tensor, y: Tensor, kind: Kind) -> Calibration:  # (b, k) twice
@@ -114,22 +130,23 @@ def calibrate(score: Tensor, y: Tensor, kind: Kind) -> Calibration:  # (b, k) tw
     def loss() -> Tensor:
         logits = score * F.softplus(slope) + offset
         penalty = 1e-3 * (offset.square().sum() + slope.square().sum()) / total
-        if per_label:
-            return F.binary_cross_entropy_with_logits(logits, targets) * len(offset) + penalty
-        return F.cross_entropy(logits, y) + penalty
+        truth = targets if per_label else y
+        return negative_log_likelihood(logits, truth, kind).mean() + penalty
 
     _minimise(loss, [slope, offset])
     return Calibration(F.softplus(slope.detach()).expand_as(offset).clone(), offset.detach())
 
 
-def _folds(x: Tensor, y: Tensor, groups: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Train and test parts; each group falls into one fold, drawn by a fixed seed."""
+def _fold_masks(groups: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # (s, b) twice
+    """Which LoRAs each fold trains on and tests on; a group falls into one fold, by a fixed seed."""
     _, index = torch.unique(groups, return_inverse=True)
     count = int(index.max()) + 1
+    folds = min(FOLDS, count)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(index.device)
-    fold = order[index] % min(FOLDS, count)
-    masks = [fold == number for number in range(int(fold.max()) + 1)]
-    return [(x[~mask], y[~mask], x[mask], y[mask]) for mask in masks if bool((~mask).any())]
+    test = (order[index] % folds) == torch.arange(folds, device=index.device).unsqueeze(1)
+    # one group alone cannot be left out: it trains and tests
+    train = ~test if folds > 1 else test
+    return train.to(dtype), test.to(dtype)
 
 
 def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:

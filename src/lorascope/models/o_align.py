@@ -22,7 +22,8 @@ __all__ = ["OAlign"]
 class OAlign(VectorMLP):
     """MLP on factors aligned to a template by orthogonal Procrustes, each number standardised.
 
-    Source: paper section 1.2 ("MLP+O-Align"). q = a b^T from the SVD u^T U + v^T V = a diag(s) b^T.
+    Source: paper section 1.2 ("MLP+O-Align").
+    Equation: MLP(flatten(u_l q_l, v_l q_l)), q = a b^T from the SVD u^T U + v^T V = a diag(s) b^T.
     Under g: unchanged for orthogonal g wherever u^T U + v^T V is invertible on the columns of the pair
     (its polar factor is then unique), which is almost everywhere; not for other g, which scale the
     factors. Symmetry: O(r).

@@ -64,7 +64,7 @@ class SpectralFeatures(nn.Module):
 
     def _raw(self, batch: LoRABatch) -> tuple[Tensor, Tensor]:  # (b, width) twice
         """Values and norms, and the largest value of the same layer beside each."""
-        s = spectra(batch).to(self.floor.dtype)  # (b, l, r)
+        s = spectra(batch.to(dtype=self.floor.dtype)).to(self.floor.dtype)  # (b, l, r)
         norms = s.norm(dim=2, keepdim=True)
         kept = torch.nn.functional.pad(s, (0, max(0, self.values - s.shape[2])))[..., : self.values]
         layers = torch.cat([kept, norms], dim=2)
