@@ -159,3 +159,8 @@ def test_misuse(draw):
         invariance_error(lambda x: x, draw.pair(4, 3, 2), trials=0)
     with pytest.raises(DataError, match="returned Tensor"):
         equivariance_error(lambda x: x.u, draw.pair(4, 3, 2))
+
+
+def test_functions_with_weights(draw):
+    weight = draw.normal(2, 4).requires_grad_()
+    assert assert_equivariant(lambda x: LowRank(weight @ x.u, x.v), draw.pair(4, 3, 2)) < 1e-9

@@ -29,7 +29,9 @@ def batched_matmul(a: Tensor, b: Tensor) -> Tensor:  # (l, i, k), (l, k, j) -> (
         >>> batched_matmul(torch.ones(2, 3, 4), torch.ones(2, 4, 5)).shape
         torch.Size([2, 3, 5])
     """
-    if a.device.type == "cpu" and a.dtype == b.dtype == torch.float32 and onednn_is_exact():
+    single = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
+    # autocast chooses a type of its own, in torch.bmm and in its backward
+    if single and not torch.is_autocast_enabled("cpu") and onednn_is_exact():
         product: Tensor = _OneDNNProduct.apply(a, b)  # type: ignore[no-untyped-call]
         return product
     return torch.bmm(a, b)
@@ -38,7 +40,8 @@ def batched_matmul(a: Tensor, b: Tensor) -> Tensor:  # (l, i, k), (l, k, j) -> (
 @cache
 def onednn_is_exact() -> bool:
     """Whether oneDNN's mode "bf16" gives full float32 on this machine: decided once, by a product."""
-    if not hasattr(torch.backends.mkldnn, "matmul") or not torch.backends.mkldnn.is_available():
+    backend: Any = torch.backends.mkldnn
+    if not hasattr(backend, "matmul") or not backend.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(4, 256, 512, generator=generator)

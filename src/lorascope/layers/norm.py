@@ -43,7 +43,7 @@ class GLNorm(nn.Module):
 
     Example:
         >>> pair = GLNorm(1, 2)(HiddenPair(torch.ones(1, 1, 1, 2) * 9, torch.ones(1, 1, 1, 2)))
-        >>> round(float((pair.u.mT @ pair.v).norm()), 4)
+        >>> round((pair.u.mT @ pair.v).norm().item(), 4)
         1.0
     """
 

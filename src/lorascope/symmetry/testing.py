@@ -207,7 +207,7 @@ def _relative(found: Tensor, expected: Tensor) -> float:
         return float("inf")
     if not found.numel():
         return 0.0
-    found, expected = found.double(), expected.double()
+    found, expected = found.detach().double(), expected.detach().double()
     error = (found - expected).abs().max() / expected.abs().max().clamp(min=1e-300)
     return float("inf") if bool(error.isnan()) else float(error)
 

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from lorascope.errors import SignatureError
+from lorascope.layers import EquivariantLinear, HiddenLinear, full_product
+from lorascope.symmetry import assert_equivariant, projected_products
+
+
+def plain(batch, layer):
+    """Slow and obvious: the equation, one layer at a time, in group order."""
+    sides = ([], [])
+    for group, phi, psi in zip(batch.groups, layer.phi, layer.psi, strict=True):
+        for place in range(group.u.shape[0]):
+            gain_u = group.n**0.5 if layer.gain else 1.0
+            gain_v = group.m**0.5 if layer.gain else 1.0
+            sides[0].append(gain_u * torch.einsum("cn,brn->brc", phi[place], group.u[place]))
+            sides[1].append(gain_v * torch.einsum("cm,brm->brc", psi[place], group.v[place]))
+    return torch.stack(sides[0]), torch.stack(sides[1])
+
+
+@pytest.mark.parametrize("gain", [True, False])
+def test_it_is_the_equation(draw, gain):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4, gain=gain)
+    u, v = layer(batch.groups)
+    assert u.shape == v.shape == (4, 3, 3, 4)
+    expected = plain(batch, layer)
+    torch.testing.assert_close(u, expected[0])
+    torch.testing.assert_close(v, expected[1])
+
+
+def test_equivariant(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4)
+    assert_equivariant(lambda x: tuple(layer(x.groups)), batch)
+    ragged = draw.batch(ranks=(1, 4, 2))
+    assert_equivariant(lambda x: tuple(layer(x.groups)), ragged)
+
+
+def test_its_products_are_projected_updates(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4, gain=False)
+    expected = projected_products(batch.groups, list(layer.phi), list(layer.psi))
+    torch.testing.assert_close(full_product(layer(batch.groups)), expected)
+
+
+def test_the_gain_makes_products_of_a_unit_update_of_size_one(draw):
+    batch = draw.batch(ranks=(3,) * 40)
+    layer = draw.linear(batch, 64)
+    products = full_product(layer(batch.groups))
+    updates = torch.cat([(g.u.mT @ g.v).square().sum((-1, -2)) for g in batch.groups])
+    ratio = products.square().mean((-1, -2)) / updates
+    assert 0.5 < float(ratio.mean()) < 2.0
+
+
+def test_gradients_reach_every_weight_and_match_the_equation(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 2)
+    weights = list(layer.parameters())
+    target = [draw.normal(4, 3, 3, 2) for _ in range(2)]
+    loss = sum((a * b).sum() for a, b in zip(layer(batch.groups), target, strict=True))
+    slow = sum((a * b).sum() for a, b in zip(plain(batch, layer), target, strict=True))
+    for found, expected in zip(
+        torch.autograd.grad(loss, weights), torch.autograd.grad(slow, weights), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_hidden_to_hidden(draw):
+    pair = draw.pair(channels=5)
+    layer = HiddenLinear(4, 5, 3).double()
+    u, v = layer(pair)
+    torch.testing.assert_close(u, torch.einsum("ldc,lbrc->lbrd", layer.phi, pair.u))
+    torch.testing.assert_close(v, torch.einsum("ldc,lbrc->lbrd", layer.psi, pair.v))
+    assert draw.equivariance_error(layer, pair) < 1e-9
+
+
+def test_parameter_count(draw):
+    batch = draw.batch()
+    count = sum(p.numel() for p in EquivariantLinear(batch.signature, 4).parameters())
+    assert count == 4 * sum(s.n + s.m for s in batch.signature.layers)
+    assert sum(p.numel() for p in HiddenLinear(4, 5, 3).parameters()) == 2 * 4 * 5 * 3
+
+
+def test_sizes_are_checked(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4)
+    with pytest.raises(SignatureError, match="found shape groups"):
+        layer(batch.groups[:2])
+    with pytest.raises(SignatureError, match="found shape groups"):
+        layer(batch.groups[::-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_types(draw, dtype):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4)
+    exact = layer(batch.groups).u
+    found = layer.to(dtype)(batch.to(dtype).groups).u
+    assert found.dtype == dtype
+    torch.testing.assert_close(
+        found.double(), exact, rtol=0, atol=8 * torch.finfo(dtype).eps * float(exact.abs().max())
+    )
+
+
+def test_empty_batch_and_rank_zero(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4)
+    assert layer(batch.select(slice(0, 0)).groups).u.shape == (4, 0, 3, 4)
+    assert layer(draw.batch(ranks=(0, 0)).groups).u.shape == (4, 2, 0, 4)
