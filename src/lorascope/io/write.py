@@ -1,0 +1,106 @@
+"""`write_lora`: a `LoRA` -> a folder that its format's own tool loads.
+
+Files appear under their final names only when they are complete: a new folder is made beside its place and
+renamed into it; in an existing one each file is written under a temporary name first.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lorascope import __version__
+from lorascope.core.lora import LoRA
+from lorascope.errors import FileError, FormatError
+from lorascope.io.peft_write import to_peft
+from lorascope.io.read import CONFIG_NAME, WEIGHT_NAMES
+
+__all__ = ["WRITERS", "write_lora"]
+
+WRITERS: Mapping[str, Callable[[LoRA, str | None], tuple[dict[str, Tensor], dict[str, Any]]]] = (
+    MappingProxyType({"peft": to_peft})
+)
+
+
+def write_lora(
+    lora: LoRA,
+    folder: Path | str,
+    *,
+    format: str = "peft",
+    base: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a LoRA to a folder: adapter_model.safetensors and adapter_config.json.
+
+    Reading it again gives the same updates, raw alphas, ranks and side tensors.
+
+    Args:
+        lora: what to write, with at least one layer.
+        folder: where to; made if it does not exist.
+        format: "peft".
+        base: identity of the base model; by default that of the provenance.
+        overwrite: replace an adapter that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FormatError: an unknown format, or something that the format has no place for.
+        FileError: an adapter is there already, or the disk refuses.
+
+    Example:
+        >>> write_lora(lora, "my-adapter")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if format not in WRITERS:
+        raise FormatError(
+            f"Writing to {str(folder)!r}: unknown format {format!r}, expected {', '.join(WRITERS)}."
+        )
+    present = [name for name in (*WEIGHT_NAMES, CONFIG_NAME) if (folder / name).exists()]
+    if present and not overwrite:
+        raise FileError(
+            f"Writing to {str(folder)!r}: found {present[0]} there. Try: another folder, or overwrite=True."
+        )
+    tensors, config = WRITERS[format](lora, base)
+    try:
+        _write(folder, _separate(tensors), config)
+    except OSError as error:
+        raise FileError(f"Writing to {str(folder)!r}: {error.strerror or error}.") from error
+    return folder
+
+
+def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        metadata = {"format": "pt", "writer": f"lorascope {__version__}"}
+        save_file(dict(tensors), scratch / WEIGHT_NAMES[0], metadata)
+        text = json.dumps(config, indent=2, sort_keys=True)
+        (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            for name in (WEIGHT_NAMES[0], CONFIG_NAME):
+                (scratch / name).replace(folder / name)
+        else:
+            scratch.chmod(0o755)  # mkdtemp makes private folders
+            scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, no two of which share memory, as safetensors wants them."""
+    seen: set[int] = set()
+    separate = {}
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        if tensor.data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.data_ptr())
+        separate[key] = tensor
+    return separate
