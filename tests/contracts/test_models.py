@@ -71,7 +71,7 @@ def shake(model: Model) -> None:
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
-    scale = float(expected.abs().max())
+    scale = float(expected.detach().abs().max())
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(scale, 1e-3))
 
 

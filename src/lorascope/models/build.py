@@ -8,6 +8,7 @@ import torch
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError
 from lorascope.models.dense import Dense
+from lorascope.models.gl_net import GLNet
 from lorascope.models.kernel import KernelCosine, KernelProduct, KernelRaw, KernelSpectra
 from lorascope.models.mlp import MLP
 from lorascope.models.model import Model
@@ -23,6 +24,8 @@ MODELS: dict[str, type[Model]] = {
     OAlign.name: OAlign,
     SVD.name: SVD,
     Dense.name: Dense,
+    GLNet.name: GLNet,
+    GLNet.name: GLNet,
     Transformer.name: Transformer,
     Ridge.name: Ridge,
     KernelRaw.name: KernelRaw,

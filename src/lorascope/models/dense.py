@@ -17,8 +17,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.errors import LayerError
 from lorascope.models.heads import MLPHead
 from lorascope.models.model import Features, Model
-from lorascope.models.spectra import SpectralFeatures
-from lorascope.models.standardise import Standardise
+from lorascope.models.spectra import Sizes
 
 __all__ = ["Dense"]
 
@@ -70,15 +69,13 @@ class Dense(Model):
         self.register_buffer("scale", torch.ones(len(signature)))  # in the order of shape groups
         self.head = MLPHead(entries, out_features, hidden=hidden, depth=depth, dropout=dropout)
         if unit_norm:
-            self.norms = SpectralFeatures(signature, values=0)
-            self.standardise = Standardise(self.norms.width)
+            self.norms = Sizes(signature, values=0)
             self.side = MLPHead(self.norms.width, out_features, hidden=hidden, dropout=dropout)
 
     def prepare(self, batch: LoRABatch) -> None:
         """Stores the layers' typical sizes and the statistics of the log norms."""
         if self.unit_norm:
             self.norms.fit(batch)
-            self.standardise.fit(self.norms(batch))
             return
         square = torch.cat(layer_norms(batch)).square().mean(1)  # (l,)
         typical = square / self._entries_per_layer(square)
@@ -87,7 +84,7 @@ class Dense(Model):
     def features(self, batch: LoRABatch) -> Features:
         """The batch, and with `unit_norm` its standardised log norms (b, L + 1)."""
         batch = batch.to(dtype=self.dtype)
-        return (batch, self.standardise(self.norms(batch))) if self.unit_norm else batch
+        return (batch, self.norms(batch)) if self.unit_norm else batch
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """Forms the products, scales them and applies the networks."""

@@ -31,8 +31,7 @@ from lorascope.layers.norm import GLNorm, divide_by_norm
 from lorascope.layers.product import full_product, mean_product
 from lorascope.models.heads import HeadKind, MLPHead, build_head
 from lorascope.models.model import Features, Model
-from lorascope.models.spectra import SpectralFeatures
-from lorascope.models.standardise import Standardise
+from lorascope.models.spectra import Sizes
 
 __all__ = ["GLNet", "ProductKind"]
 
@@ -42,7 +41,9 @@ ProductKind = Literal["full", "mean", "shared"]
 class GLNet(Model):
     """Learned bilinear features of every layer's update, phi dW psi^T, and a head on all of them.
 
-    Source: arXiv 2410.04207, section 4.2; equation at the top of the file.
+    Source: arXiv 2410.04207, section 4.2.
+    Equation: head([p_1 .. p_L, side]), p_l = phi_l dW_l psi_l^T / |dW_l| for one equivariant layer; the
+    others stand at the top of the file.
     Under g: unchanged. Linear layers act on rows, gates and norms use u v^T alone, and products end the
     dependence on g. Symmetry: GL(r).
     Parameters: c sum (n + m) in the first layer, 2 L c^2 in each further one (+ 2 L c with the GL norm, + 2 L
@@ -114,9 +115,8 @@ class GLNet(Model):
         self.body = nn.Sequential(*_body(layers, width, depth, gate, norm, row_dropout))
         self.shared = MLPHead(width * width, hidden, hidden=hidden) if product == "shared" else None
         products = {"full": layers * width * width, "mean": layers, "shared": layers * hidden}
-        self.spectra = SpectralFeatures(signature, values=rank) if side else None
-        wide = self.spectra.width if self.spectra is not None else 0
-        self.standardise = Standardise(wide)
+        self.sizes = Sizes(signature, values=rank) if side else None
+        wide = self.sizes.width if self.sizes is not None else 0
         self.side = MLPHead(wide, side_width, hidden=hidden, dropout=dropout) if side else None
         inputs = products[product] + (side_width if side else 0)
         self.head = build_head(head, inputs, out_features, hidden=hidden, dropout=dropout)
@@ -127,17 +127,18 @@ class GLNet(Model):
         there = (norms > 0).sum(1)
         typical = (norms.square().sum(1) / there.clamp(min=1)).sqrt()
         self.size.copy_(torch.where(there > 0, typical, 1.0))
-        if self.spectra is not None:
-            self.spectra.fit(batch)
-            self.standardise.fit(self.spectra(batch))
+        if self.sizes is not None:
+            self.sizes.fit(batch)
 
     def features(self, batch: LoRABatch) -> Features:
         """The factors, what to divide each update by (b, l), and standardised spectra (b, f)."""
+        batch = batch.to(dtype=self.dtype)
         with torch.no_grad():
             norms = self.size.expand(batch.size, -1)
             if self.unit_norm:
                 norms = torch.cat(layer_norms(batch)).T
-            return batch.to(dtype=self.dtype), norms, self._sizes(batch)
+            sizes = self.size.new_zeros(batch.size, 0) if self.sizes is None else self.sizes(batch)
+            return batch, norms, sizes
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """Equivariant layers, products, head."""
@@ -159,15 +160,6 @@ class GLNet(Model):
         if self.shared is not None:
             products = self.shared(products)
         return products.flatten(1)
-
-    def _sizes(self, batch: LoRABatch) -> Tensor:  # (b, f)
-        """Standardised spectra and norms; those of a missing layer at the training mean, 0."""
-        if self.spectra is None:
-            return self.size.new_zeros(batch.size, 0)
-        values = self.standardise(self.spectra(batch))
-        there = batch.present.unsqueeze(2).expand(-1, -1, self.spectra.values + 1).flatten(1)
-        there = nn.functional.pad(there, (0, 1), value=True)  # the total norm is always there
-        return torch.where(there, values, 0.0)
 
 
 def _check_options(width: int, depth: int, gate: str, product: str) -> None:

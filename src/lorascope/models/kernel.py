@@ -29,8 +29,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.models.logistic import calibrate
 from lorascope.models.model import ChooseBy, ClosedForm, Features, Kind
 from lorascope.models.smoother import Choice, Smoother
-from lorascope.models.spectra import SpectralFeatures
-from lorascope.models.standardise import Standardise
+from lorascope.models.spectra import Sizes
 
 __all__ = ["KernelCosine", "KernelProduct", "KernelRaw", "KernelRidge", "KernelSpectra"]
 
@@ -40,8 +39,9 @@ BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times 1 / median squared dista
 class KernelRidge(ClosedForm):
     """What the four kernel models share; a subclass says which comparisons it multiplies.
 
-    Any rank and missing layers are taken: a missing layer is a zero update, whose cosine with anything
-    is 0. Fitting N LoRAs costs N^2 r^2 sum (n + m) / 2 for a Gram matrix and O(N^3) per bandwidth.
+    Any rank and missing layers are taken: a missing layer is a zero update of average size, whose
+    cosine with anything is 0. Fitting N LoRAs costs N^2 r^2 sum (n + m) / 2 for a Gram matrix and
+    O(N^3) per bandwidth.
     """
 
     symmetry: ClassVar[Symmetry] = Symmetry.GL
@@ -60,13 +60,18 @@ class KernelRidge(ClosedForm):
         super().__init__(signature, out_features, rank=rank, choose_by=choose_by)
         if self.direction:
             for index, group in enumerate(signature.groups()):
-                self.register_fitted(f"u_{index}", torch.zeros(len(group), 0, rank, group.n))
-                self.register_fitted(f"v_{index}", torch.zeros(len(group), 0, rank, group.m))
-            self.register_fitted("ranks", torch.zeros(0, len(signature), dtype=torch.int64))
+                self.register_fitted(
+                    f"landmark_u_{index}", torch.zeros(len(group), 0, rank, group.n)
+                )
+                self.register_fitted(
+                    f"landmark_v_{index}", torch.zeros(len(group), 0, rank, group.m)
+                )
+            self.register_fitted(
+                "landmark_ranks", torch.zeros(0, len(signature), dtype=torch.int64)
+            )
         if self.radial:
-            self.spectra = SpectralFeatures(signature, values=rank)
-            self.standardise = Standardise(self.spectra.width)
-            self.register_fitted("sizes", torch.zeros(0, self.spectra.width))
+            self.sizes = Sizes(signature, values=rank)
+            self.register_fitted("landmark_sizes", torch.zeros(0, self.sizes.width))
             self.register_buffer("bandwidth", torch.ones(()))
         # wide, because their sum cancels: see STRENGTHS
         self.register_fitted("dual", torch.zeros(0, out_features, dtype=torch.float64))
@@ -76,23 +81,24 @@ class KernelRidge(ClosedForm):
     def landmarks(self) -> LoRABatch:
         """The training LoRAs that others are compared with."""
         groups = tuple(
-            GroupBatch(self.get_buffer(f"u_{index}"), self.get_buffer(f"v_{index}"))
+            GroupBatch(
+                self.get_buffer(f"landmark_u_{index}"), self.get_buffer(f"landmark_v_{index}")
+            )
             for index in range(len(self.signature.groups()))
         )
-        return LoRABatch(self.signature, groups, self.get_buffer("ranks"))
+        return LoRABatch(self.signature, groups, self.get_buffer("landmark_ranks"))
 
     def prepare(self, batch: LoRABatch) -> None:
         """Stores the training LoRAs, or what is compared of them."""
-        batch = batch.to(dtype=self.dtype)
+        batch = batch.to(self.dtype, self.device)
         if self.direction:
             for index, group in enumerate(batch.groups):
-                self.register_fitted(f"u_{index}", group.u.contiguous())
-                self.register_fitted(f"v_{index}", group.v.contiguous())
-            self.register_fitted("ranks", batch.ranks)
+                self.register_fitted(f"landmark_u_{index}", group.u.contiguous())
+                self.register_fitted(f"landmark_v_{index}", group.v.contiguous())
+            self.register_fitted("landmark_ranks", batch.ranks)
         if self.radial:
-            self.spectra.fit(batch)
-            self.standardise.fit(self.spectra(batch))
-            self.register_fitted("sizes", self.standardise(self.spectra(batch)))
+            self.sizes.fit(batch)
+            self.register_fitted("landmark_sizes", self.sizes(batch))
 
     def features(self, batch: LoRABatch) -> Tensor:  # (b, N)
         """The kernel between the batch and the training LoRAs."""
@@ -163,15 +169,15 @@ class KernelRidge(ClosedForm):
 
         `own`: the batch is the training set itself, whose Gram matrix is symmetric.
         """
-        batch = batch.to(dtype=self.dtype)
+        batch = batch.to(self.dtype, self.device)
         inner = distance = None
         if self.direction:
             inner = gram(batch, None if own else self.landmarks, kind=self.direction)
         if self.radial:
             # not through a matrix product, which would lose small distances to rounding
             distance = torch.cdist(
-                self.standardise(self.spectra(batch)),
-                self.get_buffer("sizes"),
+                self.sizes(batch),
+                self.get_buffer("landmark_sizes"),
                 compute_mode="donot_use_mm_for_euclid_dist",
             ).square()
         return inner, distance

@@ -241,7 +241,7 @@ class ClosedForm(Model):
         """
         if kind == "multiclass" and y.ndim == 1:
             y = torch.nn.functional.one_hot(y.long(), self.out_features)
-        columns = y.double().reshape(y.shape[0], -1)
+        columns = y.to(self.device).double().reshape(y.shape[0], -1)
         if columns.shape != (batch.size, self.out_features):
             raise DataError(
                 f"fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "

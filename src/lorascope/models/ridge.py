@@ -16,8 +16,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.models.logistic import LinearMap, choose_logistic
 from lorascope.models.model import ChooseBy, ClosedForm, Features, Kind
 from lorascope.models.smoother import Smoother
-from lorascope.models.spectra import SpectralFeatures
-from lorascope.models.standardise import Standardise
+from lorascope.models.spectra import Sizes
 
 __all__ = ["Ridge"]
 
@@ -33,7 +32,7 @@ class Ridge(ClosedForm):
     Under g: unchanged, since singular values belong to the product. Symmetry: GL(r).
     Numbers learned: (F + 1) k with F = layers (q + 1) + 1, beside 3 F statistics.
     Cost: O((n + m) r^2) per layer for the spectra; fitting O(N^2 F + N^3) for N LoRAs (regression).
-    Any rank: the `values` largest are read. Missing layers count as updates of negligible size.
+    Any rank: the `values` largest are read. A missing layer is taken at the training mean.
     """
 
     name: ClassVar[str] = "ridge"
@@ -52,19 +51,17 @@ class Ridge(ClosedForm):
         super().__init__(
             signature, out_features, rank=rank, choose_by=choose_by, options={"values": values}
         )
-        self.spectra = SpectralFeatures(signature, values=values or rank)
-        self.standardise = Standardise(self.spectra.width)
-        self.register_buffer("weights", torch.zeros(self.spectra.width, out_features))
+        self.sizes = Sizes(signature, values=values or rank)
+        self.register_buffer("weights", torch.zeros(self.sizes.width, out_features))
         self.register_buffer("intercept", torch.zeros(out_features))
 
     def prepare(self, batch: LoRABatch) -> None:
         """Stores floors, means and deviations of the training LoRAs' spectra."""
-        self.spectra.fit(batch)
-        self.standardise.fit(self.spectra(batch))
+        self.sizes.fit(batch)
 
     def features(self, batch: LoRABatch) -> Tensor:  # (b, F)
         """The standardised spectra and norms."""
-        return self.standardise(self.spectra(batch))  # type: ignore[no-any-return]
+        return self.sizes(batch)  # type: ignore[no-any-return]
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """The linear map."""
@@ -83,11 +80,16 @@ class Ridge(ClosedForm):
     ) -> None:
         """Solves for the training LoRAs; see `ClosedForm.fit`."""
         self.check(batch)
+        batch = batch.to(self.dtype, self.device)
         targets = self.targets(batch, y, kind)
         self.prepare(batch)
         x = self.features(batch).double()
         held_out = self.held_out(validation, kind)
-        held = None if held_out is None else (self.features(held_out[0]).double(), held_out[1])
+        held = (
+            None
+            if held_out is None
+            else (self.features(held_out[0].to(self.dtype, self.device)).double(), held_out[1])
+        )
         if kind == "regression":
             solution = self._ridge(x, targets, held, groups)
         else:

@@ -3,7 +3,7 @@
     z = [log s_1 .. log s_q, log |u v^T|_F  for each layer;  log of the total norm]
 
 They say how much an adapter moved and along how many directions, never which. Not a model: `svd`,
-`ridge`, `kernel_spectra` and `kernel_product` are models on it.
+`ridge`, `kernel_spectra` and `kernel_product` are models on their standardised form, `Sizes`.
 """
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
+from lorascope.models.standardise import Standardise
 from lorascope.symmetry.invariants import spectra
 
-__all__ = ["SpectralFeatures"]
+__all__ = ["Sizes", "SpectralFeatures"]
 
 RELATIVE_FLOOR = 1e-4  # of a layer's largest value: 1e-8 of its energy, far above fp32 rounding
 TYPICAL_FLOOR = 1e-3  # of the training median in the same place
@@ -71,3 +72,37 @@ class SpectralFeatures(nn.Module):
         largest = layers.amax(2, keepdim=True).expand_as(layers)
         total = norms.norm(dim=1)
         return torch.cat([layers.flatten(1), total], 1), torch.cat([largest.flatten(1), total], 1)
+
+
+class Sizes(nn.Module):
+    """Spectral features, standardised over the training LoRAs; identity statistics until fitted.
+
+    A missing layer takes no part in the statistics, and its features are 0, the training mean: nothing
+    is known of it. Under g: unchanged, as the spectral features are.
+
+    Example:
+        >>> sizes = Sizes(batch.signature, values=4)
+        >>> sizes.fit(batch)
+        >>> sizes(batch).shape[1] == sizes.width
+        True
+    """
+
+    def __init__(self, signature: Signature, *, values: int, logarithm: bool = True) -> None:
+        super().__init__()
+        self.spectra = SpectralFeatures(signature, values=values, logarithm=logarithm)
+        self.width = self.spectra.width
+        self.standardise = Standardise(self.width)
+
+    def fit(self, batch: LoRABatch) -> None:
+        """Stores floors, means and deviations of the training LoRAs."""
+        self.spectra.fit(batch)
+        self.standardise.fit(self.spectra(batch), self._there(batch))
+
+    def forward(self, batch: LoRABatch) -> Tensor:  # (b, width)
+        """The standardised features."""
+        return torch.where(self._there(batch), self.standardise(self.spectra(batch)), 0.0)
+
+    def _there(self, batch: LoRABatch) -> Tensor:  # (b, width) bool
+        there = batch.present.unsqueeze(2).expand(-1, -1, self.spectra.values + 1).flatten(1)
+        # the total norm is always there
+        return torch.nn.functional.pad(there, (0, 1), value=True)

@@ -30,15 +30,25 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
-    def fit(self, x: Tensor) -> None:  # (b, width)
-        """Stores mean and 1 / deviation of each column (population, in float32 or wider)."""
-        if x.shape[0] < 2:
+    def fit(self, x: Tensor, keep: Tensor | None = None) -> None:  # (b, width) twice
+        """Stores mean and 1 / deviation of each column (population, in float32 or wider).
+
+        Where `keep` is False an entry does not count.
+        """
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        if x.shape[0] == 0:
             return
-        var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, False)
+        if keep is None:
+            var, mean = torch.var_mean(x, 0, correction=0)
+        else:
+            count = keep.sum(0).clamp(min=1)
+            mean = torch.where(keep, x, 0.0).sum(0) / count
+            var = torch.where(keep, (x - mean).square(), 0.0).sum(0) / count
         # relative to the column's own size: rounding noise of a constant column is not a signal
         varies = var.sqrt() > 1e-6 * mean.abs()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(varies, var.rsqrt(), 0.0))
 
     def forward(self, x: Tensor) -> Tensor:  # (b, width)
+        """The standardised columns."""
         return (x - self.mean) * self.scale
