@@ -50,7 +50,7 @@ def test_the_gain_makes_products_of_a_unit_update_of_size_one(draw):
     products = full_product(layer(batch.groups))
     updates = torch.cat([(g.u.mT @ g.v).square().sum((-1, -2)) for g in batch.groups])
     ratio = products.square().mean((-1, -2)) / updates
-    assert 0.5 < float(ratio.mean()) < 2.0
+    assert 0.5 < ratio.mean().item() < 2.0
 
 
 def test_gradients_reach_every_weight_and_match_the_equation(draw):
