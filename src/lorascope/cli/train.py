@@ -27,7 +27,7 @@ def train(
         int | None,
         typer.Option("--epochs", help="At most so many passes.", show_default="by model"),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +59,7 @@ def train(
         model=model,
         seed=seed,
         epochs=epochs,
-        device=device,
+        device=usable_device(device),
         progress=sys.stderr.isatty(),
     )
     folder = out or Path(f"predictor-{target}-{model}")
@@ -69,6 +69,22 @@ def train(
         print_json({"schema": "lorascope.train/1", "predictor": str(folder), "report": report})
     else:
         show(predictor, folder)
+
+
+def usable_device(name: str) -> str:
+    """The device, checked. Raises DataError for one that torch does not know or that is not there."""
+    import torch
+
+    from lorascope.errors import DataError
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(
+            f"Training on the device {name!r}: torch cannot use it here. Expected cpu, or cuda where torch "
+            f"finds a GPU (torch.cuda.is_available() is {torch.cuda.is_available()})."
+        ) from error
+    return name
 
 
 def show(predictor: "Predictor", folder: Path) -> None:

@@ -1,12 +1,13 @@
 """`lorascope zoo ...`: build, import, look into and export zoos."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
+    from lorascope.predict.target import Kind
 
 __all__ = ["build", "export", "import_folder", "info"]
 
@@ -52,7 +53,7 @@ def import_folder(
         typer.Option(
             "--labels",
             metavar="CSV",
-            help="A table: a column `path` relative to FOLDER, and a column for each target.",
+            help="A table: a column `file` relative to FOLDER, and a column for each label.",
         ),
     ],
     group: Annotated[
@@ -63,9 +64,27 @@ def import_folder(
             help="Column that names what LoRAs share; those of one group are never split.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the zoo goes.")
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind",
+            metavar="COLUMN=KIND",
+            help="regression, multilabel or multiclass for a column; may be given many times.",
+            show_default="by the values",
+        ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where the zoo goes.", show_default="FOLDER's name + -zoo"
+        ),
+    ] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle", help="Read .bin files too, with torch's weights_only reader."
+        ),
+    ] = False,
 ) -> None:
     """Make a zoo of your own LoRAs and labels; it trains, predicts and benchmarks like a built one.
 
@@ -73,10 +92,44 @@ def import_folder(
     Example:
       lorascope zoo import collection --labels labels.csv --group author --out my-zoo
     """
-    from lorascope.cli.output import console
+    from lorascope.cli.output import console, progress_bar
+    from lorascope.inspect.names import printable
     from lorascope.zoo.ingest import import_zoo
 
-    console().print(str(import_zoo(folder, labels, group=group, out=out)))
+    with progress_bar() as bar:
+        task = bar.add_task("importing", total=None)
+        made = import_zoo(
+            folder,
+            labels,
+            out or Path(f"{folder.resolve().name}-zoo"),
+            group=group,
+            kinds=parse_kinds(kinds or []),
+            allow_pickle=allow_pickle,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    err = console(stderr=True)
+    for file, reason in made.left_out.items():
+        err.print(f"left out {printable(file)}: {printable(reason)}")
+    for warning in made.warnings:
+        err.print(f"warning: {printable(warning)}")
+    console().print(f"{made.taken} LoRAs taken, {len(made.left_out)} left out: {made.zoo.path}")
+
+
+def parse_kinds(words: list[str]) -> "dict[str, Kind]":
+    """Column -> kind, from COLUMN=KIND. Raises DataError for words of another form."""
+    from lorascope.errors import DataError
+    from lorascope.predict.target import Kind
+
+    kinds: dict[str, Kind] = {}
+    for word in words:
+        column, _, kind = word.rpartition("=")
+        known = next((k for k in get_args(Kind) if k == kind), None)
+        if not column or known is None:
+            raise DataError(
+                f"Reading --kind {word!r}: expected COLUMN=KIND with one of {', '.join(get_args(Kind))}."
+            )
+        kinds[column] = known
+    return kinds
 
 
 def info(
@@ -115,18 +168,10 @@ def export(
       lorascope zoo export my-zoo 7 --out adapter-7
     """
     from lorascope.cli.output import console
-    from lorascope.errors import DataError
     from lorascope.io import open_zoo, write_lora
 
     opened = open_zoo(zoo)
-    rows = [row for row, found in enumerate(opened.column("id").tolist()) if found == identity]
-    if not rows:
-        ids = opened.column("id")
-        raise DataError(
-            f"Exporting LoRA {identity} of {zoo}: no such id. Its {len(opened)} ids go from "
-            f"{min(ids, default='nothing')} to {max(ids, default='nothing')}."
-        )
-    console().print(str(write_lora(opened.lora(rows[0]), out)))
+    console().print(str(write_lora(opened.lora(opened.row_of(identity)), out)))
 
 
 def zoo_facts(zoo: "Zoo") -> dict[str, Any]:

@@ -1,0 +1,111 @@
+import json
+
+import pytest
+import torch
+
+from lorascope.cli.zoo import spread
+from lorascope.io import open_zoo, read_lora, write_lora
+
+
+def test_info_says_what_a_zoo_holds(run, zoo):
+    code, out, err = run("zoo", "info", zoo)
+    assert (code, err) == (0, "")
+    assert "80 LoRAs in 80 groups, 3 layers (2 of 8 x 6, 1 of 5 x 6)" in out
+    for word in (
+        "strength",
+        "topics (multilabel)",
+        "odd",
+        "family (multiclass)",
+        "rate",
+        "base tiny",
+    ):
+        assert word in out
+
+
+def test_info_as_json(run, zoo):
+    code, out, err = run("zoo", "info", zoo, "--json")
+    facts = json.loads(out)
+    assert (code, err) == (0, "")
+    assert facts["count"] == 80
+    assert facts["targets"]["topics"]["shares"]["odd"] == 0.5
+    assert sum(facts["targets"]["family"]["shares"].values()) == pytest.approx(1)
+    assert facts["targets"]["strength"]["base_value"] == 0.0
+    assert facts["hyper"]["rate"]["most"] == pytest.approx(0.079)
+    assert facts["report"] == {"ceiling": 1.0}
+
+
+def test_export_gives_the_lora_of_that_id(zoo, adapter):
+    opened = open_zoo(zoo)
+    mine, theirs = opened.lora(opened.row_of(107)), read_lora(adapter)
+    assert set(mine) == set(theirs)
+    for name in mine:
+        torch.testing.assert_close(mine[name].dense(), theirs[name].dense())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "ZOO", "7", "--out", "OUT"],
+        ["info", "OUT"],
+        ["export", "OUT", "7", "--out", "OUT"],
+    ],
+)
+def test_what_is_not_there_is_one_message(run, zoo, tmp_path, words):
+    places = {"ZOO": zoo, "OUT": tmp_path / "x"}
+    code, out, err = run("zoo", *(places.get(word, word) for word in words))
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_overwritten(run, zoo, adapter):
+    code, out, err = run("zoo", "export", zoo, 108, "--out", adapter)
+    assert (code, out) == (2, "")
+    assert "adapter" in err
+
+
+def test_a_folder_of_loras_becomes_a_zoo(run, zoo, tmp_path, monkeypatch):
+    opened = open_zoo(zoo)
+    lines = ["file,score,maker"]
+    for row in range(6):
+        write_lora(opened.lora(row), tmp_path / "mine" / f"lora-{row}")
+        lines.append(f"lora-{row},{row * 1.5},maker-{row % 3}")
+    (tmp_path / "mine" / "bad.safetensors").write_bytes(b"no")
+    lines.append("bad.safetensors,1.0,maker-0")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("zoo", "import", "mine", "--labels", "labels.csv", "--group", "maker")
+    assert code == 0
+    assert out.strip() == "6 LoRAs taken, 1 left out: mine-zoo"
+    assert err.startswith("left out bad.safetensors: ")
+    made = open_zoo(tmp_path / "mine-zoo")
+    assert made.labels("score").tolist() == [0.0, 1.5, 3.0, 4.5, 6.0, 7.5]
+    assert set(made.groups()) == {"maker-0", "maker-1", "maker-2"}
+
+
+def test_an_import_without_groups_warns(run, zoo, adapter, tmp_path):
+    (tmp_path / "labels.csv").write_text("file,score\nadapter,1\n")  # 1 alone could be a class
+    words = ("--labels", tmp_path / "labels.csv", "--out", tmp_path / "z")
+    assert run("zoo", "import", adapter.parent, *words)[0] == 2
+    words = (*words, "--kind", "score=regression")
+    code, _, err = run("zoo", "import", adapter.parent, *words)
+    assert code == 0
+    assert "warning: There is no group column" in err
+
+
+@pytest.mark.parametrize("word", ["score", "score=", "=regression", "score=guess"])
+def test_a_kind_of_another_form_is_one_message(run, tmp_path, word):
+    code, out, err = run("zoo", "import", tmp_path, "--labels", tmp_path / "l.csv", "--kind", word)
+    assert (code, out) == (2, "")
+    assert "COLUMN=KIND" in err
+
+
+def test_spread_counts_what_is_missing():
+    assert spread([1.0, float("nan"), 3.0]) == {
+        "missing": 1,
+        "least": 1.0,
+        "mean": 2.0,
+        "most": 3.0,
+        "std": 1.0,
+    }
+    assert spread([float("nan")]) == {"missing": 1}
