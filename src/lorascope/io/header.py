@@ -15,9 +15,10 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from lorascope.errors import FormatError, HostileFileError, IntegrityError
 
@@ -132,7 +133,7 @@ def read_header(path: Path | str) -> Header:
         return parse_header(file, str(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises FormatError for what is none (a pipe would block)."""
     try:
         mode = path.stat().st_mode
@@ -150,7 +151,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise FormatError(f"Opening {str(path)!r}: {error.strerror or error}.") from error
 
 
-def parse_header(file: BinaryIO, where: str) -> Header:
+def parse_header(file: BufferedReader, where: str) -> Header:
     """Read and check the header from an open file, which is left at the start of the data."""
     file_bytes = os.fstat(file.fileno()).st_size
     start = file.read(64)

@@ -15,7 +15,16 @@ from lorascope.io.peft_pattern import Patterns
 
 __all__ = ["Rule", "make_config"]
 
-SPENT = ("use_bdlora", "use_qalora", "qalora_group_size", "peft_version")
+SPENT = (
+    "use_bdlora",
+    "use_qalora",
+    "qalora_group_size",
+    "peft_version",
+    # every layer is named in target_modules
+    "layers_to_transform",
+    "layers_pattern",
+    "exclude_modules",
+)
 # What of AdaLoRA's configuration holds for a LoRA.
 LASTING = (
     "auto_mapping",

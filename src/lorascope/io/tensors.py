@@ -80,7 +80,7 @@ def read_safetensors(path: Path | str, check: Callable[[Header], None] | None = 
         if check is not None:
             check(header)
         data = bytearray(header.file_bytes - header.data_start)
-        read = file.readinto(data)  # type: ignore[attr-defined]
+        read = file.readinto(data)
     if read != len(data):
         raise IntegrityError(
             f"Reading {where!r}: the file shrank from {len(data)} to {read} bytes."

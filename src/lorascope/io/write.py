@@ -8,6 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lorascope import __version__
 from lorascope.core.lora import LoRA
 from lorascope.errors import FileError, FormatError
 from lorascope.io.peft_write import to_peft
@@ -79,7 +79,7 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        metadata = {"format": "pt", "writer": f"lorascope {__version__}"}
+        metadata = {"format": "pt", "writer": f"lorascope {version('lorascope')}"}
         save_file(dict(tensors), scratch / WEIGHT_NAMES[0], metadata)
         text = json.dumps(config, indent=2, sort_keys=True)
         (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
