@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from lorascope.io.write import write_lora
 
 from lorascope.core import LoRA
 from lorascope.errors import DataError, FileError
 from lorascope.io.read import read_lora
 from lorascope.io.shards import open_zoo
+from lorascope.io.write import write_lora
 from lorascope.zoo import ingest
 from lorascope.zoo.ingest import import_zoo
 from tests.conftest import random_pair
@@ -77,7 +77,8 @@ def test_what_cannot_be_read_or_does_not_fit_is_told(folder, generator):
     assert set(report.left_out) == {"wide", "broken.safetensors", "nowhere", "../outside"}
     assert "'m.0.q_proj' is 7 x 5, in most of the collection 6 x 5" in report.left_out["wide"]
     assert "leads out" in report.left_out["../outside"]
-    logged = [json.loads(line) for line in (report.zoo.path / "build.jsonl").open()]
+    lines = (report.zoo.path / "build.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
     assert {event["file"] for event in logged} == set(report.left_out)
 
 
@@ -90,7 +91,7 @@ def test_missing_layers_are_allowed(folder, generator):
 
 
 def test_an_interrupted_import_resumes_to_the_same_bytes(folder, monkeypatch):
-    monkeypatch.setattr(ingest, "SHARD_BYTES", 200)
+    monkeypatch.setattr(ingest, "SHARD_BYTES", 100)
     whole = run(folder).zoo
     before = {p.name: p.read_bytes() for p in (whole.path / "shards").iterdir()}
     assert len(before) == 8
