@@ -46,11 +46,13 @@ def test_other_files_are_refused(tmp_path, shard):
     save_file({"x": torch.ones(1)}, other)
     with pytest.raises(IntegrityError, match="is no shard"):
         read_shard(other)
-    metadata = {"format": "lorascope shard 1", "signature": "{"}
-    save_file({"x": torch.ones(1)}, other, metadata)
-    with pytest.raises(IntegrityError, match="'signature' cannot be read"):
-        read_shard(other)
-    metadata["signature"] = json.dumps(read_shard_signature(shard).to_json())
+    described = {"format": "lorascope shard 1"}
+    for text, problem in (("{", "cannot be read"), (json.dumps(described), "no 'signature'")):
+        save_file({"x": torch.ones(1)}, other, {"shard": text})
+        with pytest.raises(IntegrityError, match=problem):
+            read_shard(other)
+    described["signature"] = read_shard_signature(shard).to_json()
+    metadata = {"shard": json.dumps(described)}
     save_file({"x": torch.ones(1)}, other, metadata)
     with pytest.raises(IntegrityError, match="ranks"):
         read_shard(other)

@@ -51,11 +51,9 @@ def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank
         for name, side in lora.side.items():
             tensors[f"side.{len(sides)}"] = side.tensor.contiguous().clone()
             sides.append([row, name, side.kind])
-    metadata = {
-        "format": FORMAT,
-        "signature": json.dumps(signature.to_json()),
-        "sides": json.dumps(sides),
-    }
+    # one entry: safetensors writes several in an order that differs from process to process
+    described = {"format": FORMAT, "signature": signature.to_json(), "sides": sides}
+    metadata = {"shard": json.dumps(described)}
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata)
     sync(part)
@@ -125,16 +123,20 @@ def sync(path: Path) -> None:
 
 
 def _metadata(path: Path, key: str) -> Any:
-    """One JSON entry of a shard's metadata."""
-    metadata = read_header(path).metadata
-    if metadata.get("format") != FORMAT:
+    """One entry of the description of a shard, which is JSON in its metadata."""
+    text = read_header(path).metadata.get("shard", "{}")
+    try:
+        described = json.loads(text)
+        found = described.get("format")
+    except (ValueError, AttributeError) as error:
         raise IntegrityError(
-            f"Reading the shard {path}: found the format {metadata.get('format')!r}, expected "
+            f"Reading the shard {path}: its metadata cannot be read ({error})."
+        ) from error
+    if found != FORMAT:
+        raise IntegrityError(
+            f"Reading the shard {path}: found the format {found!r}, expected "
             f"{FORMAT!r}. It is no shard of a zoo, or one of another version of lorascope."
         )
-    try:
-        return json.loads(metadata[key])
-    except (KeyError, ValueError) as error:
-        raise IntegrityError(
-            f"Reading the shard {path}: its metadata {key!r} cannot be read ({error})."
-        ) from error
+    if key not in described:
+        raise IntegrityError(f"Reading the shard {path}: its metadata has no {key!r}.")
+    return described[key]

@@ -9,7 +9,7 @@ What is not here: training (`fit.py`), questions (`evaluate.py`), generation.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -53,6 +53,11 @@ class Block(NamedTuple):
     gate_up: Tensor  # (2 f, d)
     down: Tensor  # (d, f)
 
+    def to(self, dtype: torch.dtype) -> "Block":
+        """The same block in another dtype."""
+        changed = {name: w.to(dtype) for name, w in self._asdict().items() if w is not None}
+        return self._replace(**changed)
+
 
 class Pair(NamedTuple):
     """The adapters of one module in every slot, the scale folded into B."""
@@ -94,26 +99,29 @@ class FrozenBase:
     dtype: torch.dtype
     linear_shapes: Mapping[str, tuple[int, int]]  # module path -> (n, m), in the model's order
 
+    compiled: bool = False  # whether compiled kernels are to be used: known to work here
+
     @classmethod
-    def of(cls, model: "nn.Module | FrozenBase", dtype: torch.dtype) -> "FrozenBase":
+    def of(cls, model: nn.Module, dtype: torch.dtype) -> "FrozenBase":
         """Take the weights of a Qwen2ForCausalLM or LlamaForCausalLM, cast once to `dtype`.
 
         Raises:
             DataError: the model is not of this architecture.
         """
-        if isinstance(model, FrozenBase):
-            return model if model.dtype == dtype else model.to(dtype)
         return _freeze(model, dtype)
 
     def to(self, dtype: torch.dtype) -> "FrozenBase":
         """The same base in another dtype (from a wider one, or precision is not regained)."""
-        blocks = tuple(Block(*(None if w is None else w.to(dtype) for w in b)) for b in self.blocks)
-        changed = {
-            "embedding": self.embedding.to(dtype),
-            "norm": self.norm.to(dtype),
-            "head": self.head.to(dtype),
-        }
-        return FrozenBase(**{**self.__dict__, **changed, "blocks": blocks, "dtype": dtype})
+        if dtype == self.dtype:
+            return self
+        return replace(
+            self,
+            embedding=self.embedding.to(dtype),
+            blocks=tuple(block.to(dtype) for block in self.blocks),
+            norm=self.norm.to(dtype),
+            head=self.head.to(dtype),
+            dtype=dtype,
+        )
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary embedding, float32 angles as transformers computes them.
@@ -148,7 +156,7 @@ def _update(x: Tensor, name: str, pairs: Mapping[str, Pair], dropout: Dropout | 
         keep = dropout.noise[name] >= dropout.threshold
         x = torch.where(keep, x * dropout.scale, 0)
     flat = x.flatten(1, 2)
-    return ((flat @ pair.A.mT) @ pair.B.mT).unflatten(1, x.shape[1:3])
+    return ((flat @ pair.A.mT) @ pair.B.mT).view(*x.shape[:3], -1)
 
 
 def _adapted(

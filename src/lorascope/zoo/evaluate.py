@@ -19,7 +19,7 @@ from lorascope.zoo.fit import SLOTS, layout_of
 from lorascope.zoo.fitted import Fitted, untrained
 from lorascope.zoo.group import answer_width, answers
 from lorascope.zoo.jobs import AdapterSpec, ChoiceSet
-from lorascope.zoo.kernels import kernels_for
+from lorascope.zoo.kernels import frozen, kernels_for
 from lorascope.zoo.network import Kernels, answer_losses, pairs_by_block, views
 
 __all__ = ["choice_log_likelihoods", "weighted_loss"]
@@ -50,15 +50,15 @@ def choice_log_likelihoods(
     fitted: Fitted | None,
     choices: ChoiceSet,
     *,
-    dtype: torch.dtype = torch.float32,
-    compile: bool = False,
+    dtype: torch.dtype | None = None,
+    compile: bool | None = None,
     slots: int = SLOTS,
 ) -> Tensor:
     """Summed log-likelihood of each option given its prefix: (g, questions, options).
 
     Without `fitted` the base alone is asked, and g is 1.
     """
-    losses = _ask(base, spec, fitted, choice_rows(choices), dtype, compile, slots)
+    losses = _ask(frozen(base, dtype, compile), spec, fitted, choice_rows(choices), slots)
     count, longest = choices.options.shape[1:]
     first = losses[:, :, 0, :]  # (g, e, options)
     if longest == 1:
@@ -76,8 +76,8 @@ def weighted_loss(
     tokens: Tensor,  # (e, t)
     weights: Tensor,  # (e, t)
     *,
-    dtype: torch.dtype = torch.float32,
-    compile: bool = False,
+    dtype: torch.dtype | None = None,
+    compile: bool | None = None,
     slots: int = SLOTS,
 ) -> Tensor:
     """sum(weights * cross entropy) / sum(weights) over all examples: (g,)."""
@@ -90,11 +90,9 @@ def weighted_loss(
         places,
         labels[..., None],
     )
-    losses = _ask(base, spec, fitted, rows, dtype, compile, slots)[..., 0].double()
+    losses = _ask(frozen(base, dtype, compile), spec, fitted, rows, slots)[..., 0]
     chosen = chosen.double()
-    return ((losses * chosen).sum((1, 2)) / chosen.sum()).to(
-        torch.promote_types(dtype, torch.float32)
-    )
+    return ((losses * chosen).sum((1, 2)) / chosen.sum()).to(losses.dtype)
 
 
 def choice_rows(choices: ChoiceSet) -> Rows:
@@ -125,26 +123,17 @@ def choice_rows(choices: ChoiceSet) -> Rows:
 
 
 def _ask(
-    base: nn.Module | FrozenBase,
-    spec: AdapterSpec,
-    fitted: Fitted | None,
-    rows: Rows,
-    dtype: torch.dtype,
-    compile: bool,
-    slots: int,
+    base: FrozenBase, spec: AdapterSpec, fitted: Fitted | None, rows: Rows, slots: int
 ) -> Tensor:
     """Losses of every label for every adapter: (g, e, q, w)."""
-    frozen = FrozenBase.of(base, dtype)
-    kernels = kernels_for(compile)
-    if fitted is None:
-        fitted = untrained(spec, layout_of(frozen, spec))
-        slots = 1
+    kernels = kernels_for(base.compiled and fitted is not None)
+    fitted = fitted or untrained(spec, layout_of(base, spec))
     parts = []
     for start in range(0, len(fitted), slots):
         stop = min(start + slots, len(fitted))
         index = range(start, start + slots if kernels.static else stop)
         some = fitted.select([min(i, stop - 1) for i in index])
-        asked = [part[: stop - start] for part in _answers(frozen, kernels, some, rows)]
+        asked = [part[: stop - start] for part in _answers(base, kernels, some, rows)]
         parts.append(torch.cat(asked, 1)[:, : len(rows.tokens)])
     return torch.cat(parts)
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lorascope.errors import TrainingError
 from lorascope.zoo.causal_lm import Dropout, FrozenBase
 from lorascope.zoo.fitted import Fitted, Layout, join
-from lorascope.zoo.group import Batch, GroupData, adapters_of_group, arrange
+from lorascope.zoo.group import Batch, GroupData, JobShape, adapters_of_group, arrange
 from lorascope.zoo.jobs import AdapterSpec, FitJob
-from lorascope.zoo.kernels import kernels_for
+from lorascope.zoo.kernels import frozen, kernels_for
 from lorascope.zoo.network import (
     Kernels,
     answer_losses,
@@ -51,28 +51,30 @@ def fit_adapters(
     spec: AdapterSpec,
     jobs: Sequence[FitJob],
     *,
-    dtype: torch.dtype = torch.float32,
-    compile: bool = False,
+    dtype: torch.dtype | None = None,
+    compile: bool | None = None,
     slots: int = SLOTS,
 ) -> Fitted:
     """Finetune one adapter per job; the answer is in the order of the jobs.
 
     Args:
         base: the frozen model (float64 or float32 weights), or its `FrozenBase`.
-        dtype: of the activations; adapters and optimiser are float32, or float64 for float64.
+        dtype: of the activations (that of a `FrozenBase`, or float32); adapters and optimiser are
+            float32, or float64 for float64.
         compile: fuse with torch.compile where a C++ compiler works; short groups are padded.
+            None keeps what a `FrozenBase` says.
         slots: how many batches of at most 8 rows train at once.
 
     Raises:
         TrainingError: the base has no module that the spec targets.
     """
-    frozen = FrozenBase.of(base, dtype)
-    layout = layout_of(frozen, spec)
-    kernels = kernels_for(compile)
+    base = frozen(base, dtype, compile)
+    layout = layout_of(base, spec)
+    kernels = kernels_for(base.compiled)
     parts: list[tuple[list[int], Fitted]] = []
-    for members in arrange(jobs, slots):
+    for members in arrange([JobShape.of(job) for job in jobs], slots):
         group = [jobs[i] for i in members]
-        run = GroupRun(frozen, spec, layout, group, kernels, slots if kernels.static else 0)
+        run = GroupRun(base, spec, layout, group, kernels, slots if kernels.static else 0)
         parts.append((members, run.fit()))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())

@@ -6,7 +6,7 @@ activations then have one shape whatever the batch size, and are compiled once.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from lorascope.zoo.draws import byte_bank, data_order, dropout_threshold, mask_offsets
 from lorascope.zoo.jobs import FitJob
 
-__all__ = ["Batch", "GroupData", "adapters_of_group", "arrange"]
+__all__ = ["Batch", "GroupData", "JobShape", "adapters_of_group", "arrange"]
 
 ROWS = 8  # of a slot
 
@@ -30,20 +30,35 @@ def adapters_of_group(batch_size: int, slots: int) -> int:
     return max(1, slots * rows_of_slot(batch_size) // batch_size)
 
 
-def arrange(jobs: Sequence[FitJob], slots: int) -> list[list[int]]:
-    """Cut jobs into groups of at most `slots` slots: lists of indices, a pure function of the jobs.
+@dataclass(frozen=True, order=True)
+class JobShape:
+    """What decides with which others a job trains."""
+
+    batch_size: int
+    length: int
+    drops: bool
+    steps: int
+
+    @classmethod
+    def of(cls, job: FitJob) -> "JobShape":
+        """The shape of a job."""
+        return cls(job.batch_size, job.tokens.shape[1], job.dropout > 0, job.steps)
+
+
+def arrange(shapes: Sequence[JobShape], slots: int) -> list[list[int]]:
+    """Cut jobs into groups of at most `slots` slots: lists of indices, a pure function of shapes.
 
     Example:
-        >>> arrange([], 64)
-        []
+        >>> arrange([JobShape(8, 20, False, steps) for steps in (30, 10, 20)], slots=2)
+        [[1, 2], [0]]
     """
     buckets: dict[tuple[int, int, bool], list[int]] = {}
-    for i, job in enumerate(jobs):
-        key = (job.batch_size, job.tokens.shape[1], job.dropout > 0)
+    for i, shape in enumerate(shapes):
+        key = (shape.batch_size, shape.length, shape.drops)
         buckets.setdefault(key, []).append(i)
     groups = []
     for key in sorted(buckets):
-        members = sorted(buckets[key], key=lambda i: (jobs[i].steps, i))
+        members = sorted(buckets[key], key=lambda i: (shapes[i].steps, i))
         size = adapters_of_group(key[0], slots)
         groups += [members[i : i + size] for i in range(0, len(members), size)]
     return groups
@@ -83,7 +98,9 @@ class GroupData:
     `idle` empty places at the end repeat the first job, so that short groups keep their shape.
     """
 
-    def __init__(self, jobs: Sequence[FitJob], shapes: dict[str, tuple[int, int]], idle: int = 0):
+    def __init__(
+        self, jobs: Sequence[FitJob], shapes: Mapping[str, tuple[int, int]], idle: int = 0
+    ):
         self.jobs = [*jobs, *[jobs[0]] * idle]
         self.steps = torch.tensor([job.steps for job in self.jobs])
         self.longest = max(job.steps for job in jobs)
@@ -110,7 +127,7 @@ class GroupData:
             order = data_order(job.seed, e, job.epochs, job.batch_size)
             self.order[g, : job.steps] = order
 
-    def _draw_masks(self, shapes: dict[str, tuple[int, int]]) -> None:
+    def _draw_masks(self, shapes: Mapping[str, tuple[int, int]]) -> None:
         self.thresholds, self.offsets = None, {}
         if not any(job.dropout > 0 for job in self.jobs):
             return
@@ -137,8 +154,8 @@ class GroupData:
         weights = self.weights[adapters, index].double() * (order >= 0)[..., None]
         total = weights.sum((1, 2), keepdim=True)
         weights = weights / torch.where(total > 0, total, 1)
-        parts = (self.tokens[adapters, index], self.places[adapters, index])
-        parts += (self.labels[adapters, index], weights)
+        stored = (self.tokens, self.places, self.labels)
+        parts = [*(part[adapters, index] for part in stored), weights]
         return Batch(*(part.reshape(self.slots, self.rows, -1) for part in parts))
 
     def noise(self, step: int) -> Iterator[tuple[str, Tensor]]:

@@ -3,12 +3,15 @@
 import functools
 import logging
 import random
+from dataclasses import replace
 
 import torch
+from torch import nn
 
+from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.network import EAGER, Kernels
 
-__all__ = ["compiler_works", "kernels_for"]
+__all__ = ["compiler_works", "frozen", "kernels_for"]
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +37,24 @@ def compiler_works() -> bool:
 
 
 @functools.cache
-def kernels_for(compile: bool) -> Kernels:
-    """The plain kernels, or the compiled ones if asked for and possible."""
-    if not compile or not compiler_works():
+def kernels_for(compiled: bool) -> Kernels:
+    """The plain kernels, or the compiled ones."""
+    if not compiled:
         return EAGER
     block, head = (
         torch.compile(kernel, dynamic=False, fullgraph=True) for kernel in (EAGER.block, EAGER.head)
     )
     return Kernels(block, head, static=True)
+
+
+def frozen(
+    base: nn.Module | FrozenBase, dtype: torch.dtype | None, compile: bool | None
+) -> FrozenBase:
+    """A base ready to use. None keeps what a `FrozenBase` says (for a model: float32, plain)."""
+    if not isinstance(base, FrozenBase):
+        base = FrozenBase.of(base, dtype or torch.float32)
+    elif dtype is not None:
+        base = base.to(dtype)
+    if compile is None or compile == base.compiled:
+        return base
+    return replace(base, compiled=compile and compiler_works())
