@@ -22,6 +22,10 @@ def run(
         typer.Option("--model", metavar="M", help="May be given many times.", show_default="all"),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many splits and starts.")] = 3,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", min=1, help="Runs at once, one thread each."),
+    ] = 2,
 ) -> None:
     """Train and score every model on every target, beside the controls; a run that was stopped goes on.
 
@@ -31,7 +35,7 @@ def run(
     """
     from lorascope.bench.run import run_bench
 
-    run_bench(zoo, out, targets=targets, models=models, seeds=seeds)
+    run_bench(zoo, out, targets=targets, models=models, seeds=seeds, processes=processes)
     report(out)
 
 

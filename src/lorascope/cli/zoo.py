@@ -39,11 +39,16 @@ def build(
       lorascope zoo build exam --count 512 --out my-zoo
     """
     from lorascope.cli.output import console
-    from lorascope.zoo import build_zoo, make_recipe
+    from lorascope.errors import DataError
+    from lorascope.zoo.build import build_zoo
+    from lorascope.zoo.families import FAMILIES
 
-    recipe = make_recipe(family, count=count, seed=seed)
-    folder = build_zoo(recipe, out, processes=processes)
-    console().print(str(folder))
+    if family not in FAMILIES:
+        raise DataError(
+            f"Building a zoo: found the family {family!r}, expected {', '.join(FAMILIES)}."
+        )
+    zoo = build_zoo(FAMILIES[family](seed), count, out, processes=processes)
+    console().print(f"{len(zoo)} LoRAs: {zoo.path}")
 
 
 def import_folder(

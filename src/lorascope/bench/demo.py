@@ -1,0 +1,232 @@
+"""The whole road in minutes: finetune hundreds of LoRAs, learn on them, and predict one from its folder.
+
+    base, family -> zoo -> targets x models x seeds -> table -> best predictors -> one adapter, beside its exam
+
+Nothing is computed here: every step is another room's, in the order in which a user would call them. What
+a killed demo has finished is not made again.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from lorascope.bench.duel import Duel, hold_duel
+from lorascope.bench.report import MARKDOWN, write_report
+from lorascope.bench.results import Result
+from lorascope.bench.run import run_bench
+from lorascope.errors import DataError
+from lorascope.io import write_lora
+from lorascope.models.build import MODELS
+from lorascope.train import fit
+from lorascope.train.data import from_zoo
+from lorascope.train.fit import default_split
+from lorascope.train.metrics import LOWER_IS_BETTER
+
+if TYPE_CHECKING:
+    from lorascope.io.shards import Zoo
+
+__all__ = ["DemoPlan", "demo_plan", "run_demo"]
+
+TARGETS = ("sources", "accuracy", "eval_loss")
+QUICK_MODELS = ("mlp", "ridge", "kernel_cosine", "kernel_product", "gl_net")
+COUNT, QUICK_COUNT = 512, 128
+SEED = 0  # of the zoo, and of the split whose test LoRA is predicted
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """How much the demo does."""
+
+    count: int
+    models: tuple[str, ...]
+    seeds: int
+
+
+def demo_plan(count: int | None = None, *, quick: bool = False) -> DemoPlan:
+    """512 LoRAs, all models, 3 seeds; or 128, five models and one seed."""
+    if quick:
+        return DemoPlan(count or QUICK_COUNT, QUICK_MODELS, 1)
+    return DemoPlan(count or COUNT, tuple(MODELS), 3)
+
+
+def run_demo(
+    plan: DemoPlan, out: Path | str = "demo", *, console: Console, zoo: Path | None = None
+) -> Duel:
+    """Run the demo; writes table.md, results.png, adapter/ and predictors/ into `out`.
+
+    Args:
+        console: where the steps, the table and the comparison are printed.
+        zoo: the folder of the LoRAs, by default one under $LORASCOPE_HOME.
+
+    Raises:
+        MissingExtraError: the extra `zoo` is not installed.
+    """
+    out = Path(out)
+    steps = Steps(console)
+    console.print(machine())
+    steps.begin(f"Finetune and label {plan.count} LoRAs of the tiny Qwen2 exam-qwen")
+    built = build(plan, zoo)
+    steps.end(f"{len(built)} LoRAs in {built.path}")
+    steps.begin(f"Train {len(plan.models)} models and the controls, {plan.seeds} seed(s) each")
+    results = run_bench(
+        built, out, targets=TARGETS, models=plan.models, seeds=plan.seeds, processes=cores()
+    )
+    steps.end(f"{len(results)} runs in {out}")
+    console.print(write_report(out))
+    steps.begin("Save the best model of each target, and one test LoRA as a PEFT folder")
+    predictors = save_best(built, results, out)
+    adapter, identity = export_test_lora(built, out)
+    steps.end(f"{adapter} is LoRA {identity}; no predictor has seen it or one of its sources' set")
+    steps.begin("Predict it from its folder, then sit its exam through peft on the base")
+    duel = sit_exam(adapter, predictors)
+    steps.end("done")
+    lines = comparison(duel, built, identity)
+    console.print(Text("\n".join(lines)))
+    console.print(
+        Text(f"\nTotal time: {steps.total():.0f} s. Written: {out}/table.md, {out}/results.png")
+    )
+    append_comparison(out / MARKDOWN, [*lines, "", machine()])
+    return duel
+
+
+def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
+    """The zoo, with the rows that the demo asks for."""
+    from lorascope.zoo.build import build_zoo
+    from lorascope.zoo.families import FAMILIES
+
+    return build_zoo(FAMILIES["exam"](SEED), plan.count, folder)
+
+
+def save_best(zoo: "Zoo", results: Sequence[Result], out: Path) -> list[Path]:
+    """Train the model of best validation score on each target once more, and save it."""
+    folders = []
+    for target in TARGETS:
+        metric = zoo.targets[target]["metric"]
+        predictor = fit(zoo, target, model=best_model(results, target, metric), seed=SEED)
+        folders.append(predictor.save(out / "predictors" / target))
+    return folders
+
+
+def best_model(results: Sequence[Result], target: str, metric: str) -> str:
+    """The model of best mean validation score over the seeds. Raises DataError when none has a score."""
+    found: dict[str, list[float]] = {}
+    for result in results:
+        score = result.validation.get(metric)
+        if result.target == target and not result.control and score is not None:
+            found.setdefault(result.model, []).append(score)
+    if not found:
+        raise DataError(f"Choosing the best model of {target!r}: no run of it has a {metric}.")
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return max(found, key=lambda name: sign * sum(found[name]) / len(found[name]))
+
+
+def export_test_lora(zoo: "Zoo", out: Path) -> tuple[Path, int]:
+    """The first LoRA of the test split as a PEFT folder, and its id."""
+    row = int(default_split(from_zoo(zoo, TARGETS[1:2]), SEED).test[0])
+    folder = write_lora(zoo.lora(row), out / "adapter", overwrite=True)
+    return folder, int(zoo.column("id")[row])
+
+
+def sit_exam(adapter: Path, predictors: Sequence[Path]) -> Duel:
+    """The duel of prediction and evaluation on the bundled base."""
+    from lorascope.zoo.bases.bundled import load_base
+    from lorascope.zoo.families.exam.by_hand import scores_by_hand
+
+    return hold_duel(adapter, predictors, load_base, scores_by_hand)
+
+
+def comparison(duel: Duel, zoo: "Zoo", identity: int) -> list[str]:
+    """The duel in words: scores side by side, sources right or wrong, times and their ratios."""
+    row = zoo.row_of(identity)
+    lines = [f"LoRA {identity}, {'predicted':>22} {'by its exam':>12} {'typical error':>14}"]
+    for name in ("accuracy", "eval_loss"):
+        prediction = duel.predictions[name]
+        error = prediction.held_out.get("rmse")
+        shown = "-" if error is None else f"{error:.3f}"
+        lines.append(f"  {name:<18}{prediction.value:>14.3f} {duel.found[name]:>12.3f} {shown:>14}")
+    lines.append("  " + sources_in_words(duel, zoo, row))
+    for title, times in (("predicted in", duel.predicting), ("examined in", duel.evaluating)):
+        lines.append(
+            f"  {title:<14}{1000 * times.warm:>8.1f} ms, {1000 * times.cold:>7.1f} ms with "
+            + ("its predictors" if times is duel.predicting else "its base")
+            + " read from disk"
+        )
+    ratios = duel.ratios
+    lines.append(f"  ratio of times {ratios.warm:>7.0f} x, {ratios.cold:>8.0f} x")
+    return lines
+
+
+def sources_in_words(duel: Duel, zoo: "Zoo", row: int) -> str:
+    """How many sources were told rightly, and which were not."""
+    prediction = duel.predictions["sources"]
+    classes = list(zoo.targets["sources"]["classes"])
+    truth = zoo.labels("sources")[row].astype(bool).tolist()
+    told = [name in prediction.labels for name in classes]
+    wrong = [name for name, a, b in zip(classes, told, truth, strict=True) if a != b]
+    missed = f" (wrong: {', '.join(wrong)})" if wrong else ""
+    return f"sources: {len(classes) - len(wrong)} of {len(classes)} right{missed}"
+
+
+def append_comparison(path: Path, lines: Sequence[str]) -> None:
+    """Put the comparison under the table."""
+    text = path.read_text(encoding="utf-8").rstrip()
+    block = "\n".join(
+        ["", "", "## One adapter, from its PEFT folder", "", "```", *lines, "```", ""]
+    )
+    path.write_text(text + block, encoding="utf-8")
+
+
+def machine() -> str:
+    """What the demo runs on."""
+    return (
+        f"On {processor()}, {cores()} core(s), torch {torch.__version__} with {torch.get_num_threads()} "
+        "thread(s), no GPU used"
+    )
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Steps:
+    """Prints each step with its time."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.began = self.step = time.perf_counter()
+        self.number = 0
+
+    def begin(self, what: str) -> None:
+        """A step starts."""
+        self.number += 1
+        self.step = time.perf_counter()
+        self.console.print(Text(f"\n{self.number}. {what}", style="bold"))
+
+    def end(self, result: Any) -> None:
+        """A step ends."""
+        self.console.print(
+            Text(f"   {result} ({time.perf_counter() - self.step:.0f} s)", style="dim")
+        )
+
+    def total(self) -> float:
+        """Seconds since the first step."""
+        return time.perf_counter() - self.began

@@ -1,0 +1,60 @@
+"""The exam the ordinary way: one adapter's PEFT folder, loaded by peft on the base, asked by transformers.
+
+What a user without lorascope would do to know an adapter's scores, and so what a prediction is compared
+with. The engine's `exam_scores` gives the same numbers for many adapters at once.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorascope.errors import MissingExtraError
+from lorascope.zoo.families.exam.questions import test_questions
+from lorascope.zoo.families.exam.scores import questions
+
+__all__ = ["scores_by_hand"]
+
+ROWS = 128  # questions in one forward pass
+
+
+@torch.no_grad()
+def scores_by_hand(base: Any, adapter: Path | str) -> dict[str, float]:
+    """Test accuracy and validation loss of an adapter, by the names of their targets.
+
+    Args:
+        base: the transformers model; it is left as it was.
+        adapter: a PEFT folder.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "zoo", "evaluating an adapter") from error
+    model = PeftModel.from_pretrained(base, str(adapter)).eval()
+    try:
+        likelihoods = option_likelihoods(model)  # (q, 4)
+    finally:
+        model.unload()
+    asked, count = questions(), len(test_questions())
+    right = likelihoods[:count].argmax(1) == asked.answers[:count]
+    truth = likelihoods[count:].gather(1, asked.answers[count:, None])
+    return {"accuracy": float(right.double().mean()), "eval_loss": float(-truth.mean())}
+
+
+def option_likelihoods(model: Any) -> Tensor:
+    """Log-likelihood of each option after its prompt, one token each: (q, 4) float64."""
+    asked = questions()
+    parts = []
+    for start in range(0, len(asked), ROWS):
+        rows = slice(start, start + ROWS)
+        logits = model(input_ids=asked.prefixes[rows], use_cache=False).logits
+        last = (
+            asked.prefix_lengths[rows] - 1
+        )  # what follows padding at the right is never looked at
+        at_end = logits[torch.arange(len(last)), last].double().log_softmax(-1)
+        parts.append(at_end.gather(1, asked.options[rows, :, 0]))
+    return torch.cat(parts)
