@@ -102,7 +102,8 @@ def _plain(alpha: float) -> float | int:
 
 def _patterns(values: Mapping[str, Any], usual: Any) -> dict[str, Any]:
     """The rules for the paths that differ from the usual value: plain paths, where these hit nothing else."""
-    table = {path: value for path, value in values.items() if value != usual}
+    # sorted, because peft sorts when it saves and the first match wins
+    table = {path: values[path] for path in sorted(values) if values[path] != usual}
     if len(table) * len(values) <= MAX_CHECKS:
         plain = Patterns(table, "rules", "memory")
         found = {path: plain.match(path) for path in values}
