@@ -1,0 +1,200 @@
+"""The exam family: which sources one LoRA is finetuned on, how, and what it is labelled with.
+
+The layout is that of Qwen2-ARC-LoRA (Putterman et al. 2024, section 5.1): of 20 sources one is
+never dropped; s ~ U{1..19} of the others are, at random; learning rate, weight decay, epochs, batch
+size and dropout are random; every LoRA has its own A and its own order of data. Everything is a
+pure function of the recipe's seed and the index of the LoRA.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lorascope.errors import DataError
+from lorascope.zoo.bases.bundled import base_facts
+from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.families.exam.questions import train_questions
+from lorascope.zoo.families.exam.scores import exam_scores
+from lorascope.zoo.families.exam.sources import sources
+from lorascope.zoo.families.exam.tokenizer import examples_of
+from lorascope.zoo.fitted import Fitted
+from lorascope.zoo.jobs import AdapterSpec, FitJob
+
+__all__ = ["RANGES", "SPEC", "ExamFamily"]
+
+SPEC = AdapterSpec(targets=("q_proj", "v_proj"), rank=4, alpha=8.0)
+
+Rule = tuple[str, Sequence[float]]  # "uniform" or "log_uniform" between two ends, or a "choice"
+
+RANGES: dict[str, Rule] = {
+    "learning_rate": ("log_uniform", (2e-3, 1.5e-2)),
+    "weight_decay": ("log_uniform", (1e-3, 0.3)),
+    "dropout": ("uniform", (0.0, 0.1)),
+    "epochs": ("choice", (2, 3, 4, 5)),
+    "batch_size": ("choice", (8, 16)),
+}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn for one LoRA."""
+
+    seed: int
+    kept: tuple[int, ...]  # sources, ascending; 0 is always among them
+    hyper: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ExamFamily:
+    """LoRAs of the tiny Qwen2, each finetuned on a random subset of 20 sources.
+
+    Example:
+        >>> family = ExamFamily(seed=0)
+        >>> family.job(3).batch_size in (8, 16)
+        True
+    """
+
+    seed: int = 0
+    ranges: Mapping[str, Rule] = field(default_factory=dict)  # changes of RANGES
+    base: str | Path = "exam-qwen"  # a bundled base, or a folder
+
+    name: ClassVar[str] = "exam"
+    spec: ClassVar[AdapterSpec] = SPEC
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.ranges) - set(RANGES))
+        if unknown:
+            raise DataError(
+                f"describing an exam zoo: found ranges of {unknown}, expected some of "
+                f"{sorted(RANGES)}. Try leaving them out"
+            )
+
+    @property
+    def base_folder(self) -> Path:
+        """The folder of the base model."""
+        return base_facts(self.base).folder
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the LoRAs are drawn from, for the recipe."""
+        return {
+            "ranges": {name: [kind, list(given)] for name, (kind, given) in self._rules.items()}
+        }
+
+    @property
+    def _rules(self) -> dict[str, Rule]:
+        return {**RANGES, **self.ranges}
+
+    @property
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """What can be predicted of a LoRA, with the base's own value where there is one."""
+        own = base_facts(self.base).scores
+        classes = [source.name for source in sources()[1:]]
+        return {
+            "sources": {"kind": "multilabel", "classes": classes, "metric": "accuracy"},
+            "accuracy": {"kind": "regression", "metric": "r2", "base_value": own["accuracy"]},
+            "eval_loss": {"kind": "regression", "metric": "r2", "base_value": own["eval_loss"]},
+            "dataset_size": {"kind": "regression", "metric": "r2"},
+        }
+
+    def draw(self, index: int) -> Draw:
+        """The sources, the hyper-parameters and the seed of one LoRA."""
+        seed = _seed(self.seed, index)
+        generator = torch.Generator().manual_seed(seed)
+        others = len(sources()) - 1
+        dropped = int(torch.randint(1, others + 1, (), generator=generator))
+        order = torch.randperm(others, generator=generator)[dropped:]
+        kept = (0, *sorted(int(i) + 1 for i in order))
+        hyper = {name: _value(rule, generator) for name, rule in self._rules.items()}
+        return Draw(seed, kept, hyper)
+
+    def job(self, index: int) -> FitJob:
+        """The finetuning of one LoRA."""
+        draw = self.draw(index)
+        tokens, weights = (torch.cat(part) for part in zip(*map(_examples, draw.kept), strict=True))
+        return FitJob(
+            seed=draw.seed,
+            tokens=tokens,
+            weights=weights,
+            learning_rate=draw.hyper["learning_rate"],
+            weight_decay=draw.hyper["weight_decay"],
+            epochs=int(draw.hyper["epochs"]),
+            batch_size=int(draw.hyper["batch_size"]),
+            dropout=draw.hyper["dropout"],
+        )
+
+    def group(self, index: int) -> str:
+        """LoRAs of the same sources form a group: splits never cut it."""
+        bits = sum(1 << source for source in self.draw(index).kept)
+        return f"{bits:05x}"
+
+    def hyper(self, index: int) -> dict[str, float]:
+        """The hyper-parameters of one LoRA."""
+        return dict(self.draw(index).hyper)
+
+    def evaluate(
+        self,
+        base: nn.Module | FrozenBase,
+        fitted: Fitted,
+        indices: Sequence[int],
+    ) -> list[dict[str, Any]]:
+        """The labels of fitted adapters, one row each; `indices` says which of the family they are.
+
+        Besides the targets: the accuracy of each half of the test and of each source, for `report`.
+        """
+        scores = exam_scores(base, self.spec, fitted)
+        rows = []
+        for place, index in enumerate(indices):
+            draw = self.draw(index)
+            rows.append(
+                {
+                    "sources": [i in draw.kept for i in range(1, len(sources()))],
+                    "accuracy": float(scores.accuracy[place]),
+                    "accuracy_even": float(scores.halves[place, 0]),
+                    "accuracy_odd": float(scores.halves[place, 1]),
+                    "accuracy_by_source": scores.by_source[place].tolist(),
+                    "eval_loss": float(scores.eval_loss[place]),
+                    "dataset_size": float(sum(len(_examples(s)[0]) for s in draw.kept)),
+                }
+            )
+        return rows
+
+    def report(self, table: Any) -> dict[str, Any]:
+        """Distributions, reliabilities and ceilings of the labels of a zoo (see `report.py`)."""
+        from lorascope.zoo.families.exam.report import exam_report  # scikit-learn is slow to import
+
+        return exam_report(table, self.targets)
+
+
+@cache
+def _examples(source: int) -> tuple[Tensor, Tensor]:
+    return examples_of(train_questions(source))
+
+
+def _seed(seed: int, index: int) -> int:
+    """63 bits from the recipe's seed and the index."""
+    digest = hashlib.sha256(f"exam:{seed}:{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _value(rule: Rule, generator: torch.Generator) -> float:
+    kind, given = rule
+    draw = float(torch.rand((), generator=generator, dtype=torch.float64))
+    if kind == "choice":
+        return float(given[int(draw * len(given))])
+    low, high = given
+    if kind == "uniform":
+        return float(low + draw * (high - low))
+    if kind == "log_uniform":
+        return float(low * math.exp(draw * math.log(high / low)))
+    raise DataError(
+        f"drawing a hyper-parameter: found the rule {kind!r}, expected 'choice', 'uniform' or "
+        "'log_uniform'. Try ('uniform', (0, 1))"
+    )
