@@ -216,6 +216,7 @@ def _watching(show: bool, title: str, epochs: int) -> Iterator[Watch | None]:
     if not show:
         yield None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -224,7 +225,8 @@ def _watching(show: bool, title: str, epochs: int) -> Iterator[Watch | None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, TextColumn("{task.fields[score]}")) as bar:
+    shown = Console(stderr=True)  # standard output is for answers
+    with Progress(*columns, TextColumn("{task.fields[score]}"), console=shown) as bar:
         task = bar.add_task(title, total=epochs, score="")
 
         def watch(epoch: Epoch) -> None:
