@@ -1,0 +1,282 @@
+"""Run a benchmark: every model and control, on every target, with every seed, on the same splits.
+
+    seed -> the salt of the split by group, the first weights, the order of the training rows
+
+Runs are independent: they go to worker processes of one thread each, whose results the parent records as they
+end. What ends with an error is recorded with its reason, never left out.
+"""
+
+import hashlib
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import lorascope
+from lorascope.bench.results import Plan, Result, append_results, load_results
+from lorascope.errors import DataError, LorascopeError
+from lorascope.models.build import MODELS
+from lorascope.train.controls import CONTROLS, control_predictions
+from lorascope.train.data import LabelledLoRAs, from_zoo
+from lorascope.train.fit import default_split, fit
+from lorascope.train.metrics import scores
+
+if TYPE_CHECKING:
+    from lorascope.io.shards import Zoo
+
+#: Models that take longest go first, so that no process waits at the end for a long one.
+LONGEST_FIRST = ("transformer", "dense", "gl_net", "mlp", "o_align", "kernel_product")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run that is to be made."""
+
+    target: str
+    model: str
+    seed: int
+    control: bool
+
+
+def run_bench(
+    data: "LabelledLoRAs | Zoo | Path | str",
+    out: Path | str,
+    *,
+    targets: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 3,
+    processes: int | None = None,
+    progress: bool = True,
+) -> list[Result]:
+    """Train and score models and controls; returns the results, which are also in `out/results.jsonl`.
+
+    Runs that the folder already holds for the same data are not made again. By default all targets and all
+    models are run, with seeds 0, 1, 2, in one process per core; `processes=1` runs in this process.
+    Raises DataError for an unknown target or model; an error of a single run is recorded with the run.
+
+    >>> run_bench("zoo", "bench", targets=["accuracy"], models=["gl_net"])  # doctest: +SKIP
+    """
+    labelled, ceilings = _open(data, targets)
+    plan = _plan(labelled, targets, models, seeds, ceilings)
+    out = Path(out)
+    plan.save(out)
+    version = lorascope.__version__
+    names = {
+        (plan.data[task.target], task.target, task.model, task.seed, version): task
+        for task in _tasks(plan)
+    }
+    done = {result.key for result in load_results(out) if result.error is None}
+    left = [task for name, task in names.items() if name not in done]
+    with _bar(progress, len(names), len(names) - len(left)) as advance:
+        for result in _run_all(labelled, plan.data, left, processes):
+            append_results(out, [result])
+            advance(result)
+    latest = {result.key: result for result in load_results(out) if result.key in names}
+    return [latest[name] for name in names]
+
+
+def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Result:
+    """Make one run; an error that lorascope raises on purpose becomes part of the result."""
+    started = time.perf_counter()
+    name: dict[str, Any] = {
+        "data": digests[task.target],
+        "target": task.target,
+        "model": task.model,
+        "seed": task.seed,
+        "control": task.control,
+        "versions": {"lorascope": lorascope.__version__, "torch": str(torch.__version__)},
+    }
+    try:
+        found = _run_control(data, task) if task.control else _run_model(data, task)
+    except LorascopeError as error:
+        seconds = time.perf_counter() - started
+        return Result(**name, seconds=seconds, error=f"{type(error).__name__}: {error}")
+    return Result(**name, **found)
+
+
+def _run_model(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
+    report = fit(data, task.target, model=task.model, seed=task.seed).report
+    metrics = report["metrics"]
+    kept = {key: report[key] for key in ("rows", "parameters", "seconds")}
+    return {"metrics": metrics["test"], "validation": metrics["validation"], **kept}
+
+
+def _run_control(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
+    split = default_split(data, task.seed).among(data.known(task.target)).check()
+    started = time.perf_counter()
+    predicted = control_predictions(task.model, data, task.target, split, seed=task.seed)
+    seconds = time.perf_counter() - started
+    found = scores(data.target(task.target), data.labels[task.target][split.test], predicted)
+    return {
+        "metrics": {key: value if math.isfinite(value) else None for key, value in found.items()},
+        "rows": {
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "without_label": len(data) - len(data.known(task.target)),
+        },
+        "seconds": seconds,
+    }
+
+
+def _open(
+    data: "LabelledLoRAs | Zoo | Path | str", targets: Sequence[str] | None
+) -> tuple[LabelledLoRAs, dict[str, Any]]:
+    """The data in memory, and the ceilings of its labels where a zoo reports them."""
+    if isinstance(data, LabelledLoRAs):
+        return data, {}
+    if isinstance(data, str | Path):
+        from lorascope.io.shards import open_zoo
+
+        data = open_zoo(data)
+    found = data.report.get("ceilings", {})
+    ceilings = {
+        name: {key: float(value) for key, value in of.items() if isinstance(value, int | float)}
+        for name, of in found.items()
+        if isinstance(of, dict)
+    }
+    return from_zoo(data, targets), ceilings
+
+
+def _plan(
+    data: LabelledLoRAs,
+    targets: Sequence[str] | None,
+    models: Sequence[str] | None,
+    seeds: int | Sequence[int],
+    ceilings: dict[str, Any],
+) -> Plan:
+    names = list(data.targets) if targets is None else list(targets)
+    chosen = list(MODELS) if models is None else list(models)
+    if unknown := [name for name in chosen if name not in MODELS]:
+        raise DataError(
+            f"Planning a benchmark: found the model {unknown[0]!r}, expected one of {', '.join(MODELS)}."
+        )
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    if not names or not len(numbers):
+        raise DataError(
+            f"Planning a benchmark of {data.source}: found {len(names)} targets and {len(numbers)} seeds, "
+            "expected at least one of each."
+        )
+    return Plan(
+        source=data.source,
+        data=digests_of(data, names),
+        loras=len(data),
+        targets=tuple(data.target(name) for name in names),
+        models=tuple(chosen),
+        controls=tuple(name for name in CONTROLS if name != "hyper-parameters" or data.hyper),
+        seeds=tuple(numbers),
+        ceilings={name: ceilings[name] for name in names if name in ceilings},
+    )
+
+
+def _tasks(plan: Plan) -> list[Task]:
+    """All runs of a plan, the longest first."""
+
+    def order(task: Task) -> int:
+        listed = not task.control and task.model in LONGEST_FIRST
+        return LONGEST_FIRST.index(task.model) if listed else len(LONGEST_FIRST)
+
+    every = [(name, False) for name in plan.models] + [(name, True) for name in plan.controls]
+    tasks = [
+        Task(target.name, name, seed, control)
+        for name, control in every
+        for target in plan.targets
+        for seed in plan.seeds
+    ]
+    return sorted(tasks, key=order)
+
+
+def digests_of(data: LabelledLoRAs, targets: Sequence[str]) -> dict[str, str]:
+    """For each target the sha256 of all that its results depend on: the LoRAs, their groups and labels."""
+    digest = hashlib.sha256(data.batch.signature.digest().encode())
+    factors = [tensor for group in data.batch.groups for tensor in (group.u, group.v)]
+    for tensor in (*factors, data.batch.ranks):
+        digest.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data)
+    for name in sorted(data.hyper):
+        digest.update(name.encode() + np.ascontiguousarray(data.hyper[name]).tobytes())
+    digest.update(repr(None if data.groups is None else list(data.groups)).encode())
+    digests = {}
+    for name in targets:
+        own = digest.copy()
+        own.update(repr(data.target(name).to_json()).encode())
+        own.update(np.ascontiguousarray(data.labels[name]).tobytes())
+        digests[name] = own.hexdigest()
+    return digests
+
+
+def _run_all(
+    data: LabelledLoRAs, digests: Mapping[str, str], tasks: Sequence[Task], processes: int | None
+) -> Iterator[Result]:
+    """The results as they end."""
+    processes = min(processes or os.cpu_count() or 1, len(tasks))
+    if processes <= 1:
+        yield from (run_task(data, digests, task) for task in tasks)
+        return
+    # Spawned, not forked: a fork beside torch's threads may hang. Plain bytes need no shared memory.
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(pickle.dumps(data), dict(digests)),
+    )
+    try:
+        for future in as_completed([pool.submit(_work, task) for task in tasks]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_WORKER: dict[str, Any] = {}
+
+
+def _start_worker(pickled: bytes, digests: dict[str, str]) -> None:
+    """Load the data once per process, and keep to one thread: the processes share the cores."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    _WORKER.update(data=pickle.loads(pickled), digests=digests)
+
+
+def _work(task: Task) -> Result:
+    return run_task(_WORKER["data"], _WORKER["digests"], task)
+
+
+@contextmanager
+def _bar(show: bool, total: int, done: int) -> Iterator[Callable[[Result], None]]:
+    """A progress bar over the runs, on stderr."""
+    if not show:
+        yield lambda result: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=console
+    ) as bar:
+        task = bar.add_task("runs", total=total, completed=done, last="")
+
+        def advance(result: Result) -> None:
+            bar.update(
+                task, advance=1, last=f"{result.model} on {result.target}, {result.seconds:.1f} s"
+            )
+
+        yield advance
