@@ -206,7 +206,8 @@ def test_a_zero_update_is_a_value(model: Model) -> None:
 
 def test_gradients_are_finite(model: Model) -> None:
     if isinstance(model, ClosedForm):
-        pytest.skip("solved in closed form")
+        assert model.parameter_count == 0  # solved: nothing for an optimiser to move
+        return
     zero = LORAS[0].map(lambda pair: replace(pair, u=torch.zeros_like(pair.u)))
     loras = [zero, *LORAS[1:]]
     if model.accepts_missing:

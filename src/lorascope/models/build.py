@@ -67,7 +67,7 @@ def build_model(
 
     Example:
         >>> build_model("mlp", signature, 3, rank=4, seed=0, hidden=64)(batch).shape
-        torch.Size([2, 3])
+        torch.Size([3, 3])
     """
     known = model_options(name)
     if unknown := sorted(set(options) - set(known)):

@@ -92,10 +92,15 @@ class KernelRidge(ClosedForm):
         """Stores the training LoRAs, or what is compared of them."""
         batch = batch.to(self.dtype, self.device)
         if self.direction:
+            # copies: whoever gave the batch may change it
             for index, group in enumerate(batch.groups):
-                self.register_fitted(f"landmark_u_{index}", group.u.contiguous())
-                self.register_fitted(f"landmark_v_{index}", group.v.contiguous())
-            self.register_fitted("landmark_ranks", batch.ranks)
+                self.register_fitted(
+                    f"landmark_u_{index}", group.u.clone(memory_format=torch.contiguous_format)
+                )
+                self.register_fitted(
+                    f"landmark_v_{index}", group.v.clone(memory_format=torch.contiguous_format)
+                )
+            self.register_fitted("landmark_ranks", batch.ranks.clone())
         if self.radial:
             self.sizes.fit(batch)
             self.register_fitted("landmark_sizes", self.sizes(batch))

@@ -56,8 +56,9 @@ class Smoother:
 
     @cached_property
     def scale(self) -> float:
-        """The mean eigenvalue, which strengths are relative to."""
-        return max(float(self.values.mean()), torch.finfo(torch.float64).tiny)
+        """The mean eigenvalue, which strengths are relative to; of a constant kernel, its size."""
+        size = float(self.column_means.abs().max())
+        return max(float(self.values.mean()), 1e-9 * size) or 1.0
 
     @cached_property
     def blocks(self) -> list[Tensor]:
@@ -102,6 +103,8 @@ class Smoother:
         weights = self.vectors @ (
             (self.vectors.T @ (y - mean)) / (self.values + strength).unsqueeze(1)
         )
+        # their sum is zero but for rounding, which a kernel with a large mean would magnify
+        weights = weights - weights.mean(0)
         return weights, mean - self.column_means @ weights
 
     def _smooth(self, y: Tensor, shrink: Tensor) -> Tensor:
