@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import lorascope
 from lorascope.bench.results import Plan, Result, append_results, load_results
 from lorascope.errors import DataError, LorascopeError
 from lorascope.models.build import MODELS
+from lorascope.predict.versions import versions
 from lorascope.train.controls import CONTROLS, control_predictions
 from lorascope.train.data import LabelledLoRAs, from_zoo
 from lorascope.train.fit import default_split, fit
@@ -70,7 +70,7 @@ def run_bench(
     plan = _plan(labelled, targets, models, seeds, ceilings)
     out = Path(out)
     plan.save(out)
-    version = lorascope.__version__
+    version = versions()["lorascope"]
     names = {
         (plan.data[task.target], task.target, task.model, task.seed, version): task
         for task in _tasks(plan)
@@ -94,7 +94,7 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
         "model": task.model,
         "seed": task.seed,
         "control": task.control,
-        "versions": {"lorascope": lorascope.__version__, "torch": str(torch.__version__)},
+        "versions": versions(),
     }
     try:
         found = _run_control(data, task) if task.control else _run_model(data, task)

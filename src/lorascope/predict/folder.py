@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-import lorascope
 from lorascope.core.signature import Signature
 from lorascope.errors import (
     DataError,
@@ -36,6 +35,7 @@ from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
+from lorascope.predict.versions import versions
 
 FORMAT = "lorascope-predictor"
 FORMAT_VERSION = 1
@@ -102,7 +102,7 @@ def _write(predictor: Predictor, folder: Path) -> None:
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "versions": {"lorascope": lorascope.__version__, "torch": str(torch.__version__)},
+        "versions": versions(),
         "model": {"name": model.name, "rank": model.rank, "options": model.options},
         "signature": model.signature.to_json(),
         "target": predictor.target.to_json(),

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import lorascope
 from lorascope.core.batch import LoRABatch
 from lorascope.errors import DataError, TrainingError
 from lorascope.models.build import build_model
@@ -27,6 +26,7 @@ from lorascope.models.model import ClosedForm, Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
+from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs, from_zoo
 from lorascope.train.loop import Epoch, Watch, train_model
 from lorascope.train.metrics import scores
@@ -206,7 +206,7 @@ def _report(
         "seed": seed,
         "parameters": predictor.model.parameter_count,
         "seconds": seconds,
-        "versions": {"lorascope": lorascope.__version__, "torch": str(torch.__version__)},
+        "versions": versions(),
     }
 
 
