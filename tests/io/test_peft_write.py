@@ -46,7 +46,10 @@ CASES = {
         made.llama,
         LoraConfig(target_modules=QV, trainable_token_indices={"embed_tokens": [1, 5]}),
     ),
-    "experts": (made.mixtral, LoraConfig(target_modules=["q_proj"], target_parameters=EXPERTS, r=4, lora_alpha=6)),
+    "experts": (
+        made.mixtral,
+        LoraConfig(target_modules=["q_proj"], target_parameters=EXPERTS, r=4, lora_alpha=6),
+    ),
     "experts only": (
         made.mixtral,
         LoraConfig(target_modules=[], target_parameters=EXPERTS, r=4, rank_pattern={"down_proj": 2}),

@@ -10,15 +10,26 @@ Only names are looked at. The prefix is optional: adapters injected without a Pe
 Source: peft 0.21.2, utils/save_and_load.py and tuners/tuners_utils.py.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lorascope.errors import FormatError
 
-__all__ = ["PREFIX", "FactorKey", "SideKey", "parse_key", "parse_side", "strip_wrappers"]
+__all__ = [
+    "PREFIX",
+    "WRAPPER",
+    "FactorKey",
+    "SideKey",
+    "one_adapter",
+    "parse_key",
+    "parse_side",
+    "strip_wrappers",
+]
 
 PREFIX = "base_model.model."
 WRAPPER = ".base_layer"
+WRAPPERS = re.compile(r"\.base_layer(?=\.|$)")
 
 SLOTS = frozenset(
     {
@@ -80,7 +91,7 @@ def parse_key(key: str) -> FactorKey | None:
 
 def strip_wrappers(module: str) -> str:
     """The module's path in the base model: without the `base_layer` of PEFT's wrappers."""
-    return module.replace(WRAPPER, "")
+    return WRAPPERS.sub("", module)
 
 
 def parse_side(key: str, keys: Iterable[str], embeddings: Mapping[str, object]) -> SideKey:
@@ -109,7 +120,7 @@ def parse_side(key: str, keys: Iterable[str], embeddings: Mapping[str, object]) 
     owner, _, tail = bare.rpartition(".")
     if tail == "bias" and key[: -len("bias")] + "weight" not in keys:
         return SideKey("bias", bare)
-    if WRAPPER in name:
+    if bare != name:
         return SideKey("embedding" if owner in embeddings else "base", bare)
     return SideKey("full", bare)
 

@@ -9,6 +9,7 @@ can keep it busy for years. What could take longer than a blink is refused befor
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,9 +58,12 @@ class Patterns:
         start = time.monotonic()
         try:
             for compiled, end, pattern, value in self._rules:
-                if not module.endswith(end):
-                    continue  # thousands of literal rules are common: one for each module
-                self._check_cost(pattern, module)
+                if end is not None:
+                    # a file may hold a literal rule for each of thousands of modules: most end otherwise
+                    if not module.endswith(end):
+                        continue
+                else:
+                    self._check_cost(pattern, module)
                 if compiled.match(module):
                     return value
         finally:
@@ -82,7 +86,11 @@ class Patterns:
                 "around or back. Matching it could take for ever. Try: a plain module path."
             )
         try:
-            return re.compile(rf"(.*\.)?({pattern})$")
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # of doubtful sets, in a file that is not ours to mend
+                return re.compile(rf"(.*\.)?({pattern})$")
         except (re.error, RecursionError, OverflowError) as error:
             raise FormatError(
                 f"{self._context}: {pattern!r:.80} is no regular expression: {error}."
@@ -100,9 +108,9 @@ class Patterns:
             )
 
 
-def _literal_end(pattern: str) -> str:
-    """What every match of a literal pattern ends in; a dot in it stands for any character."""
-    return pattern.rpartition(".")[2] if LITERAL.fullmatch(pattern) else ""
+def _literal_end(pattern: str) -> str | None:
+    """What every match of a literal pattern ends in (a dot in it is any character); None for others."""
+    return pattern.rpartition(".")[2] if LITERAL.fullmatch(pattern) else None
 
 
 def _bare(pattern: str) -> str:

@@ -5,6 +5,7 @@ Pickles are read only through torch's restricted unpickler and only when the cal
 names mean is not known here (that is read.py and the dialects).
 """
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from lorascope.io.header import (
 __all__ = ["TensorFile", "read_pickle", "read_safetensors"]
 
 MAX_PICKLE_BYTES = 8 * 2**30
+# How torch's restricted unpickler says that a pickle names a function or a class it must not load.
+FORBIDDEN = re.compile(r"Unsupported (global|class)[^\n]*|[^\n]*not an allowed[^\n]*")
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {
@@ -136,11 +139,11 @@ def _unpickle(path: Path | str, where: str) -> Any:
             )  # torch warns of old pickles, which are the reason to be here
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a bad file makes it trip over
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = str(error).splitlines()[0][:200]
+        asked = FORBIDDEN.search(str(error))
+        if asked:
             raise HostileFileError(
-                f"Reading {where!r}: the pickle asks for more than plain tensors ({reason}). It would have "
-                "to run code. Try: convert it to safetensors with the tool that wrote it."
+                f"Reading {where!r}: the pickle asks for more than plain tensors ({asked.group()[:200]}). It "
+                "would have to run code. Try: convert it to safetensors with the tool that wrote it."
             ) from error
         raise FormatError(
             f"Reading {where!r}: it cannot be unpickled ({type(error).__name__}). "
