@@ -17,13 +17,14 @@ factors of all of them as buffers, so that a saved model grows with their number
 numbers, and a prediction costs one comparison with each.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from lorascope.core.batch import GroupBatch, LoRABatch
-from lorascope.core.gram import gram
+from lorascope.core.gram import gram, layer_norms
 from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.models.logistic import calibrate
@@ -33,7 +34,8 @@ from lorascope.models.spectra import Sizes
 
 __all__ = ["KernelCosine", "KernelProduct", "KernelRaw", "KernelRidge", "KernelSpectra"]
 
-BANDWIDTHS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # times 1 / median squared distance
+BANDWIDTHS = (0.004, 0.015, 0.06, 0.25, 1.0)  # times 1 / median squared distance
+BANDWIDTH_ROWS = 400  # as many training LoRAs choose it; an eigendecomposition each
 
 
 class KernelRidge(ClosedForm):
@@ -41,7 +43,7 @@ class KernelRidge(ClosedForm):
 
     Any rank and missing layers are taken: a missing layer is a zero update of average size, whose
     cosine with anything is 0. Fitting N LoRAs costs N^2 r^2 sum (n + m) / 2 for a Gram matrix and
-    O(N^3) per bandwidth.
+    O(N^3) for its eigenvalues.
     """
 
     symmetry: ClassVar[Symmetry] = Symmetry.GL
@@ -79,7 +81,7 @@ class KernelRidge(ClosedForm):
 
     @property
     def landmarks(self) -> LoRABatch:
-        """The training LoRAs that others are compared with."""
+        """The training LoRAs that others are compared with, as `_directed` stores them."""
         groups = tuple(
             GroupBatch(
                 self.get_buffer(f"landmark_u_{index}"), self.get_buffer(f"landmark_v_{index}")
@@ -93,7 +95,7 @@ class KernelRidge(ClosedForm):
         batch = batch.to(self.dtype, self.device)
         if self.direction:
             # copies: whoever gave the batch may change it
-            for index, group in enumerate(batch.groups):
+            for index, group in enumerate(self._directed(batch).groups):
                 self.register_fitted(
                     f"landmark_u_{index}", group.u.clone(memory_format=torch.contiguous_format)
                 )
@@ -131,7 +133,7 @@ class KernelRidge(ClosedForm):
         labels = self.targets(batch, y, kind)
         y = labels if kind == "regression" else 2 * labels - 1
         self.prepare(batch)
-        smoother, choice = self._choose(batch, y, self.held_out(validation, kind), kind, groups)
+        smoother, choice = self._choose(batch, y, self._held_out(validation, kind), groups)
         dual, intercept = smoother.solve(y, choice.strength)
         if kind != "regression":
             logit = calibrate(choice.left_out, labels, kind)
@@ -139,33 +141,48 @@ class KernelRidge(ClosedForm):
         self.register_fitted("dual", dual)
         self.get_buffer("intercept").copy_(intercept)
 
+    def _held_out(
+        self, validation: tuple[LoRABatch, Tensor] | None, kind: Kind
+    ) -> tuple[LoRABatch, Tensor] | None:
+        """`held_out` with labels as this model fits them."""
+        held = self.held_out(validation, kind)
+        return held if held is None or kind == "regression" else (held[0], 2 * held[1] - 1)
+
     def _choose(
         self,
         batch: LoRABatch,
         y: Tensor,
         held_out: tuple[LoRABatch, Tensor] | None,
-        kind: Kind,
         groups: Tensor | None,
     ) -> tuple[Smoother, Choice]:
         """The bandwidth (left in its buffer) and the strength of least error."""
         inner, distance = self._compare(batch, own=True)
-        outer = None if held_out is None else self._compare(held_out[0])
-        truth = None if held_out is None else held_out[1]
-        if held_out is not None and kind != "regression":
-            truth = 2 * held_out[1] - 1
-        best: tuple[Smoother, Choice, Tensor] | None = None
-        for bandwidth in self._bandwidths(distance):
-            if self.radial:
-                self.get_buffer("bandwidth").copy_(bandwidth)
-            smoother = Smoother(self._combine(inner, distance), groups)
-            beside = None if outer is None or truth is None else (self._combine(*outer), truth)
-            choice = smoother.choose(y, beside)
-            if best is None or choice.error < best[1].error:
-                best = smoother, choice, bandwidth
-        assert best is not None  # there is always one bandwidth to try
-        if self.radial:
-            self.get_buffer("bandwidth").copy_(best[2])
-        return best[0], best[1]
+        outer = None if held_out is None else (self._compare(held_out[0]), held_out[1])
+
+        def choose(rows: Tensor) -> tuple[Smoother, Choice]:
+            kernel = self._combine(_cut(inner, rows, rows), _cut(distance, rows, rows))
+            smoother = Smoother(kernel, None if groups is None else groups[rows])
+            if outer is None:
+                return smoother, smoother.choose(y[rows])
+            beside = self._combine(*(_cut(part, ..., rows) for part in outer[0]))
+            return smoother, smoother.choose(y[rows], (beside, outer[1]))
+
+        if distance is not None:
+            self._choose_bandwidth(distance, lambda rows: choose(rows)[1].error)
+        return choose(torch.arange(len(y), device=y.device))
+
+    def _choose_bandwidth(self, distance: Tensor, error: Callable[[Tensor], float]) -> None:
+        """Leaves in its buffer the bandwidth whose error on some training rows is least."""
+        size, generator = len(distance), torch.Generator().manual_seed(0)
+        rows = torch.randperm(size, generator=generator)[:BANDWIDTH_ROWS].to(distance.device)
+        apart = distance[distance > 0]
+        typical = float(apart.median()) if apart.numel() else 1.0
+        bandwidth = self.get_buffer("bandwidth")
+        errors = []
+        for factor in BANDWIDTHS:
+            bandwidth.fill_(factor / typical)
+            errors.append(error(rows))
+        bandwidth.fill_(BANDWIDTHS[errors.index(min(errors))] / typical)
 
     def _compare(
         self, batch: LoRABatch, *, own: bool = False
@@ -177,7 +194,7 @@ class KernelRidge(ClosedForm):
         batch = batch.to(self.dtype, self.device)
         inner = distance = None
         if self.direction:
-            inner = gram(batch, None if own else self.landmarks, kind=self.direction)
+            inner = gram(self._directed(batch), None if own else self.landmarks)
         if self.radial:
             # not through a matrix product, which would lose small distances to rounding
             distance = torch.cdist(
@@ -187,6 +204,16 @@ class KernelRidge(ClosedForm):
             ).square()
         return inner, distance
 
+    def _directed(self, batch: LoRABatch) -> LoRABatch:
+        """The LoRAs whose inner products are the kernel: for cosines, each layer at norm L^(-1/2)."""
+        if self.direction == "raw":
+            return batch
+        groups = []
+        for group, norm in zip(batch.groups, layer_norms(batch), strict=True):
+            scale = torch.where(norm > 0, 1 / norm, 0.0) / len(self.signature) ** 0.5
+            groups.append(GroupBatch(group.u * scale[..., None, None], group.v))
+        return batch.with_groups(groups)
+
     def _combine(self, inner: Tensor | None, distance: Tensor | None) -> Tensor:  # (b, N)
         """The kernel from its comparisons at the present bandwidth."""
         if distance is None:
@@ -195,12 +222,9 @@ class KernelRidge(ClosedForm):
         radial = (-self.get_buffer("bandwidth") * distance).exp()
         return radial if inner is None else radial * (1 + inner)
 
-    def _bandwidths(self, distance: Tensor | None) -> list[Tensor]:
-        if distance is None:
-            return [torch.ones(())]
-        apart = distance[distance > 0]
-        typical = apart.median() if apart.numel() else torch.ones(())
-        return [factor / typical for factor in BANDWIDTHS]
+
+def _cut(x: Tensor | None, rows: Any, columns: Tensor) -> Tensor | None:
+    return None if x is None else x[rows][..., columns]
 
 
 class KernelRaw(KernelRidge):

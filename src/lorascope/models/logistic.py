@@ -154,7 +154,8 @@ def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
     optimiser = torch.optim.LBFGS(
         parameters,
         max_iter=100,
-        tolerance_grad=1e-5,
+        tolerance_grad=1e-4,
+        tolerance_change=1e-7,
         history_size=20,
         line_search_fn="strong_wolfe",
     )

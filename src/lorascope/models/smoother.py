@@ -50,8 +50,9 @@ class Smoother:
         self.size = kernel.shape[0]
         self.column_means = kernel.mean(0)
         row = kernel - self.column_means
-        self.values, self.vectors = torch.linalg.eigh(row - row.mean(1, keepdim=True))
-        self.values = self.values.clamp(min=0)
+        values, vectors = torch.linalg.eigh(row - row.mean(1, keepdim=True))
+        self.values: Tensor = values.clamp(min=0)
+        self.vectors: Tensor = vectors
         self.groups = groups
 
     @cached_property
@@ -59,6 +60,11 @@ class Smoother:
         """The mean eigenvalue, which strengths are relative to; of a constant kernel, its size."""
         size = float(self.column_means.abs().max())
         return max(float(self.values.mean()), 1e-9 * size) or 1.0
+
+    @cached_property
+    def shares(self) -> Tensor:  # (b, b)
+        """How much of each LoRA lies along each eigenvector."""
+        return self.vectors.square()
 
     @cached_property
     def blocks(self) -> list[Tensor]:
@@ -88,7 +94,7 @@ class Smoother:
         shrink = self.values / (self.values + strength)
         residual = y - self._smooth(y, shrink)
         # 1 - S_ii is never negative; where a LoRA decides its own value nothing can be said of it
-        own = 1 - 1 / self.size - self.vectors.square() @ shrink
+        own = 1 - 1 / self.size - self.shares @ shrink
         error = residual / own.clamp(min=1e-12).unsqueeze(1)
         for rows in self.blocks:
             q = self.vectors[rows]
