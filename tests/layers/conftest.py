@@ -48,7 +48,7 @@ class Draw:
         g, moved = self.moved(pair)
         expected = act_stacked(g, *function(pair))
         return max(
-            float((found - want).abs().max() / want.abs().max())
+            ((found - want).abs().max() / want.abs().max()).item()
             for found, want in zip(function(moved), expected, strict=True)
         )
 

@@ -99,7 +99,7 @@ def test_other_types(draw, dtype):
     found = layer.to(dtype)(batch.to(dtype).groups).u
     assert found.dtype == dtype
     torch.testing.assert_close(
-        found.double(), exact, rtol=0, atol=8 * torch.finfo(dtype).eps * float(exact.abs().max())
+        found.double(), exact, rtol=0, atol=8 * torch.finfo(dtype).eps * exact.abs().max().item()
     )
 
 

@@ -8,6 +8,8 @@ from lorascope.symmetry import (
     effective_ranks,
     inner_products,
     invariance_error,
+    invariants,
+    layer_norms,
     norms,
     projected_products,
     random_gauge,
@@ -159,3 +161,22 @@ def test_unknown_route(draw):
 
 def test_factors_themselves_are_not_invariant(draw):
     assert invariance_error(lambda x: x.groups[0].u.norm(), draw.batch()).error > 0.01
+
+
+def test_blocks_change_nothing(draw, monkeypatch):
+    batch = draw.ragged_batch()
+    whole = spectra(batch), norms(batch)
+    monkeypatch.setattr(invariants, "BLOCK_NUMBERS", 100)  # two or fewer pairs a block
+    torch.testing.assert_close(spectra(batch), whole[0])
+    torch.testing.assert_close(norms(batch), whole[1])
+
+
+def test_an_update_that_cancels_has_norm_zero(draw):
+    pair = draw.pair(9, 7, 3)
+    gone = pair + (-1.0) * pair
+    assert float(layer_norms(gone.u.T, gone.v.T)) == 0.0
+    assert float(layer_norms(gone.u.T.float(), gone.v.T.float())) == 0.0
+    small = pair + (-1.0 + 1e-6) * pair
+    torch.testing.assert_close(
+        layer_norms(small.u.T, small.v.T), 1e-6 * pair.norm(), rtol=1e-6, atol=0
+    )

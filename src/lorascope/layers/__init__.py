@@ -3,7 +3,7 @@
 from lorascope.layers.dropout import RowDropout
 from lorascope.layers.hidden import HiddenPair
 from lorascope.layers.linear import EquivariantLinear, HiddenLinear
-from lorascope.layers.matmul import batched_matmul
+from lorascope.layers.matmul import batched_matmul, onednn_is_exact
 from lorascope.layers.nonlinear import Gate, GateKind
 from lorascope.layers.norm import GLNorm, divide_by_norm, product_norm
 from lorascope.layers.product import full_product, mean_product
@@ -20,5 +20,6 @@ __all__ = [
     "divide_by_norm",
     "full_product",
     "mean_product",
+    "onednn_is_exact",
     "product_norm",
 ]

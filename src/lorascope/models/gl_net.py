@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.core.batch import LoRABatch
-from lorascope.core.gram import layer_norms
 from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.errors import DataError
@@ -32,6 +31,7 @@ from lorascope.layers.product import full_product, mean_product
 from lorascope.models.heads import HeadKind, MLPHead, build_head
 from lorascope.models.model import Features, Model
 from lorascope.models.spectra import Sizes
+from lorascope.symmetry.invariants import layer_norms
 
 __all__ = ["GLNet", "ProductKind"]
 
@@ -123,7 +123,7 @@ class GLNet(Model):
 
     def prepare(self, batch: LoRABatch) -> None:
         """Stores the typical norm of each layer and the statistics of the spectra."""
-        norms = torch.cat(layer_norms(batch))  # (l, b)
+        norms = _norms(batch)
         there = (norms > 0).sum(1)
         typical = (norms.square().sum(1) / there.clamp(min=1)).sqrt()
         self.size.copy_(torch.where(there > 0, typical, 1.0))
@@ -136,7 +136,7 @@ class GLNet(Model):
         with torch.no_grad():
             norms = self.size.expand(batch.size, -1)
             if self.unit_norm:
-                norms = torch.cat(layer_norms(batch)).T
+                norms = _norms(batch).T
             sizes = self.size.new_zeros(batch.size, 0) if self.sizes is None else self.sizes(batch)
             return batch, norms, sizes
 
@@ -160,6 +160,10 @@ class GLNet(Model):
         if self.shared is not None:
             products = self.shared(products)
         return products.flatten(1)
+
+
+def _norms(batch: LoRABatch) -> Tensor:  # (l, b), layers in group order
+    return torch.cat([layer_norms(group.u, group.v) for group in batch.groups])
 
 
 def _check_options(width: int, depth: int, gate: str, product: str) -> None:

@@ -19,6 +19,7 @@ from lorascope.symmetry.canonical import (
 from lorascope.symmetry.invariants import (
     effective_ranks,
     inner_products,
+    layer_norms,
     norms,
     projected_products,
     singular_values,
@@ -49,6 +50,7 @@ __all__ = [
     "equivariance_error",
     "inner_products",
     "invariance_error",
+    "layer_norms",
     "margins",
     "norms",
     "procrustes",

@@ -1,0 +1,195 @@
+"""GL-net on 64 LoRAs of Llama-3.2-3B, against a bare read of their bytes and against a loop over layers.
+
+28 layers of q (3072 -> 3072) and v (3072 -> 1024), rank 4: 73 million numbers, 294 MB in float32. The model
+has one equivariant layer of width 16 and a linear head on its products, as the paper's; unit norm and spectra
+are timed beside it. The loop is the same model with the same weights on one (b, n, r) tensor a layer and
+side, in the fastest of three ways to write it; both outputs are compared before anything is timed.
+
+All candidates run in turn, round after round, so that a busy machine slows them alike. Ratios are taken
+within each round, and the median of the rounds is printed.
+
+    python -m speed.gl_net [--rounds 15]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from lorascope.core import GroupBatch, LayerShape, LoRABatch, Signature
+from lorascope.layers import onednn_is_exact
+from lorascope.models.gl_net import GLNet
+
+BATCH, RANK, WIDTH, DEPTH = 64, 4, 16, 28
+READ_AT_MOST, LOOP_AT_LEAST = 2.0, {torch.float32: 2.5, torch.bfloat16: 5.0}
+
+
+def llama_signature() -> Signature:
+    """q and v of every block of Llama-3.2-3B."""
+    names = [f"model.layers.{i}.self_attn" for i in range(DEPTH)]
+    q = [LayerShape(f"{name}.q_proj", 3072, 3072) for name in names]
+    v = [LayerShape(f"{name}.v_proj", 1024, 3072) for name in names]
+    return Signature(tuple(q + v))
+
+
+def random_batch(signature: Signature) -> LoRABatch:
+    """Gaussian factors in the layout of a batch."""
+    generator = torch.Generator().manual_seed(0)
+    groups = tuple(
+        GroupBatch(
+            torch.randn(len(g), BATCH, RANK, g.n, generator=generator),
+            torch.randn(len(g), BATCH, RANK, g.m, generator=generator),
+        )
+        for g in signature.groups()
+    )
+    ranks = torch.full((BATCH, len(signature)), RANK)
+    return LoRABatch(signature, groups, ranks)
+
+
+class Loop:
+    """The model as a loop over layers, on tensors (b, n, r): the way it is written down first."""
+
+    WAYS: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...] = (
+        ("phi @ u", lambda u, phi: phi @ u),
+        ("einsum", lambda u, phi: torch.einsum("cn,bnr->bcr", phi, u)),
+        ("linear", lambda u, phi: torch.nn.functional.linear(u.mT.contiguous(), phi).mT),
+    )
+
+    def __init__(self, model: GLNet, batch: LoRABatch) -> None:
+        self.model = model
+        self.u = [u.mT.contiguous() for group in batch.groups for u in group.u]
+        self.v = [v.mT.contiguous() for group in batch.groups for v in group.v]
+        self.way = self.WAYS[0][1]
+
+    def __call__(self) -> Tensor:  # (b, k)
+        phis = [phi for group in self.model.first.phi for phi in group]
+        psis = [psi for group in self.model.first.psi for psi in group]
+        products = []
+        for u, v, phi, psi in zip(self.u, self.v, phis, psis, strict=True):
+            left, right = self.way(u, phi), self.way(v, psi)  # (b, c, r)
+            scale = (u.shape[1] * v.shape[1]) ** 0.5
+            products.append((left @ right.mT * scale).flatten(1))
+        return self.model.head(torch.cat(products, 1))
+
+    def choose_fastest(self) -> str:
+        """Keep the fastest way on this machine and return its name."""
+        timed = []
+        for name, way in self.WAYS:
+            self.way = way
+            self()
+            timed.append((min(seconds(self) for _ in range(2)), name, way))
+        _, name, self.way = min(timed, key=lambda entry: entry[0])
+        return name
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time each function once a round, after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            spent = seconds(function)
+            if number:
+                times[name].append(spent)
+    return times
+
+
+def ratio(times: dict[str, list[float]], of: str, to: str) -> float:
+    """Median over rounds of one time over another."""
+    return median(a / b for a, b in zip(times[of], times[to], strict=True))
+
+
+def training_step(model: GLNet, batch: LoRABatch) -> Callable[[], None]:
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
+    features = model.features(batch)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        model.score(features).square().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def measure(dtype: torch.dtype, single: LoRABatch, rounds: int) -> None:
+    """Print one block of the table."""
+    signature = single.signature
+    torch.manual_seed(0)
+    plain = GLNet(signature, 1, rank=RANK, width=WIDTH, unit_norm=False, side=False).to(dtype)
+    full = GLNet(signature, 1, rank=RANK, width=WIDTH).to(dtype)
+    batch = single.to(dtype=dtype)
+    factors = [x.view(-1) for group in single.groups for x in (group.u, group.v)]
+    loop = Loop(plain, batch)
+    with torch.no_grad():
+        way = loop.choose_fastest()
+        gap = float((loop() - plain(batch)).float().norm() / plain(batch).float().norm())
+        if gap > (1e-4 if dtype == torch.float32 else 0.1):
+            raise RuntimeError(f"the loop and the model differ by {gap:.2e}: nothing to compare")
+        times = interleaved(
+            {
+                "read": lambda: [x.sum() for x in factors],
+                "forward": lambda: plain(batch),
+                "loop": loop,
+            },
+            rounds,
+        )
+        features = full.features(batch)
+        beside = interleaved(
+            {"features": lambda: full.features(batch), "score": lambda: full.score(features)}, 2
+        )
+    training = interleaved({"step": training_step(plain, batch)}, max(2, rounds // 3))
+    report(dtype, way, times, {**beside, **training})
+
+
+def report(
+    dtype: torch.dtype, way: str, times: dict[str, list[float]], beside: dict[str, list[float]]
+) -> None:
+    def line(label: str, values: list[float], note: str = "") -> None:
+        print(
+            f"  {label:46s} {median(values) * 1e3:8.1f} ms   (best {min(values) * 1e3:.1f})  {note}"
+        )
+
+    print(f"{dtype}".removeprefix("torch."))
+    line("bare read of the float32 bytes", times["read"])
+    read = ratio(times, "forward", "read")
+    target = f", target <= {READ_AT_MOST:g}" if dtype == torch.float32 else ""
+    line("GL-net forward", times["forward"], f"{read:.2f} x the read{target}")
+    gain = ratio(times, "loop", "forward")
+    line(
+        f"loop over layers ({way})",
+        times["loop"],
+        f"{gain:.1f} x the forward, target >= {LOOP_AT_LEAST[dtype]:g}",
+    )
+    line("training step (forward, backward, AdamW)", beside["step"])
+    line("default model: norms and spectra, once a batch", beside["features"])
+    line("default model: forward on them", beside["score"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args(arguments).rounds
+    torch.set_num_threads(2)
+    batch = random_batch(llama_signature())
+    library = "oneDNN" if onednn_is_exact() else "MKL"
+    print(
+        f"GL-net, one equivariant layer of width {WIDTH}, on {BATCH} LoRAs of Llama-3.2-3B q and v, "
+        f"rank {RANK}: {batch.nbytes / 1e6:.0f} MB in float32, 2 threads, float32 products by {library}"
+    )
+    for dtype in (torch.float32, torch.bfloat16):
+        measure(dtype, batch, rounds)
+
+
+if __name__ == "__main__":
+    main()
