@@ -312,6 +312,31 @@ def test_changed_bases_are_flagged(tmp_path, init):
     )
 
 
+def test_a_converted_pissa_adapter_is_exact(tmp_path):
+    """peft can save [A; A0], [B, -B0] of rank 2 r, which is relative to the published weights."""
+    model = made.llama()
+    name = "model.layers.0.self_attn.q_proj"
+    published = model.get_submodule(name).weight.detach().clone()
+    with made.quiet():
+        adapted = made.get_peft_model(
+            model, LoraConfig(target_modules=QV, r=2, init_lora_weights="pissa")
+        )
+        adapted.peft_config["default"].init_lora_weights = True
+        made.save(adapted, tmp_path / "start")
+        adapted.peft_config["default"].init_lora_weights = "pissa"
+        for key, parameter in adapted.named_parameters():
+            if "lora_" in key:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+        start = str(tmp_path / "start")
+        made.save(adapted, tmp_path / "end", path_initial_model_for_weight_conversion=start)
+    lora = read_lora(tmp_path / "end")
+    layer = adapted.base_model.model.get_submodule(name)
+    trained = layer.base_layer.weight + layer.get_delta_weight("default")
+    made.assert_same_updates(lora.select([name]), {name: (trained - published).detach()}, 1e-5)
+    assert lora[name].rank == 4
+    assert (lora.provenance.ambiguities, lora.provenance.notes) == ((), ())
+
+
 def test_missing_configuration_is_an_ambiguity(tmp_path):
     adapted = made.adapt(made.llama(), LoraConfig(target_modules=QV, r=4, lora_alpha=8))
     folder = made.save(adapted, tmp_path)
@@ -387,3 +412,33 @@ def test_two_keys_of_one_tensor_are_refused(tmp_path):
         save_file(tensors, path)
         with pytest.raises(FormatError, match=message.replace(".", r"\.")):
             read_lora(path)
+
+
+def test_side_tensors_of_eight_bits(tmp_path):
+    tensors = {
+        "m.q.lora_A.weight": torch.ones(1, 2),
+        "m.q.lora_B.weight": torch.ones(2, 1),
+        "m.q.lora_B.bias": torch.ones(2).to(torch.float8_e4m3fn),
+        "m.head.weight": torch.tensor([1.0, torch.nan]).to(torch.float8_e4m3fn),
+    }
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 3}')
+    lora = read_lora(tmp_path)
+    assert lora.side["m.q.lora_bias"].tensor.tolist() == [3.0, 3.0]
+    assert lora.provenance.notes[-1].startswith("nonfinite: 1 layers or side tensors")
+
+
+def test_keys_without_a_module_are_refused(tmp_path):
+    path = tmp_path / "file.safetensors"
+    save_file({"lora_A.weight": torch.ones(1, 2)}, path)
+    with pytest.raises(FormatError, match=r"'lora_A\.weight' names no module"):
+        read_lora(path)
+
+
+def test_tensors_without_a_factor_are_refused():
+    from lorascope.io.peft import read_peft
+    from lorascope.io.peft_config import PeftConfig
+    from lorascope.io.tensors import TensorFile
+
+    with pytest.raises(FormatError, match="none of its 1 tensors is a factor"):
+        read_peft(TensorFile({"x": torch.ones(1)}), PeftConfig(None, "file"), "file")

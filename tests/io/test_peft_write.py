@@ -133,6 +133,26 @@ def test_monteclora_keeps_its_samplers(tmp_path):
     made.load(made.llama(), tmp_path / "ours")
 
 
+def test_pissa_keeps_its_flag(tmp_path):
+    """The base is changed again when peft loads the adapter, so the merged weights come back."""
+    torch.manual_seed(1)
+    published = made.llama().state_dict()
+
+    def base():
+        model = made.llama()
+        model.load_state_dict(published)
+        return model
+
+    adapted = made.adapt(base(), LoraConfig(target_modules=QV, r=2, init_lora_weights="pissa"))
+    lora = read_lora(made.save(adapted, tmp_path / "peft"))
+    write_lora(lora, tmp_path / "ours")
+    loaded = made.load(base(), tmp_path / "ours")
+    with made.quiet():
+        expected, got = (m.merge_and_unload().state_dict() for m in (adapted, loaded))
+    for key, weight in expected.items():
+        assert torch.allclose(got[key], weight, atol=1e-4), key
+
+
 def memory_lora(**options):
     g = torch.Generator().manual_seed(0)
 

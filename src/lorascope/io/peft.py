@@ -15,6 +15,8 @@ path in the base model, in natural order. Side tensors:
 Keys are read in peft_keys.py, flags and scales in peft_config.py, pairs in peft_pair.py and peft_moe.py.
 """
 
+import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ from lorascope.errors import FormatError
 from lorascope.io.peft_config import PeftConfig
 from lorascope.io.peft_keys import FactorKey, one_adapter, parse_key, parse_side, strip_wrappers
 from lorascope.io.peft_moe import find_stacks, read_stack
-from lorascope.io.peft_pair import build_pair, fold
+from lorascope.io.peft_pair import build_pair, fold, widen
 from lorascope.io.tensors import TensorFile
 
 __all__ = ["read_peft"]
@@ -197,8 +199,15 @@ def _report(reading: _Reading) -> None:
         )
     if "dora_magnitude" in kinds and not config.flag("use_dora"):
         reading.notes.append("use_dora: magnitudes are present; u v^T is the direction part")
-    broken = [name for name, pair in reading.layers.items() if not _finite((pair.u, pair.v))]
-    broken += [name for name, side in reading.side.items() if not _finite((side.tensor,))]
+    parts: dict[str, tuple[Tensor, ...]] = {
+        name: (pair.u, pair.v) for name, pair in reading.layers.items()
+    }
+    parts |= {name: (side.tensor,) for name, side in reading.side.items()}
+    broken = (
+        []
+        if _finite(itertools.chain(*parts.values()))
+        else [n for n in parts if not _finite(parts[n])]
+    )
     if broken:
         reading.notes.append(
             f"nonfinite: {len(broken)} layers or side tensors hold NaN or Inf, the first is {broken[0]!r}"
@@ -234,12 +243,10 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:
-    for tensor in tensors:
-        # one pass in the common case: a sum is finite unless a value is not, or the sum overflows
-        if (
-            tensor.is_floating_point()
-            and not torch.isfinite(tensor.sum(dtype=torch.float64)).item()
-            and not torch.isfinite(tensor).all().item()
-        ):
-            return False
-    return True
+    """Whether all values are finite: their sums are, or (a sum may overflow) each of them is."""
+    floats = [widen(tensor) for tensor in tensors if tensor.is_floating_point()]
+    # the fastest pass over hundreds of small tensors: a third of isfinite().all() for each
+    sums = [tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32)) for tensor in floats]
+    if all(map(math.isfinite, map(float, sums))):
+        return True
+    return all(bool(torch.isfinite(tensor).all()) for tensor in floats)

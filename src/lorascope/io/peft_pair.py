@@ -24,10 +24,12 @@ from lorascope.core.low_rank import FLOATS, LowRank
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft_config import PeftConfig
 
-__all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold"]
+__all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold", "widen"]
 
 MAX_RANK = 8192
 MAX_GROUPS = 1024  # of QA-LoRA and BD-LoRA: how much larger than the file a factor may become
+
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 PARTNERS = {
     "lora_A": "lora_B",
@@ -77,15 +79,21 @@ def fold(factor: Tensor, scale: float) -> Tensor:
     """A factor times the scale; half precision becomes fp32 unless the scale is 1."""
     if scale == 1.0:
         return factor
-    return factor.to(torch.promote_types(factor.dtype, torch.float32)) * scale
+    factor = widen(factor)
+    wide = factor.to(torch.promote_types(factor.dtype, torch.float32))
+    return wide * scale if wide is factor else wide.mul_(scale)  # a fresh copy is ours to write to
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """8-bit floats as fp32, which is exact and which torch can calculate with; others as they are."""
+    return tensor.float() if tensor.dtype in EIGHT_BITS else tensor
 
 
 def as_float(tensor: Tensor, name: str, where: str) -> Tensor:
-    """The tensor in a type that factors may have; 8-bit floats become fp32, which is exact."""
+    """The tensor in a type that factors may have. Raises FormatError for whole numbers."""
+    tensor = widen(tensor)
     if tensor.dtype in FLOATS:
         return tensor
-    if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
-        return tensor.float()
     raise FormatError(
         f"Reading {name!r} of {where!r}: its type is {tensor.dtype}, expected a floating type. "
         "Quantised factors are not read."
