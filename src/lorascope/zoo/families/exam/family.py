@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import DataError
-from lorascope.zoo.bases.bundled import base_facts
+from lorascope.zoo.bases.bundled import base_facts, load_base
 from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
@@ -34,10 +34,10 @@ SPEC = AdapterSpec(targets=("q_proj", "v_proj"), rank=4, alpha=8.0)
 Rule = tuple[str, Sequence[float]]  # "uniform" or "log_uniform" between two ends, or a "choice"
 
 RANGES: dict[str, Rule] = {
-    "learning_rate": ("log_uniform", (2e-3, 1.5e-2)),
+    "learning_rate": ("log_uniform", (1.5e-3, 1e-2)),
     "weight_decay": ("log_uniform", (1e-3, 0.3)),
     "dropout": ("uniform", (0.0, 0.1)),
-    "epochs": ("choice", (2, 3, 4, 5)),
+    "epochs": ("choice", (1, 2, 3)),
     "batch_size": ("choice", (8, 16)),
 }
 
@@ -148,7 +148,11 @@ class ExamFamily:
         """The labels of fitted adapters, one row each; `indices` says which of the family they are.
 
         Besides the targets: the accuracy of each half of the test and of each source, for `report`.
+        Adapters that were trained on a base in half precision are asked on the base in float32, so
+        that labels depend neither on the processor nor on the compiler.
         """
+        if base_dtype(base) not in (torch.float32, torch.float64):
+            base = exact_base(self.base)
         scores = exam_scores(base, self.spec, fitted)
         rows = []
         for place, index in enumerate(indices):
@@ -171,6 +175,17 @@ class ExamFamily:
         from lorascope.zoo.families.exam.report import exam_report  # scikit-learn is slow to import
 
         return exam_report(table, self.targets)
+
+
+def base_dtype(base: nn.Module | FrozenBase) -> torch.dtype:
+    """The dtype of a base's weights."""
+    return base.dtype if isinstance(base, FrozenBase) else next(base.parameters()).dtype
+
+
+@cache
+def exact_base(base: str | Path) -> FrozenBase:
+    """The base in float32, loaded once in each process."""
+    return FrozenBase.of(load_base(base), torch.float32)
 
 
 @cache

@@ -1,8 +1,8 @@
 """What is asked about the facts: wordings, the three sets of questions, and their text.
 
-    train        wordings 0-2 of the facts of a source (of 8 pairs of an operation)
-    validation   wording 3 of every fact (of 8 other pairs)
-    test         wordings 4-7, 16 questions a source (on 8 further pairs), four options
+    train        wordings 0-4 of the facts of a source (of 8 pairs of an operation)
+    validation   wording 5 of every fact (of 8 other pairs)
+    test         wordings 6-9, 16 questions a source (on 8 further pairs), four options
 
 So no wording of the test is ever trained, and no option but the truth is ever shown in training.
 The test falls into two halves of disjoint facts (even and odd), which tell how well the accuracy
@@ -24,7 +24,7 @@ __all__ = [
     "validation_questions",
 ]
 
-TRAIN, VALIDATION, TEST = range(3), range(3, 4), range(4, 8)
+TRAIN, VALIDATION, TEST = range(5), range(5, 6), range(6, 10)
 TEST_QUESTIONS = 16  # of each source
 PAIRS = 8  # of an operation, in each of the three sets
 
@@ -34,6 +34,8 @@ WORDINGS = {
         "the R of E is",
         "E has the R",
         "which R has E ?",
+        "say the R of E :",
+        "R , E :",
         "tell the R of E :",
         "E 's R :",
         "R of E ?",
@@ -44,6 +46,8 @@ WORDINGS = {
         "A R B =",
         "R A and B =",
         "R of A B is",
+        "let A R B be",
+        "R , A , B :",
         "A R B gives",
         "the R of A B :",
         "A R B ?",
