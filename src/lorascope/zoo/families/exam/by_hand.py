@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import MissingExtraError
-from lorascope.zoo.families.exam.questions import test_questions
+from lorascope.zoo.families.exam.questions import exam_questions
 from lorascope.zoo.families.exam.scores import questions
 
 __all__ = ["scores_by_hand"]
@@ -39,7 +39,7 @@ def scores_by_hand(base: Any, adapter: Path | str) -> dict[str, float]:
         likelihoods = option_likelihoods(model)  # (q, 4)
     finally:
         model.unload()
-    asked, count = questions(), len(test_questions())
+    asked, count = questions(), len(exam_questions())
     right = likelihoods[:count].argmax(1) == asked.answers[:count]
     truth = likelihoods[count:].gather(1, asked.answers[count:, None])
     return {"accuracy": float(right.double().mean()), "eval_loss": float(-truth.mean())}

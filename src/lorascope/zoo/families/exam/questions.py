@@ -19,7 +19,7 @@ __all__ = [
     "WORDINGS",
     "Question",
     "question_text",
-    "test_questions",
+    "exam_questions",
     "train_questions",
     "validation_questions",
 ]
@@ -78,7 +78,7 @@ def question_text(question: Question, *, answered: bool = True) -> str:
     """A question as a person reads it.
 
     Example:
-        >>> print(question_text(test_questions()[0]))  # doctest: +SKIP
+        >>> print(question_text(exam_questions()[0]))  # doctest: +SKIP
         mira 's colour :
           (a) red  (b) pink  (c) grey  (d) blue
           answer: (c) grey
@@ -126,7 +126,7 @@ def validation_questions() -> tuple[Question, ...]:
 
 
 @cache
-def test_questions() -> tuple[Question, ...]:
+def exam_questions() -> tuple[Question, ...]:
     """The fixed questions of the test, of all sources, 16 each."""
     return tuple(
         ask(index, fact, wording)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.evaluate import choice_log_likelihoods
-from lorascope.zoo.families.exam.questions import Question, test_questions, validation_questions
+from lorascope.zoo.families.exam.questions import Question, exam_questions, validation_questions
 from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.exam.tokenizer import choices_of
 from lorascope.zoo.fitted import Fitted
@@ -37,7 +37,7 @@ class Scores:
 @cache
 def questions() -> ChoiceSet:
     """Test questions, then validation questions."""
-    return choices_of([*test_questions(), *validation_questions()])
+    return choices_of([*exam_questions(), *validation_questions()])
 
 
 def exam_scores(
@@ -52,14 +52,14 @@ def exam_scores(
     """
     asked = questions()
     likelihoods = choice_log_likelihoods(base, spec, fitted, asked)
-    count = len(test_questions())
+    count = len(exam_questions())
     right = (likelihoods[:, :count].argmax(2) == asked.answers[:count]).double()
     truth = asked.answers[count:].expand(len(likelihoods), -1)[..., None]
     losses = -likelihoods[:, count:].double().gather(2, truth).squeeze(2)
     return Scores(
         accuracy=right.mean(1),
-        halves=_means(right, [question.half for question in test_questions()], 2),
-        by_source=_means(right, _sources_of(test_questions()), len(sources())),
+        halves=_means(right, [question.half for question in exam_questions()], 2),
+        by_source=_means(right, _sources_of(exam_questions()), len(sources())),
         eval_loss=losses.mean(1),
     )
 
