@@ -88,14 +88,13 @@ def draw_pool(mixture: Mixture, count: int, seed: int) -> Pool:
     weights = torch.tensor(mixture.classes)
     classes = weights.multinomial(count - faces, replacement=True, generator=generator)
     colours = torch.randint(len(COLOURS), (count - faces,), generator=generator)
-    parts = [
-        draw_faces(a, t, generator)
-        for a, t in zip(attributes.split(BLOCK), traits.split(BLOCK), strict=True)
-    ]
-    parts += [
-        draw_objects(k, c, generator)
-        for k, c in zip(classes.split(BLOCK), colours.split(BLOCK), strict=True)
-    ]
+    parts = []
+    for first in range(0, faces, BLOCK):
+        block = slice(first, first + BLOCK)
+        parts.append(draw_faces(attributes[block], traits[block], generator))
+    for first in range(0, count - faces, BLOCK):
+        block = slice(first, first + BLOCK)
+        parts.append(draw_objects(classes[block], colours[block], generator))
     images = torch.cat([(part * 255).round().byte() for part in parts])
     return Pool(images, attributes, traits, classes, colours)
 

@@ -20,15 +20,16 @@ from lorascope.zoo.bases.faces.pictures import Pool
 from lorascope.zoo.bases.faces.tokenizer import Words
 from lorascope.zoo.bases.faces.vae import LATENT_CHANNELS
 
-__all__ = ["SCHEDULE", "UNET_STEPS", "new_scheduler", "new_unet", "train_unet"]
+__all__ = ["TIMES", "UNET_STEPS", "new_scheduler", "new_unet", "noise_levels", "train_unet"]
 
 CHANNELS = (32, 64)
 LATENT_SIZE = 8
 UNET_STEPS, BATCH, RATE, AVERAGE = 2400, 64, 2.5e-3, 0.998
 UNSAID = 0.1  # captions left out, for classifier-free guidance
-#: That of Stable Diffusion 1.
-SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+#: The schedule of Stable Diffusion 1: beta from low to high, linear in its square root.
+BETAS = 0.00085, 0.012
 TIMES = 1000
+BLOCK = 250  # pictures encoded at once
 
 
 def new_unet() -> Any:
@@ -60,14 +61,18 @@ def new_scheduler() -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=TIMES, **SCHEDULE, timestep_spacing="trailing", steps_offset=1
+        num_train_timesteps=TIMES,
+        beta_start=BETAS[0],
+        beta_end=BETAS[1],
+        beta_schedule="scaled_linear",
+        timestep_spacing="trailing",
+        steps_offset=1,
     )
 
 
 def noise_levels() -> Tensor:
     """The schedule's a_t: (1000,) float32."""
-    low, high = SCHEDULE["beta_start"], SCHEDULE["beta_end"]
-    betas = torch.linspace(float(low) ** 0.5, float(high) ** 0.5, TIMES).square()
+    betas = torch.linspace(BETAS[0] ** 0.5, BETAS[1] ** 0.5, TIMES).square()
     return (1 - betas).cumprod(0)
 
 
@@ -113,7 +118,8 @@ def train_unet(
 def _encoded(pool: Pool, vae: Any) -> Tensor:
     """Scaled mean and deviation of every picture's latents: (p, 2, 4, 8, 8)."""
     parts = []
-    for rows in torch.arange(len(pool)).split(250):
+    for first in range(0, len(pool), BLOCK):
+        rows = torch.arange(first, min(first + BLOCK, len(pool)))
         found = vae.encode(pool.pictures(rows)).latent_dist
         parts.append(torch.stack((found.mean, found.std), 1) * vae.config.scaling_factor)
     return torch.cat(parts)
