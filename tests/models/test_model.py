@@ -79,6 +79,8 @@ def test_fitted_buffers_take_the_shape_that_is_stored(batch):
     again = Norms(batch.signature, 1, rank=3)
     again.load_state_dict(trained.state_dict())
     assert torch.equal(again.seen, trained.seen)
+    with pytest.raises(RuntimeError, match="size mismatch for seen"):
+        again.load_state_dict({**trained.state_dict(), "seen": torch.zeros(4)})
     with pytest.raises(RuntimeError, match="size mismatch for weight"):
         Norms(batch.signature, 2, rank=3).load_state_dict(trained.state_dict())
 

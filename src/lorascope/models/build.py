@@ -42,7 +42,7 @@ def model_options(name: str) -> dict[str, Any]:
     """
     if name not in MODELS:
         raise DataError(
-            f"building a model: found the name {name!r}, "
+            f"Building a model: found the name {name!r}, "
             f"expected one of {', '.join(sorted(MODELS))}"
         )
     parameters = inspect.signature(MODELS[name].__init__).parameters.values()
@@ -72,7 +72,7 @@ def build_model(
     known = model_options(name)
     if unknown := sorted(set(options) - set(known)):
         raise DataError(
-            f"building the model {name!r}: found the option {unknown[0]!r}, "
+            f"Building the model {name!r}: found the option {unknown[0]!r}, "
             f"expected one of {', '.join(known) or 'none'}"
         )
     make: Any = MODELS[name]

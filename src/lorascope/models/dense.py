@@ -60,7 +60,7 @@ class Dense(Model):
         entries = sum(layer.n * layer.m for layer in signature.layers)
         if (needed := 4 * hidden * entries) > max_bytes:
             raise LayerError(
-                f"building the model 'dense': the updates have {entries:,} entries, its first layer "
+                f"Building the model 'dense': the updates have {entries:,} entries, its first layer "
                 f"would take {needed / 2**20:,.0f} MiB, expected at most "
                 f"{max_bytes / 2**20:,.0f} MiB. Try fewer layers, a smaller hidden width, a higher "
                 "max_bytes, or a model that keeps the factors, such as 'gl_net'."

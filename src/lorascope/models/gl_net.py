@@ -169,16 +169,16 @@ def _norms(batch: LoRABatch) -> Tensor:  # (l, b), layers in group order
 def _check_options(width: int, depth: int, gate: str, product: str) -> None:
     if width < 1 or depth < 1:
         raise DataError(
-            f"building the model 'gl_net': found width {width} and depth {depth}, expected at least 1"
+            f"Building the model 'gl_net': found width {width} and depth {depth}, expected at least 1"
         )
     if gate != "none" and depth < 2:
         raise DataError(
-            f"building the model 'gl_net': found the gate {gate!r} with depth 1; gates stand between "
+            f"Building the model 'gl_net': found the gate {gate!r} with depth 1; gates stand between "
             "equivariant layers. Try depth=2"
         )
     if product not in ("full", "mean", "shared"):
         raise DataError(
-            f"building the model 'gl_net': found the product {product!r}, "
+            f"Building the model 'gl_net': found the product {product!r}, "
             "expected 'full', 'mean' or 'shared'"
         )
 

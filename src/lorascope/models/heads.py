@@ -84,4 +84,4 @@ def build_head(
         return LinearHead(in_features, out_features, dropout=dropout)
     if kind == "mlp":
         return MLPHead(in_features, out_features, hidden=hidden, depth=depth, dropout=dropout)
-    raise DataError(f"building a head: found {kind!r}, expected 'linear' or 'mlp'")
+    raise DataError(f"Building a head: found {kind!r}, expected 'linear' or 'mlp'")

@@ -69,7 +69,7 @@ class Model(nn.Module):
         super().__init__()
         if rank < 1 or out_features < 1 or len(signature) == 0:
             raise DataError(
-                f"building the model {self.name!r}: found rank {rank}, {out_features} outputs and "
+                f"Building the model {self.name!r}: found rank {rank}, {out_features} outputs and "
                 f"{len(signature)} layers; each must be at least 1. "
                 "Try the rank and the signature of the zoo that it will be trained on."
             )
@@ -115,7 +115,7 @@ class Model(nn.Module):
         """Raises where the batch is not what this model was built for."""
         if batch.signature.layers != self.signature.layers:
             raise SignatureError(
-                f"applying the model {self.name!r}: {self._first_difference(batch.signature)}. "
+                f"Applying the model {self.name!r}: {self._first_difference(batch.signature)}. "
                 "Try collate(loras, signature=model.signature)."
             )
         if batch.size == 0:
@@ -123,14 +123,14 @@ class Model(nn.Module):
         if self.max_rank is not None and (highest := int(batch.ranks.max())) > self.max_rank:
             layer = self.signature.names[int(batch.ranks.amax(0).argmax())]
             raise RankError(
-                f"applying the model {self.name!r}: layer {layer!r} has rank {highest}, the model "
+                f"Applying the model {self.name!r}: layer {layer!r} has rank {highest}, the model "
                 f"takes at most {self.max_rank}. Try lora.truncate({self.max_rank}), or a model "
                 "of any rank."
             )
         if not self.accepts_missing and bool((batch.ranks == 0).any()):
             row, layer_index = (int(i) for i in (batch.ranks == 0).nonzero()[0])
             raise SignatureError(
-                f"applying the model {self.name!r}: LoRA {row} of the batch lacks layer "
+                f"Applying the model {self.name!r}: LoRA {row} of the batch lacks layer "
                 f"{self.signature.names[layer_index]!r}, and this model needs all "
                 f"{len(self.signature)}. Try a model that accepts missing layers, such as 'gl_net' "
                 "or 'kernel_cosine'."
@@ -171,7 +171,7 @@ class Model(nn.Module):
     ) -> None:
         for name in self._fitted:
             found, buffer = state_dict.get(prefix + name), self.get_buffer(name)
-            if found is not None and found.shape != buffer.shape:
+            if found is not None and found.ndim == buffer.ndim and found.shape != buffer.shape:
                 setattr(self, name, buffer.new_zeros(found.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -195,7 +195,7 @@ class ClosedForm(Model):
     ) -> None:
         if choose_by not in get_args(ChooseBy):
             raise DataError(
-                f"building the model {self.name!r}: found choose_by={choose_by!r}, expected one of "
+                f"Building the model {self.name!r}: found choose_by={choose_by!r}, expected one of "
                 f"{', '.join(get_args(ChooseBy))}"
             )
         options = {"choose_by": choose_by, **(options or {})}
@@ -228,7 +228,7 @@ class ClosedForm(Model):
             return None
         if validation is None or validation[0].size == 0:
             raise DataError(
-                f"fitting the model {self.name!r} with choose_by='validation': found no validation "
+                f"Fitting the model {self.name!r} with choose_by='validation': found no validation "
                 "LoRAs. Try choose_by='left_out', which needs none."
             )
         self.check(validation[0])
@@ -244,13 +244,13 @@ class ClosedForm(Model):
         columns = y.to(self.device).double().reshape(y.shape[0], -1)
         if columns.shape != (batch.size, self.out_features):
             raise DataError(
-                f"fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "
+                f"Fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "
                 f"{batch.size} LoRAs, expected ({batch.size}, {self.out_features})"
             )
         if not bool(columns.isfinite().all()):
             bad = int((~columns.isfinite()).any(1).nonzero()[0])
             raise DataError(
-                f"fitting the model {self.name!r}: the label of LoRA {bad} is not a finite number. "
+                f"Fitting the model {self.name!r}: the label of LoRA {bad} is not a finite number. "
                 "Try leaving out the rows without a label."
             )
         return columns
@@ -259,6 +259,6 @@ class ClosedForm(Model):
         """Raises TrainingError while `buffer` is still empty."""
         if buffer.numel() == 0:
             raise TrainingError(
-                f"applying the model {self.name!r}: it has not been fitted. "
+                f"Applying the model {self.name!r}: it has not been fitted. "
                 "Try model.fit(batch, y, kind=...) or load a saved state."
             )
