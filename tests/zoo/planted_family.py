@@ -10,6 +10,9 @@ from lorascope.zoo.jobs import AdapterSpec
 from tests.zoo.conftest import make_base, make_job
 
 
+SPEC = AdapterSpec(("q_proj", "v_proj"), rank=2, alpha=4)
+
+
 @dataclass(frozen=True)
 class PlantedFamily:
     """Labels: the loss on one fixed batch. `bad` indices raise or are killed on purpose."""
@@ -18,7 +21,7 @@ class PlantedFamily:
     seed: int = 0
     fails_at: int = -1
     name: str = "planted"
-    spec: AdapterSpec = AdapterSpec(("q_proj", "v_proj"), rank=2, alpha=4)
+    spec: AdapterSpec = SPEC
 
     @property
     def options(self):

@@ -46,7 +46,8 @@ def test_a_zoo_has_its_labels_and_traces(zoo, family):
     assert zoo.hyper()["learning_rate"][1] == family.job(1).learning_rate
     assert [math.isfinite(loss) for loss in zoo.labels("loss")] == [i != 3 for i in range(11)]
     assert zoo.report["mean loss"] == pytest.approx(np.nanmean(zoo.labels("loss")))
-    assert zoo.recipe["base"]["sha256"] and zoo.recipe["engine"]["slots"] == 4
+    assert zoo.recipe["base"]["sha256"]
+    assert zoo.recipe["engine"]["slots"] == 4
 
 
 def test_a_diverged_adapter_is_flagged_and_harms_no_other(zoo):

@@ -19,7 +19,7 @@ from lorascope.zoo.draws import (
 )
 from lorascope.zoo.jobs import AdapterSpec, FitJob
 
-__all__ = ["SeededDropout", "adapt", "adapted_layers", "fit_alone", "sequence_loss"]
+__all__ = ["SeededDropout", "adapt", "adapted_layers", "fit_alone", "sequence_loss", "train_alone"]
 
 
 class SeededDropout(nn.Module):
@@ -41,7 +41,7 @@ class SeededDropout(nn.Module):
         return torch.where(noise >= self.threshold, x * self.scale, 0)
 
 
-def adapt(base: nn.Module, spec: AdapterSpec, dropout: float = 0.0) -> Any:
+def adapt(base: nn.Module, spec: AdapterSpec) -> Any:
     """Wrap a transformers model with PEFT (in place: `unload()` gives it back)."""
     from peft import LoraConfig, get_peft_model
 
@@ -50,7 +50,7 @@ def adapt(base: nn.Module, spec: AdapterSpec, dropout: float = 0.0) -> Any:
         lora_alpha=spec.alpha,
         use_rslora=spec.rslora,
         target_modules=list(spec.targets),
-        lora_dropout=dropout,
+        lora_dropout=0.5,  # any: each job puts its own in place
         task_type="CAUSAL_LM",
     )
     return get_peft_model(base, config, autocast_adapter_dtype=False)
@@ -65,14 +65,16 @@ def adapted_layers(model: Any) -> dict[str, Any]:
     }
 
 
-def _seed(model: Any, spec: AdapterSpec, job: FitJob) -> None:
+def _seed(model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool) -> None:
+    """Start afresh from a job's seed: A, B = 0, dropout."""
     layers = adapted_layers(model)
     shapes = {name: (m.out_features, m.in_features) for name, m in layers.items()}
     for name, A in first_factors(job.seed, shapes, spec.rank).items():
         layers[name].lora_A.default.weight.data.copy_(A)
         nn.init.zeros_(layers[name].lora_B.default.weight)
-    if job.dropout > 0:
-        tokens = job.batch_size * job.tokens.shape[1]
+        layers[name].lora_dropout["default"] = nn.Dropout(job.dropout)
+    if masks and job.dropout > 0:
+        tokens = job.batch_size * (job.tokens.shape[1] - 1)
         windows = {name: tokens * m for name, (_, m) in shapes.items()}
         bank = byte_bank(max(windows.values()))
         for name, offsets in mask_offsets(job.seed, job.steps, windows).items():
@@ -81,34 +83,39 @@ def _seed(model: Any, spec: AdapterSpec, job: FitJob) -> None:
 
 def sequence_loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:
     """sum(weights * cross entropy) / sum(weights) of a batch. tokens, weights: (b, t) -> ()."""
-    logits = model(input_ids=tokens, use_cache=False).logits[:, :-1]
+    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     chosen = weights[:, 1:].flatten().to(losses.dtype)
     return (losses * chosen).sum() / chosen.sum()
 
 
-def fit_alone(
-    base: nn.Module,
-    spec: AdapterSpec,
-    job: FitJob,
-    *,
-    seeded_dropout: bool = True,
-    autocast: bool = False,
-) -> Any:
+def fit_alone(base: nn.Module, spec: AdapterSpec, job: FitJob) -> Any:
     """Finetune one adapter with PEFT; returns the PEFT model, in evaluation mode.
 
+    The transformers model is wrapped in place; `unload()` of the answer undoes it.
+    """
+    model = adapt(base, spec)
+    train_alone(model, spec, job)
+    return model
+
+
+def train_alone(
+    model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool = True, autocast: bool = False
+) -> None:
+    """Train the adapter of a PEFT model afresh.
+
     Args:
-        base: the transformers model; it is wrapped in place, `unload()` of the answer undoes it.
-        seeded_dropout: the masks that the job's seed draws, else torch's own dropout.
+        masks: dropout by the masks of the job's seed, else torch's own.
         autocast: run the model under bfloat16 autocast.
     """
     from transformers import get_linear_schedule_with_warmup
 
-    model = adapt(base, spec, job.dropout)
-    _seed(model, spec, job if seeded_dropout else _without_masks(job))
+    _seed(model, spec, job, masks=masks)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=job.learning_rate, weight_decay=job.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trained, lr=job.learning_rate, weight_decay=job.weight_decay, fused=not masks
+    )
     schedule = get_linear_schedule_with_warmup(optimiser, job.warmup, job.steps)
     model.train()
     for rows in data_order(job.seed, len(job.tokens), job.epochs, job.batch_size):
@@ -120,10 +127,4 @@ def fit_alone(
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-    return model.eval()
-
-
-def _without_masks(job: FitJob) -> FitJob:
-    from dataclasses import replace
-
-    return replace(job, dropout=0.0)
+    model.eval()

@@ -77,10 +77,10 @@ class Dropout(NamedTuple):
 class View(NamedTuple):
     """Where the tokens stand and what they see; dimensions s and b may be 1 (shared)."""
 
-    key_cos: Tensor  # (s, b, t, h)
-    key_sin: Tensor  # (s, b, t, h)
-    query_cos: Tensor  # (s, b, q, h)
-    query_sin: Tensor  # (s, b, q, h)
+    key_cos: Tensor  # (s, b, t, h / 2)
+    key_sin: Tensor  # (s, b, t, h / 2)
+    query_cos: Tensor  # (s, b, q, h / 2)
+    query_sin: Tensor  # (s, b, q, h / 2)
     mask: Tensor  # (s, b, q, t) bool: may query q see token t
     select: Tensor | None = None  # (s, b, q): the queries' places among the tokens; None: all
 
@@ -126,10 +126,9 @@ class FrozenBase:
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary embedding, float32 angles as transformers computes them.
 
-        positions: (...) int64 -> two tensors (..., h).
+        positions: (...) int64 -> two tensors (..., h / 2), the same for both halves of a head.
         """
         angles = positions[..., None].float() * self.frequencies
-        angles = torch.cat((angles, angles), -1)
         cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
         return cos.to(self.dtype), sin.to(self.dtype)
 
@@ -166,10 +165,10 @@ def _adapted(
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x: (s, b, t, heads, h); cos and sin: (s, b, t, h)."""
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), -1)
-    return x * cos.unsqueeze(3) + turned * sin.unsqueeze(3)
+    """Rotary embedding. x: (s, b, t, heads, h); cos and sin: (s, b, t, h / 2)."""
+    cos, sin = cos.unsqueeze(3), sin.unsqueeze(3)
+    one, two = x.chunk(2, -1)
+    return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -180,13 +179,15 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """
     slots, rows, queries, heads, size = q.shape
     key_heads, repeat = k.shape[3], heads // k.shape[3]
-    q = q.unflatten(3, (key_heads, repeat)).permute(0, 1, 3, 4, 2, 5)  # (s, b, kh, repeat, q, h)
+    q = q.view(slots, rows, queries, key_heads, repeat, size).permute(
+        0, 1, 3, 4, 2, 5
+    )  # (s, b, kh, repeat, q, h)
     k, v = k.permute(0, 1, 3, 4, 2), v.transpose(2, 3)  # (s, b, kh, h, t), (s, b, kh, t, h)
-    scores = (q.flatten(3, 4) @ k).unflatten(3, (repeat, queries))
+    scores = (q.flatten(3, 4) @ k).view(slots, rows, key_heads, repeat, queries, -1)
     wide = scores.to(torch.promote_types(q.dtype, torch.float32)) * size**-0.5
     wide = wide.masked_fill(~mask[:, :, None, None], float("-inf"))
     shares = torch.softmax(wide, -1).to(v.dtype)
-    mixed = (shares.flatten(3, 4) @ v).unflatten(3, (repeat, queries))  # (s, b, kh, repeat, q, h)
+    mixed = (shares.flatten(3, 4) @ v).view(slots, rows, key_heads, repeat, queries, size)
     return mixed.permute(0, 1, 4, 2, 3, 5).reshape(slots, rows, queries, heads * size)
 
 
@@ -222,29 +223,29 @@ def block_forward(
     values are still computed of all.
     """
     dropout = _selected_dropout(dropout, view.select)
-    sizes = (heads.query * heads.size, heads.key_value * heads.size, heads.key_value * heads.size)
     h = rms_norm(x, block.input_norm, heads.epsilon)
-    if view.select is None:
-        q, k, v = F.linear(h, block.qkv, block.qkv_bias).split(sizes, -1)
-        late = h
-    else:
-        weights = block.qkv.split((sizes[0], 2 * sizes[1]))
-        biases = (
-            (None, None)
-            if block.qkv_bias is None
-            else block.qkv_bias.split((sizes[0], 2 * sizes[1]))
-        )
-        x, late = _take(x, view.select), _take(h, view.select)
-        q = F.linear(late, weights[0], biases[0])
-        k, v = F.linear(h, weights[1], biases[1]).split(sizes[1:], -1)
+    x, late = _take(x, view.select), _take(h, view.select)
+    q, k, v = _project(h, late, block, heads, view.select is None)
     q, k, v = (
-        _adapted(y, z, name, pairs, dropout).unflatten(-1, (-1, heads.size))
+        _adapted(y, z, name, pairs, dropout).view(*z.shape[:3], -1, heads.size)
         for name, y, z in (("q_proj", q, late), ("k_proj", k, h), ("v_proj", v, h))
     )
     q, k = _rotate(q, view.query_cos, view.query_sin), _rotate(k, view.key_cos, view.key_sin)
     mixed = _attend(q, k, v, view.mask)
     x = x + _adapted(F.linear(mixed, block.out), mixed, "o_proj", pairs, dropout)
     return x + _mlp(x, block, pairs, dropout, heads)
+
+
+def _project(
+    h: Tensor, late: Tensor, block: Block, heads: Heads, whole: bool
+) -> tuple[Tensor, ...]:
+    """Queries of `late`, keys and values of `h`; one product where they are the same."""
+    query, rest = heads.query * heads.size, heads.key_value * heads.size
+    if whole:
+        return torch.split(F.linear(h, block.qkv, block.qkv_bias), [query, rest, rest], -1)
+    bias, others = (None, None) if block.qkv_bias is None else block.qkv_bias.tensor_split([query])
+    q = F.linear(late, block.qkv[:query], bias)
+    return q, *F.linear(h, block.qkv[query:], others).chunk(2, -1)
 
 
 def _mlp(

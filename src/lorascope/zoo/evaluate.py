@@ -59,11 +59,11 @@ def choice_log_likelihoods(
     Without `fitted` the base alone is asked, and g is 1.
     """
     losses = _ask(frozen(base, dtype, compile), spec, fitted, choice_rows(choices), slots)
-    count, longest = choices.options.shape[1:]
+    longest = choices.options.shape[2]
     first = losses[:, :, 0, :]  # (g, e, options)
     if longest == 1:
         return -first
-    rest = losses[:, :, 1:, 0].unflatten(2, (count, longest - 1))
+    rest = losses[:, :, 1:, 0].view(*first.shape, longest - 1)
     used = torch.arange(1, longest) < choices.option_lengths[..., None]
     return -(first + torch.where(used, rest, 0).sum(3))
 
@@ -82,10 +82,11 @@ def weighted_loss(
 ) -> Tensor:
     """sum(weights * cross entropy) / sum(weights) over all examples: (g,)."""
     places, labels, chosen = answers(tokens, weights, answer_width(weights))
-    length = tokens.shape[1]
+    inputs = tokens[:, :-1]
+    length = inputs.shape[1]
     rows = Rows(
-        tokens,
-        torch.arange(length).expand_as(tokens),
+        inputs,
+        torch.arange(length).expand_as(inputs),
         torch.ones(length, length, dtype=torch.bool).tril().expand(len(tokens), -1, -1),
         places,
         labels[..., None],

@@ -35,7 +35,7 @@ class Layout:
         """The rows at the start of training, A from each seed and B zero: (g, p)."""
         rows = torch.zeros(len(seeds), sum(self.sizes), dtype=dtype)
         for row, seed in zip(rows, seeds, strict=True):
-            pieces = row.split(self.sizes)[::2]
+            pieces = torch.split(row, self.sizes)[::2]
             factors = first_factors(seed, self.shapes, self.rank)
             for piece, factor in zip(pieces, factors.values(), strict=True):
                 piece.copy_(factor.flatten())
@@ -50,11 +50,11 @@ class Layout:
 
     def unpack(self, rows: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Views of (g, p) rows: layer -> A (g, r, m), B (g, n, r)."""
-        pieces = iter(rows.split(self.sizes, 1))
+        pieces = iter(torch.split(rows, self.sizes, 1))
         factors = {}
         for name, (n, m) in self.shapes.items():
             A, B = next(pieces), next(pieces)
-            factors[name] = (A.unflatten(1, (self.rank, m)), B.unflatten(1, (n, self.rank)))
+            factors[name] = (A.view(-1, self.rank, m), B.view(-1, n, self.rank))
         return factors
 
 

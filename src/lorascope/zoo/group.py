@@ -77,7 +77,8 @@ class Batch:
 def answer_width(weights: Tensor) -> int:
     """Answers of the example that has most, rounded up (few distinct shapes to compile)."""
     most = int((weights > 0).sum(1).max())
-    return min(math.ceil(most / 2) * 2, weights.shape[1] - 1)
+    rounded = most if most <= 2 else math.ceil(most / 2) * 2
+    return min(rounded, weights.shape[1] - 1)
 
 
 def answers(tokens: Tensor, weights: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +105,8 @@ class GroupData:
         self.jobs = [*jobs, *[jobs[0]] * idle]
         self.steps = torch.tensor([job.steps for job in self.jobs])
         self.longest = max(job.steps for job in jobs)
-        self.batch_size, self.length = jobs[0].batch_size, jobs[0].tokens.shape[1]
+        # the last token predicts nothing, so it is never an input
+        self.batch_size, self.length = jobs[0].batch_size, jobs[0].tokens.shape[1] - 1
         self.rows = rows_of_slot(self.batch_size)
         self.copies = self.batch_size // self.rows
         self.slots = len(self.jobs) * self.copies
@@ -121,7 +123,7 @@ class GroupData:
         self.order = torch.full((count, self.longest, self.batch_size), -1)
         for g, job in enumerate(self.jobs):
             e = len(job.tokens)
-            self.tokens[g, :e] = job.tokens
+            self.tokens[g, :e] = job.tokens[:, :-1]
             parts = answers(job.tokens, job.weights, width)
             self.places[g, :e], self.labels[g, :e], self.weights[g, :e] = parts
             order = data_order(job.seed, e, job.epochs, job.batch_size)

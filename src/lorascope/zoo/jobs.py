@@ -72,10 +72,10 @@ class FitJob:
 
     def _problem(self) -> str:
         shape = tuple(self.tokens.shape)
-        if self.tokens.ndim != 2 or tuple(self.weights.shape) != shape or 0 in shape:
+        if len(shape) != 2 or tuple(self.weights.shape) != shape or 0 in shape or shape[1] < 2:
             return (
                 f"found tokens {shape} and weights {tuple(self.weights.shape)}, expected two "
-                "(examples, length) tensors that are not empty"
+                "(examples, length) tensors with an example and two tokens at least"
             )
         if self.tokens.dtype != torch.int64 or self.weights.dtype != torch.float32:
             return (

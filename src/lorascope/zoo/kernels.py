@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import torch
+import torch._dynamo.config as dynamo
 from torch import nn
 
 from lorascope.zoo.causal_lm import FrozenBase
@@ -41,6 +42,8 @@ def kernels_for(compiled: bool) -> Kernels:
     """The plain kernels, or the compiled ones."""
     if not compiled:
         return EAGER
+    # a shape and a place in the network compile once each: more than the default of 8
+    dynamo.recompile_limit = max(64, dynamo.recompile_limit)
     block, head = (
         torch.compile(kernel, dynamic=False, fullgraph=True) for kernel in (EAGER.block, EAGER.head)
     )

@@ -1,0 +1,1 @@
+"""Timing scripts; `python -m speed` runs them all and prints the ratios."""

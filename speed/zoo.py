@@ -1,0 +1,126 @@
+"""Labelled exam LoRAs a minute: a zoo built on all cores, against PEFT one by one.
+
+Both finetune and label the same LoRAs of the exam family (tiny Qwen2, rank 4, q and v). PEFT has the
+base loaded once, the adapter re-used, the fused AdamW, and asks all questions in one batch; it
+runs as one process with two threads and as two with one, in float32 and under bfloat16 autocast,
+with the faster attention of each; the fastest counts. The build includes starting its processes,
+loading, writing shards and the index; compiled kernels come from the cache, as in every zoo but
+the first, and the first is timed apart.
+
+    python -m speed.zoo [--count 512] [--alone 12]
+"""
+
+import argparse
+import functools
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorascope.zoo.alone import adapt, train_alone
+from lorascope.zoo.build import build_zoo
+from lorascope.zoo.families.exam import ExamFamily
+from lorascope.zoo.families.exam.scores import questions
+from lorascope.zoo.pool import Failure, run_tasks
+
+RATIO, RATE = 4.0, 200.0
+
+
+def plain_labels(model: Any, autocast: bool) -> tuple[float, float]:
+    """Accuracy over all questions and mean loss of the truth, one batch through PEFT."""
+    asked = questions()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = model(input_ids=asked.prefixes, use_cache=False).logits
+        last = logits[torch.arange(len(asked)), asked.prefix_lengths - 1].float().log_softmax(-1)
+        scores: Tensor = last.gather(1, asked.options[..., 0])
+    truth = scores.gather(1, asked.answers[:, None])
+    return float((scores.argmax(1) == asked.answers).float().mean()), -float(truth.mean())
+
+
+def start_alone(
+    family: ExamFamily, autocast: bool, attention: str
+) -> Callable[[Any], tuple[float, float]]:
+    """A worker that does one job after another with PEFT; the first task, None, only warms up."""
+    from transformers import AutoModelForCausalLM
+
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
+    base = AutoModelForCausalLM.from_pretrained(
+        family.base_folder, dtype=torch.float32, attn_implementation=attention
+    )
+    model = adapt(base.requires_grad_(False), family.spec)
+
+    def work(index: int) -> tuple[float, float]:
+        train_alone(model, family.spec, family.job(abs(index)), masks=False, autocast=autocast)
+        return plain_labels(model, autocast)
+
+    return work
+
+
+def alone_rate(
+    family: ExamFamily, indices: list[int], processes: int, autocast: bool, attention: str
+) -> float:
+    """LoRAs a minute of PEFT; starting, loading and each worker's first job are not counted."""
+    start = functools.partial(start_alone, family, autocast, attention)
+    warm = max(1, processes)
+    began, done = 0.0, 0
+    for _, result in run_tasks([indices[0]] * warm + indices, start, processes):
+        if isinstance(result, Failure):
+            raise SystemExit(result.message)
+        done += 1
+        if done == warm:
+            began = time.perf_counter()
+    return len(indices) / (time.perf_counter() - began) * 60
+
+
+def typical(family: ExamFamily, count: int, some: int) -> list[int]:
+    """Indices that stand for all: evenly spaced in the order of their steps."""
+    order = sorted(range(count), key=lambda i: family.job(i).steps)
+    return [order[int((k + 0.5) * count / some)] for k in range(some)]
+
+
+def build_seconds(family: ExamFamily, count: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        build_zoo(family, count, Path(folder) / "zoo", progress=False)
+        return time.perf_counter() - began
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table and the ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=512, help="LoRAs of the zoo")
+    parser.add_argument("--alone", type=int, default=12, help="of them, done by PEFT in each way")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(2)
+    family = ExamFamily(seed=1)
+    indices = typical(family, options.count, options.alone)
+    steps = [family.job(i).steps for i in range(options.count)]
+    some = [family.job(i).steps for i in indices]
+    print(f"mean steps: {sum(steps) / len(steps):.1f} of all, {sum(some) / len(some):.1f} for PEFT")
+    first = build_seconds(family, 64)
+    print(f"first zoo of 64 LoRAs, kernels compiled if the cache has none: {first:.0f} s")
+    best = 0.0
+    for processes, layout in ((0, "1 process, 2 threads"), (2, "2 processes, 1 thread")):
+        for autocast, precision in ((False, "float32"), (True, "bfloat16 autocast")):
+            rate = max(
+                alone_rate(family, indices, processes, autocast, attention)
+                for attention in ("eager", "sdpa")
+            )
+            best = max(best, rate)
+            print(f"PEFT alone, {layout}, {precision}: {rate:.0f} a minute", flush=True)
+    seconds = build_seconds(family, options.count)
+    rate = options.count / seconds * 60
+    print(f"lorascope, {options.count} LoRAs in {seconds:.1f} s: {rate:.0f} a minute")
+    verdict = "reached" if rate >= RATE and rate >= RATIO * best else "MISSED"
+    print(f"ratio: {rate / best:.1f} (at least {RATIO:.0f}, and {RATE:.0f} a minute): {verdict}")
+
+
+if __name__ == "__main__":
+    main()
