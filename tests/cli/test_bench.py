@@ -8,6 +8,7 @@ def test_a_benchmark_runs_and_reports(run, zoo, tmp_path):
     assert code == 0
     assert "ridge" in out
     assert "majority" in out
+    assert "[/]" not in out
     assert (out_folder / "table.md").is_file()
     assert (out_folder / "results.png").is_file()
     code, again, err = run("bench", "report", out_folder)

@@ -71,7 +71,7 @@ def run_demo(
     """
     out = Path(out)
     steps = Steps(console)
-    console.print(machine())
+    console.print(Text(machine()))
     steps.begin(f"Finetune and label {plan.count} LoRAs of the tiny Qwen2 exam-qwen")
     built = build(plan, zoo)
     steps.end(f"{len(built)} LoRAs in {built.path}")
@@ -137,9 +137,12 @@ def export_test_lora(zoo: "Zoo", out: Path) -> tuple[Path, int]:
 
 def sit_exam(adapter: Path, predictors: Sequence[Path]) -> Duel:
     """The duel of prediction and evaluation on the bundled base."""
+    from transformers.utils import logging
+
     from lorascope.zoo.bases.bundled import load_base
     from lorascope.zoo.families.exam.by_hand import scores_by_hand
 
+    logging.disable_progress_bar()  # one a load, of a base that is there in a blink
     return hold_duel(adapter, predictors, load_base, scores_by_hand)
 
 

@@ -53,4 +53,4 @@ def report(
     from lorascope.bench.report import write_report
     from lorascope.cli.output import console
 
-    console().print(write_report(folder))
+    console(markup=True).print(write_report(folder))

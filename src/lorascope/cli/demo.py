@@ -33,4 +33,4 @@ def demo(
     from lorascope.bench.demo import demo_plan, run_demo
     from lorascope.cli.output import console
 
-    run_demo(demo_plan(count, quick=quick), out, console=console())
+    run_demo(demo_plan(count, quick=quick), out, console=console(markup=True))

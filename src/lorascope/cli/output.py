@@ -28,11 +28,15 @@ __all__ = ["complain", "console", "describe", "plain_table", "print_json", "prog
 PIPE_WIDTH = 110  # columns where the output is no terminal: tables stay readable in a file
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr as it is at the time of the call."""
+def console(*, stderr: bool = False, markup: bool = False) -> Console:
+    """A console on stdout or stderr as it is at the time of the call.
+
+    Args:
+        markup: obey rich markup, for tables that escape what comes from files themselves.
+    """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    return Console(file=stream, width=width, markup=markup, highlight=False, emoji=False)
 
 
 def print_json(document: Any) -> None:

@@ -4,6 +4,7 @@ What a user without lorascope would do to know an adapter's scores, and so what 
 with. The engine's `exam_scores` gives the same numbers for many adapters at once.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ def scores_by_hand(base: Any, adapter: Path | str) -> dict[str, float]:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError("peft", "zoo", "evaluating an adapter") from error
-    model = PeftModel.from_pretrained(base, str(adapter)).eval()
+    with warnings.catch_warnings():
+        # peft asks transformers 5 for a property by its old name
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        model = PeftModel.from_pretrained(base, str(adapter)).eval()
     try:
         likelihoods = option_likelihoods(model)  # (q, 4)
     finally:

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from lorascope.io import write_lora
+from lorascope.zoo.bases.bundled import load_base
+from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.families.exam import ExamFamily
+from lorascope.zoo.families.exam.by_hand import option_likelihoods, scores_by_hand
+from lorascope.zoo.families.exam.scores import exam_scores, questions
+from lorascope.zoo.fit import layout_of
+from lorascope.zoo.fitted import Fitted
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base()
+
+
+@pytest.fixture(scope="module")
+def fitted(base):
+    """An adapter of random factors, as if it had been trained."""
+    layout = layout_of(FrozenBase.of(base, torch.float32), ExamFamily.spec)
+    rows = 0.1 * torch.randn(1, sum(layout.sizes), generator=torch.Generator().manual_seed(0))
+    one = torch.ones(1)
+    return Fitted(ExamFamily.spec, layout, rows, one, one.long(), one.bool())
+
+
+def test_peft_and_the_engine_give_the_same_scores(base, fitted, tmp_path):
+    adapter = write_lora(fitted.to_lora(0, base="exam-qwen"), tmp_path / "adapter")
+    by_hand = scores_by_hand(base, adapter)
+    engine = exam_scores(base, ExamFamily.spec, fitted)
+    alone = exam_scores(base, ExamFamily.spec, None)
+    assert by_hand["eval_loss"] == pytest.approx(float(engine.eval_loss), rel=1e-4)
+    assert by_hand["accuracy"] == pytest.approx(float(engine.accuracy), abs=0.005)
+    assert abs(by_hand["eval_loss"] - float(alone.eval_loss)) > 0.01  # the adapter was really there
+
+
+def test_the_base_is_left_as_it_was(base, fitted, tmp_path):
+    before = option_likelihoods(base)
+    adapter = write_lora(fitted.to_lora(0, base="exam-qwen"), tmp_path / "adapter")
+    scores_by_hand(base, adapter)
+    assert torch.equal(option_likelihoods(base), before)
+    assert not any("lora" in name for name, _ in base.named_modules())
+    assert before.shape == questions().options.shape[:2]
