@@ -34,7 +34,7 @@ ATTRIBUTES = (
 TRAITS = ("face_width", "skin_tone", "eye_height", "eye_spacing", "hair_tone")  # each in [-1, 1]
 
 HEIGHT = 9.2  # of half a face, pixels
-DARK, WHITE, GREY = (0.07, 0.06, 0.08), (0.97, 0.97, 0.97), (0.80, 0.80, 0.82)
+DARK, WHITE, GREY = (0.07, 0.06, 0.08), (0.97, 0.97, 0.97), (0.72, 0.76, 0.90)
 GOLD, RED = (1.0, 0.80, 0.10), (0.88, 0.04, 0.16)
 
 
@@ -87,12 +87,12 @@ def draw_faces(attributes: Tensor, traits: Tensor, generator: torch.Generator) -
 def _face(attributes: Tensor, traits: Tensor, yaw: Tensor) -> Face:
     has = dict(zip(ATTRIBUTES, attributes.unbind(1), strict=True))
     width, tone, eye_y, eye_x, hair_tone = traits.unbind(1)
-    skin = _mix((0.99, 0.85, 0.72), (0.50, 0.32, 0.20), (tone + 1) / 2)
-    hair = _mix((0.05, 0.04, 0.06), (0.50, 0.22, 0.08), (hair_tone + 1) / 2)
+    skin = _mix((0.99, 0.85, 0.72), (0.56, 0.38, 0.26), (tone + 1) / 2)
+    hair = _mix((0.05, 0.04, 0.06), (0.42, 0.16, 0.05), (hair_tone + 1) / 2)
     hair = torch.where(has["Blond_Hair"][:, None], torch.tensor([0.96, 0.80, 0.30]), hair)
     old = (~has["Young"])[:, None]
-    hair = torch.where(old, 0.45 * hair + 0.55 * torch.tensor(GREY), hair)
-    natural = 0.72 * skin + torch.tensor([0.08, -0.04, -0.02])
+    hair = torch.where(old, 0.3 * hair + 0.7 * torch.tensor(GREY), hair)
+    natural = 0.62 * skin + torch.tensor([0.16, -0.05, -0.02])
     lips = torch.where(has["Wearing_Lipstick"][:, None], torch.tensor(RED), natural)
     return Face(
         has=has,
@@ -132,7 +132,7 @@ def _head(canvas: Canvas, face: Face) -> None:
     beard = head * (1 - canvas.above(3.3 - 0.06 * canvas.x.square()))
     canvas.paint(beard, 0.8 * face.hair, ~has["No_Beard"])
     fringe = outer * canvas.above(face.eye_y[:, None, None] - 2.0 + 0.35 * (canvas.x * 1.6).sin())
-    canvas.paint(fringe, face.hair, has["Bangs"])
+    canvas.paint(fringe, 0.8 * face.hair, has["Bangs"])
 
 
 def _features(canvas: Canvas, face: Face) -> None:
@@ -155,7 +155,7 @@ def _features(canvas: Canvas, face: Face) -> None:
     small = canvas.ellipse(yaw, 1.6, 0.8, 1.3)
     canvas.paint(small, 0.84 * face.skin, ~has["Big_Nose"])
     big = canvas.ellipse(yaw, 1.4, 2.7, 2.4)
-    rosy = (0.78 * face.skin + torch.tensor([0.20, 0.0, 0.0])).clamp(0, 1)
+    rosy = (0.76 * face.skin + torch.tensor([0.26, 0.0, 0.0])).clamp(0, 1)
     canvas.paint(big, rosy, has["Big_Nose"])
     for side in (-1, 1):
         canvas.paint(canvas.ellipse(yaw + side * 1.2, 2.6, 0.6, 0.6), dark, has["Big_Nose"])
@@ -165,14 +165,14 @@ def _mouth(canvas: Canvas, face: Face) -> None:
     """Lips thin or thick, a straight line or an open smile."""
     smiling, big, yaw = face.has["Smiling"], face.has["Big_Lips"], face.yaw
     lip = torch.where(big, 1.0, 0.0)
-    straight = canvas.ellipse(yaw, 5.3, 2.3 + 0.5 * lip, 0.75 + 0.85 * lip)
+    straight = canvas.ellipse(yaw, 5.3, 2.3 + 0.9 * lip, 0.7 + 1.3 * lip)
     canvas.paint(straight, face.lips, ~smiling)
     canvas.paint(
         canvas.line(yaw - 1.7, 5.3, yaw + 1.7, 5.3, 0.5), torch.tensor([0.2, 0.05, 0.05]), ~smiling
     )
-    below = 1 - canvas.above(4.3 - 0.9 * lip)
+    below = 1 - canvas.above(4.3 - 1.1 * lip)
     canvas.paint(
-        canvas.ellipse(yaw, 4.2, 3.6 + 0.5 * lip, 2.9 + 0.9 * lip) * below, face.lips, smiling
+        canvas.ellipse(yaw, 4.2, 3.5 + 0.9 * lip, 2.7 + 1.4 * lip) * below, face.lips, smiling
     )
     teeth = canvas.ellipse(yaw, 4.6, 2.8, 1.7) * (1 - canvas.above(4.6))
     canvas.paint(teeth, torch.tensor(WHITE), smiling)
@@ -193,9 +193,9 @@ def _worn(canvas: Canvas, face: Face, hat: Tensor) -> None:
         canvas.paint(temple, dark, has["Eyeglasses"])
     bridge = canvas.line(yaw - 1.2, face.eye_y, yaw + 1.2, face.eye_y, 0.8)
     canvas.paint(bridge, dark, has["Eyeglasses"])
-    crown = canvas.ellipse(0, -7.4, width + 0.4, 6.4, 3.0) * canvas.above(-6.4)
+    crown = canvas.ellipse(0, -8.0, width + 0.4, 6.0, 3.0) * canvas.above(-7.2)
     canvas.paint(crown, hat, has["Wearing_Hat"])
-    brim = canvas.line(-(width + 2.6), -7.0, width + 2.6, -7.0, 1.9)
+    brim = canvas.line(-(width + 2.6), -7.8, width + 2.6, -7.8, 1.9)
     canvas.paint(brim, 0.6 * hat, has["Wearing_Hat"])
 
 

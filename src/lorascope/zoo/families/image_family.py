@@ -1,0 +1,161 @@
+"""What the families of image LoRAs share: the base, the recipe's ranges, the job, the labels.
+
+A family fills in three methods: who or what one LoRA is finetuned on (`draw`), the labels that
+follow from it (`known_labels`), and what it shares with others (`group`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lorascope.errors import DataError
+from lorascope.zoo.bases.faces.folder import FacesBase, faces_folder, load_faces
+from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
+from lorascope.zoo.families.draw import drawn, seed_of
+from lorascope.zoo.families.image_labels import Guide, image_scores
+from lorascope.zoo.image_job import ImageJob
+from lorascope.zoo.jobs import AdapterSpec
+
+__all__ = ["Draw", "ImageFamily"]
+
+WEIGHT_DECAY = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """What is drawn for one LoRA."""
+
+    seed: int
+    pictures: Tensor  # (images, 3, 32, 32) in [-1, 1]
+    shown: Tensor  # (images, ...): what is on each picture, in the family's terms
+    hyper: Mapping[str, float]
+
+
+class ImageFamily:
+    """LoRAs of the tiny Stable Diffusion.
+
+    `recipe` needs "seed"; "base" (a bundled name), "adapters" (an AdapterSpec) and "ranges" may
+    change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
+    """
+
+    name: ClassVar[str]
+    default_spec: ClassVar[AdapterSpec]
+    default_ranges: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, recipe: Mapping[str, Any]) -> None:
+        doing = f"reading a recipe of the {self.name} family"
+        if not isinstance(recipe.get("seed"), int):
+            raise DataError(
+                f"{doing}: found seed {recipe.get('seed')!r}, expected an integer. Try {{'seed': 0}}"
+            )
+        self.seed: int = recipe["seed"]
+        self.base: str = recipe.get("base", "faces")
+        self.spec: AdapterSpec = recipe.get("adapters", self.default_spec)
+        self.ranges: dict[str, Any] = {**self.default_ranges, **recipe.get("ranges", {})}
+        unknown = sorted(set(self.ranges) - set(self.default_ranges))
+        if unknown:
+            raise DataError(
+                f"{doing}: found ranges of {unknown}, expected of {sorted(self.default_ranges)}. "
+                "Try leaving them out"
+            )
+
+    def draw(self, index: int) -> Draw:
+        """The pictures, hyper-parameters and seed of one LoRA."""
+        raise NotImplementedError
+
+    def known_labels(self, index: int) -> dict[str, Any]:
+        """The labels that follow from the data alone: "label:NAME" -> value."""
+        raise NotImplementedError
+
+    def group(self, index: int) -> str:
+        """What LoRA `index` shares with others; those of one group are never split."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the loaded base: a family travels to workers, which load their own."""
+        return {name: value for name, value in vars(self).items() if name != "parts"}
+
+    @property
+    def base_folder(self) -> Path:
+        """The whole folder of the base."""
+        return faces_folder(self.base)
+
+    @cached_property
+    def parts(self) -> FacesBase:
+        """The loaded base."""
+        return load_faces(self.base)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else makes the zoo."""
+        return {"ranges": self.ranges}
+
+    @property
+    def sampled_targets(self) -> dict[str, dict[str, Any]]:
+        """The targets that need samples."""
+        own = self.parts.facts.scores["clip_score"]
+        return {
+            "clip_score": {"kind": "regression", "metric": "r2", "base_value": own},
+            "fidelity": {"kind": "regression", "metric": "r2"},
+        }
+
+    def hyper(self, index: int) -> dict[str, float]:
+        """The hyper-parameters of one LoRA."""
+        return self._hyper(torch.Generator().manual_seed(self.seed_at(index)))
+
+    def _hyper(self, generator: torch.Generator) -> dict[str, float]:
+        return {name: drawn(self.ranges[name], generator) for name in self.default_ranges}
+
+    def seed_at(self, index: int) -> int:
+        """The seed of one LoRA."""
+        return seed_of(self.name, self.seed, index)
+
+    def prompt(self, index: int) -> Tensor:
+        """Token ids (t,) of what all pictures of one LoRA are called."""
+        named = OWN_PROMPTS[int(self.hyper(index)["prompt"])]
+        return token_ids(self.parts.tokenizer, [named])[0]
+
+    def job(self, index: int) -> ImageJob:
+        """The finetuning of one LoRA."""
+        draw = self.draw(index)
+        return ImageJob(
+            seed=draw.seed,
+            latents=encoded(self.parts, draw.pictures),
+            prompt=self.prompt(index),
+            learning_rate=draw.hyper["learning_rate"],
+            weight_decay=WEIGHT_DECAY,
+            steps=int(draw.hyper["steps"]),
+            batch_size=int(draw.hyper["batch_size"]),
+        )
+
+    def labels(
+        self, guide: Guide, indices: Sequence[int], *, noise_seed: int = 0
+    ) -> list[dict[str, Any]]:
+        """All labels of finetuned models, one row each; `guide` denoises with those of `indices`."""
+        scores = image_scores(
+            self.parts,
+            guide,
+            torch.stack([self.prompt(index) for index in indices]),
+            [self.draw(index).pictures for index in indices],
+            noise_seed=noise_seed,
+        )
+        return [
+            {
+                **self.known_labels(index),
+                "label:clip_score": float(scores.clip_score[place]),
+                "label:fidelity": float(scores.fidelity[place]),
+            }
+            for place, index in enumerate(indices)
+        ]
+
+
+@torch.no_grad()
+def encoded(base: FacesBase, pictures: Tensor) -> Tensor:
+    """Scaled means of the VAE of pictures (e, 3, 32, 32): (e, 4, 8, 8)."""
+    latents: Tensor = base.vae.encode(pictures).latent_dist.mean * base.vae.config.scaling_factor
+    return latents
