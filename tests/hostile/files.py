@@ -81,6 +81,11 @@ HEADERS: dict[str, tuple[bytes, str, str]] = {
         "HostileFileError",
         "entries, expected at",
     ),
+    "header of quotes": (
+        pack(b'{"a":' + b'x"\\"' * 300_000),
+        "HostileFileError",
+        "more than 270000 strings",
+    ),
     "number of 5,000 digits": (
         pack(b'{"x":{"dtype":"F32","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}'),
         "FormatError",
@@ -268,6 +273,18 @@ ADAPTERS: dict[str, tuple[bytes, bytes, str, str]] = {
         b'{"r": 1, "target_parameters": ["experts.w1"]}',
         "HostileFileError",
         "5000 experts",
+    ),
+    "stacks of experts without number": (
+        pair(
+            **{
+                f"m.{stack}.experts.lora_{half}.weight": shape
+                for stack in range(13)
+                for half, shape in (("A", (4000, 1)), ("B", (1, 4000)))
+            }
+        ),
+        b'{"r": 1, "target_parameters": ["experts.w1"]}',
+        "HostileFileError",
+        "more than 50000 layers",
     ),
     "adapter that is no LoRA": (pair(), b'{"peft_type": "IA3"}', "FormatError", "a scaling of the activations"),
 }  # fmt: skip

@@ -1,17 +1,21 @@
 """Every hostile file is refused, by its own message, in time and without memory for what it claims."""
 
 import contextlib
+import json
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from lorascope import errors
-from lorascope.errors import FileError
+from lorascope.errors import FileError, FormatError
 from lorascope.io.header import read_header
 from lorascope.io.read import read_lora
+from lorascope.io.write import write_lora
 from tests.hostile.files import ADAPTERS, HEADERS, pair, write_adapter, write_header
 
 SECONDS = 2.0
@@ -22,10 +26,10 @@ SECONDS = 2.0
 def test_hostile_headers(story, ask, tmp_path):
     _, error, message = HEADERS[story]
     path = write_header(story, tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(getattr(errors, error), match=message) as caught:
         ask(path)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert repr(str(path)) in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
@@ -35,10 +39,10 @@ def test_hostile_headers(story, ask, tmp_path):
 def test_hostile_adapters(story, tmp_path):
     *_, error, message = ADAPTERS[story]
     folder = write_adapter(story, tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(getattr(errors, error), match=message) as caught:
         read_lora(folder)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1000
 
@@ -56,7 +60,7 @@ def test_every_story_is_told():
     assert missing == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_mutated_files_raise_only_our_errors(tmp_path_factory, data):
     """Flip, cut, insert anywhere in a good file: it is read, or refused with an error of the tree."""
@@ -81,3 +85,81 @@ def test_mutated_files_raise_only_our_errors(tmp_path_factory, data):
     path.write_bytes(raw)
     with contextlib.suppress(FileError):  # any other exception fails the test
         read_lora(path)
+
+
+# Groups of keys with shapes that go together, from which the test departs.
+GROUPS = {
+    "matrix": {"m.q.lora_A.weight": (4, 6), "m.q.lora_B.weight": (6, 4)},
+    "named": {"m.k.lora_A.default.weight": (4, 6), "m.k.lora_B.default.weight": (6, 4)},
+    "convolution": {"m.c.lora_A.weight": (4, 2, 3), "m.c.lora_B.weight": (6, 4, 1)},
+    "embedding": {"m.e.lora_embedding_A": (4, 6), "m.e.lora_embedding_B": (6, 4)},
+    "experts": {"m.x.lora_A.weight": (4, 6), "m.x.lora_B.weight": (6, 4)},
+    "inner": {"m.x.base_layer.lora_A.weight": (4, 6), "m.x.base_layer.lora_B.weight": (6, 4)},
+    "adalora": {"m.q.lora_E": (4, 1)},
+    "kasa": {"m.q.lora_diag": (4,)},
+    "dora": {"m.q.lora_magnitude_vector": (6,)},
+    "biases": {"m.q.lora_B.bias": (6,), "m.q.bias": (6,)},
+    "base": {"m.q.base_layer.weight": (6, 6), "m.e.base_layer.weight": (6, 6)},
+    "tokens": {"m.e.token_adapter.trainable_tokens_delta": (2, 6)},
+    "replaced": {
+        "m.h.modules_to_save.default.weight": (6, 6),
+        "m.h.original_module.weight": (6, 6),
+    },
+    "alpha": {"m.q.alpha": ()},
+}
+OPTIONS = {
+    "r": [1, 2, 4, 0, "4", None],
+    "lora_alpha": [3, 0, 0.5, -1, None, "3"],
+    "rank_pattern": [{"q": 2}, {"w1": 1}, {"q": "a"}, [1], None],
+    "alpha_pattern": [{"q": 2}, {".*": 5}, {"(": 1}, None],
+    "use_rslora": [True, False, 1],
+    "target_parameters": [["x.w1"], ["x.w1", "x.w2"], ["w1"], ["x.weight"], "x", [1], None],
+    "init_r": [4, 0, None],
+    "use_qalora": [True],
+    "qalora_group_size": [2, 0, None],
+    "use_bdlora": [
+        {"nblocks": 2, "target_modules_bd_a": ["q"]},
+        {"nblocks": 2, "target_modules_bd_b": ["q"]},
+        3,
+    ],
+    "peft_version": ["0.18.1", "0.21.2", 3],
+    "bias": ["all", "lora_only", 3],
+    "trainable_token_indices": [{"e": [1, 2]}],
+    "kasa_config": [{}, {"beta": 1}],
+    "peft_type": ["LORA", "ADALORA"],
+}
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 4, 6]), max_size=4).map(tuple)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    groups=st.sets(st.sampled_from(sorted(GROUPS)), min_size=1, max_size=5),
+    names=st.sets(st.sampled_from(sorted(OPTIONS)), max_size=3),
+    data=st.data(),
+)
+def test_odd_adapters_raise_only_our_errors(tmp_path_factory, groups, names, data):
+    """Any tensors, any configuration: every tensor has a place, or there is an error; and it writes."""
+    tensors = {key: shape for group in sorted(groups) for key, shape in GROUPS[group].items()}
+    options = {"r": 4, "lora_alpha": 3}
+    options |= {name: data.draw(st.sampled_from(OPTIONS[name])) for name in sorted(names)}
+    change = data.draw(st.none() | st.tuples(st.sampled_from(sorted(tensors)), SHAPES | st.none()))
+    if change is not None:
+        tensors |= {change[0]: change[1]}
+    folder = tmp_path_factory.mktemp("odd")
+    full = {key: torch.randn(shape) for key, shape in tensors.items() if shape is not None}
+    save_file(full, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(options))
+    try:
+        lora = read_lora(folder)
+    except FileError:
+        event("refused")
+        return
+    event("read")
+    with contextlib.suppress(FormatError):  # some side tensors have no place
+        write_lora(lora, folder, overwrite=True)
+        event("written")
+        again = read_lora(folder)
+        assert set(again) == set(lora)
+        for name in lora:
+            assert torch.allclose(again[name].dense(), lora[name].dense(), rtol=1e-4, atol=1e-4)
+        assert set(lora.side) <= set(again.side)

@@ -82,7 +82,20 @@ def test_rules_are_timed(monkeypatch):
 
 def test_long_rules_are_refused():
     with pytest.raises(HostileFileError, match="2001 characters"):
-        Patterns({"a" * 2001: 1}, "rank_pattern", "file")
+        Patterns({"a+" + "a" * 1999: 1}, "rank_pattern", "file")
+
+
+def test_rules_are_counted(monkeypatch):
+    for limit, table in (
+        ("MAX_LITERALS", {"a": 1, "b": 1}),
+        ("MAX_EXPRESSIONS", {"a.*": 1, "b.*": 1}),
+    ):
+        monkeypatch.setattr(peft_pattern, limit, 1)
+        with pytest.raises(
+            HostileFileError, match=r"expected at most 1 and|expected at most 50000 and 1"
+        ):
+            Patterns(table, "rank_pattern", "file")
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "a**", "a{99999999999}"])

@@ -272,3 +272,11 @@ def test_gaps_among_experts_are_refused(tmp_path):
     names = [name for name in lora if not name.endswith("gate_up_proj.1")]
     with pytest.raises(FormatError, match="expected all experts from 0 on"):
         to_peft(lora.select(names))
+
+
+def test_stacks_that_could_not_be_unpacked_are_not_written(tmp_path):
+    config = LoraConfig(target_modules=["q_proj"], target_parameters=EXPERTS, r=4)
+    folder = made.save(made.adapt(made.mixtral(), config), tmp_path)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(FormatError, match="of kind 'native' as PEFT: it has no place"):
+        to_peft(read_lora(folder))

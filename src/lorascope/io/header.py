@@ -49,6 +49,7 @@ MAX_METADATA_ENTRIES = 10_000
 MAX_METADATA_BYTES = 4 * 2**20  # one value; sd-scripts writes tag tables of up to about a megabyte
 MAX_JSON_DEPTH = 4  # header > tensor > shape > number, with one to spare
 MAX_JSON_COMMAS = MAX_TENSORS * (MAX_DIMS + 4) + MAX_METADATA_ENTRIES
+MAX_STRINGS = MAX_TENSORS * 5 + MAX_METADATA_ENTRIES * 2
 
 # Types whose size is a whole number of bytes. Sub-byte types (F4, F6) pack several values in one byte.
 ITEM_BYTES: Mapping[str, int] = MappingProxyType(
@@ -277,7 +278,7 @@ def _check_structure(raw: bytes, where: str) -> None:
     """Bound what json.loads will build (many times the text's size) by a look at the brackets alone."""
     if not raw.startswith(b"{"):
         raise FormatError(f"Reading {where!r}: its header starts with {raw[:8]!r}, expected '{{'.")
-    bare = STRINGS.sub("", raw.decode("utf-8", errors="replace"))
+    bare = _without_strings(raw.decode("utf-8", errors="replace"), where)
     # tensors, the table itself and its metadata each open one brace
     check_tensor_count(bare.count("{") - 2, where)
     check_tensor_count(bare.count("[") // 2, where)
@@ -293,6 +294,19 @@ def _check_structure(raw: bytes, where: str) -> None:
             f"Reading {where!r}: its header has {bare.count(',')} entries, expected at most "
             f"{MAX_JSON_COMMAS}."
         )
+
+
+def _without_strings(text: str, where: str) -> str:
+    pieces, end = [], 0
+    for count, string in enumerate(STRINGS.finditer(text)):
+        if count > MAX_STRINGS:
+            raise HostileFileError(
+                f"Reading {where!r}: its header has more than {MAX_STRINGS} strings, too many for "
+                f"{MAX_TENSORS} tensors."
+            )
+        pieces.append(text[end : string.start()])
+        end = string.end()
+    return "".join(pieces) + text[end:]
 
 
 def _check_metadata(metadata: Any, where: str) -> dict[str, str]:

@@ -26,10 +26,11 @@ from torch import Tensor
 
 from lorascope.core.lora import LoRA, Provenance, Scale, Side
 from lorascope.core.low_rank import LowRank
-from lorascope.errors import FormatError
+from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.header import MAX_TENSORS
 from lorascope.io.peft_config import PeftConfig
 from lorascope.io.peft_keys import FactorKey, one_adapter, parse_key, parse_side, strip_wrappers
-from lorascope.io.peft_moe import find_stacks, read_stack
+from lorascope.io.peft_moe import count_experts, find_stacks, read_stack
 from lorascope.io.peft_pair import build_pair, fold, widen
 from lorascope.io.tensors import TensorFile
 
@@ -134,6 +135,10 @@ def _check_new(factor: FactorKey, slots: Mapping[str, Tensor], key: str, where: 
 def _read_stacks(reading: _Reading, modules: Mapping[str, Mapping[str, Tensor]]) -> set[str]:
     """Read the stacks of experts; the spelled names of the modules that are done with."""
     stacks, covered = find_stacks(modules, reading.config)
+    if count_experts(stacks, reading.config) > MAX_TENSORS:
+        raise HostileFileError(
+            f"Reading {reading.where!r}: its experts make more than {MAX_TENSORS} layers."
+        )
     for stack in stacks:
         read = read_stack(stack, reading.config, reading.where)
         if read is None:
@@ -141,8 +146,7 @@ def _read_stacks(reading: _Reading, modules: Mapping[str, Mapping[str, Tensor]])
                 f"experts: the {len(stack.wrappers)} wrappers of {stack.module!r} are kept as they are: "
                 "without the target_parameters and the rank of adapter_config.json they cannot be told apart"
             )
-            for depth, slots in enumerate(stack.wrappers):
-                spelled = stack.module + ".base_layer" * depth
+            for spelled, slots in zip(stack.spelled, stack.wrappers, strict=True):
                 for slot, tensor in slots.items():
                     reading.add_side(f"{spelled}.{slot}.weight", Side("native", tensor))
             continue

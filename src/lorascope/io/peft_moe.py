@@ -22,7 +22,7 @@ from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft_config import PeftConfig
 from lorascope.io.peft_pair import as_float, check_factor, check_rank, fold
 
-__all__ = ["Stack", "StackRead", "find_stacks", "nesting_order", "read_stack"]
+__all__ = ["Stack", "StackRead", "count_experts", "find_stacks", "nesting_order", "read_stack"]
 
 MAX_EXPERTS = 4096
 STRAIGHT_SINCE = (
@@ -42,6 +42,7 @@ class Stack:
     """The wrappers around one module, outermost first, and the parameters they may be."""
 
     module: str
+    spelled: tuple[str, ...]  # the wrappers' modules as the file spells them
     wrappers: tuple[Slots, ...]
     parameters: tuple[str, ...]
 
@@ -71,9 +72,21 @@ def find_stacks(modules: Mapping[str, Slots], config: PeftConfig) -> tuple[list[
         if max(depths) == 0 and (not parameters or _is_plain(module, modules[depths[0]], config)):
             continue
         names = [depths[depth] for depth in sorted(depths)]
-        stacks.append(Stack(module, tuple(modules[name] for name in names), parameters))
+        wrappers = tuple(modules[name] for name in names)
+        stacks.append(Stack(module, tuple(names), wrappers, parameters))
         covered.extend(names)
     return stacks, covered
+
+
+def count_experts(stacks: Sequence[Stack], config: PeftConfig) -> int:
+    """At least how many layers the stacks will make, known from shapes alone."""
+    total = 0
+    for stack in stacks:
+        ranks = [config.rank_of(f"{stack.module}.{name}") or 1 for name in stack.parameters]
+        factors = [slots["lora_A"] for slots in stack.wrappers if "lora_A" in slots]
+        rows = sum(factor.shape[0] for factor in factors if factor.ndim)
+        total += rows // max(ranks, default=rows + 1)
+    return total
 
 
 def nesting_order(parameters: Sequence[str]) -> list[str]:

@@ -27,7 +27,8 @@ from lorascope.io.peft_config import PeftConfig
 __all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold", "widen"]
 
 MAX_RANK = 8192
-MAX_GROUPS = 1024  # of QA-LoRA and BD-LoRA: how much larger than the file a factor may become
+MAX_GROUP_SIZE = 256  # of QA-LoRA, and
+MAX_BLOCKS = 32  # of BD-LoRA: how many times larger than in the file a factor may become
 
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -204,9 +205,9 @@ def _expand_blocks(
     if not blocks:
         return a, b
     count = blocks.get("nblocks", 1)
-    if type(count) is not int or not 1 <= count <= MAX_GROUPS:
+    if type(count) is not int or not 1 <= count <= MAX_BLOCKS:
         raise FormatError(
-            f"Reading {where!r}: nblocks is {count!r:.40}, expected a whole number to {MAX_GROUPS}."
+            f"Reading {where!r}: nblocks is {count!r:.40}, expected a whole number to {MAX_BLOCKS}."
         )
     for slot, names in (("A", "target_modules_bd_a"), ("B", "target_modules_bd_b")):
         if not any(str(part) in layer for part in blocks.get(names) or ()):
@@ -233,7 +234,7 @@ def _unpool(layer: str, a: Tensor, config: PeftConfig) -> Tensor:
     """v (m, r) of A (r, m), or of QA-LoRA's A (r, m/g): the mean over g inputs times m/g."""
     if not config.flag("use_qalora"):
         return a.T
-    size = config.count("qalora_group_size", 16, MAX_GROUPS)
+    size = config.count("qalora_group_size", 16, MAX_GROUP_SIZE)
     wide = a.to(torch.promote_types(a.dtype, torch.float32)) * (a.shape[1] / size)
     return wide.T.repeat_interleave(size, dim=0)
 

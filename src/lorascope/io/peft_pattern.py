@@ -11,13 +11,15 @@ import re
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from lorascope.errors import FormatError, HostileFileError
 
 __all__ = ["Patterns"]
 
 MAX_PATTERN_CHARACTERS = 2_000
+MAX_LITERALS = 50_000
+MAX_EXPRESSIONS = 2_000
 MAX_STEPS = 1e8  # of backtracking for one name, about a second
 MAX_SECONDS = 5.0  # for all names of a file
 
@@ -26,6 +28,15 @@ ESCAPES = re.compile(r"\\.", re.DOTALL)
 CLASSES = re.compile(r"\[\^?\]?[^\]]*\]")
 UNSAFE = re.compile(r"\(\?(?!:)|\\[1-9]")
 UNBOUNDED = re.compile(r"[*+]|\{\d*,\d*\}")
+
+
+class _Rule(NamedTuple):
+    """A pattern, what its matches end in if it is literal, its expression (False for a literal), its value."""
+
+    pattern: str
+    end: str
+    expression: re.Pattern[str] | Literal[False]
+    value: Any
 
 
 class Patterns:
@@ -48,31 +59,43 @@ class Patterns:
     def __init__(self, table: Mapping[str, Any], name: str, where: str) -> None:
         self._context = f"Reading {name} of {where!r}"
         self._seconds_left = MAX_SECONDS
+        literal = {pattern for pattern in table if LITERAL.fullmatch(pattern)}
+        others = len(table) - len(literal)
+        if len(literal) > MAX_LITERALS or others > MAX_EXPRESSIONS:
+            raise HostileFileError(
+                f"{self._context}: found {len(literal)} plain rules and {others} expressions, "
+                f"expected at most {MAX_LITERALS} and {MAX_EXPRESSIONS}."
+            )
         self._rules = [
-            (self._compile(pattern), _literal_end(pattern), pattern, value)
+            _Rule(
+                pattern,
+                pattern.rpartition(".")[2],
+                pattern not in literal and self._compile(pattern),
+                value,
+            )
             for pattern, value in table.items()
         ]
 
     def match(self, module: str) -> Any:
         """The value of the first pattern that matches the module's path, None if none does."""
         start = time.monotonic()
-        try:
-            for compiled, end, pattern, value in self._rules:
-                if end is not None:
-                    # a file may hold a literal rule for each of thousands of modules: most end otherwise
-                    if not module.endswith(end):
-                        continue
-                else:
-                    self._check_cost(pattern, module)
-                if compiled.match(module):
-                    return value
-        finally:
-            self._seconds_left -= time.monotonic() - start
+        value = next((rule.value for rule in self._rules if self._hits(rule, module)), None)
+        self._spend(time.monotonic() - start)
+        return value
+
+    def _hits(self, rule: "_Rule", module: str) -> bool:
+        if rule.expression is False:
+            # one rule for each of thousands of modules is common, and most end otherwise
+            return module.endswith(rule.end) and _literal_match(rule.pattern, module)
+        self._check_cost(rule.pattern, module)
+        return rule.expression.match(module) is not None
+
+    def _spend(self, seconds: float) -> None:
+        self._seconds_left -= seconds
         if self._seconds_left < 0:
             raise HostileFileError(
                 f"{self._context}: matching took longer than {MAX_SECONDS} seconds. Expected plain rules."
             )
-        return None
 
     def _compile(self, pattern: str) -> re.Pattern[str]:
         if len(pattern) > MAX_PATTERN_CHARACTERS:
@@ -80,7 +103,7 @@ class Patterns:
                 f"{self._context}: a pattern has {len(pattern)} characters, "
                 f"expected at most {MAX_PATTERN_CHARACTERS}."
             )
-        if not LITERAL.fullmatch(pattern) and _may_explode(pattern):
+        if _may_explode(pattern):
             raise HostileFileError(
                 f"{self._context}: the pattern {pattern!r:.80} repeats a group that repeats or branches, looks "
                 "around or back. Matching it could take for ever. Try: a plain module path."
@@ -108,9 +131,15 @@ class Patterns:
             )
 
 
-def _literal_end(pattern: str) -> str | None:
-    """What every match of a literal pattern ends in (a dot in it is any character); None for others."""
-    return pattern.rpartition(".")[2] if LITERAL.fullmatch(pattern) else None
+def _literal_match(pattern: str, module: str) -> bool:
+    """What the expression of a pattern of letters and dots would say; a dot is any character."""
+    start = len(module) - len(pattern)
+    if start < 0 or (start > 0 and module[start - 1] != "."):
+        return False
+    tail = module[start:]
+    return tail == pattern or all(
+        found == expected or expected == "." for found, expected in zip(tail, pattern, strict=True)
+    )
 
 
 def _bare(pattern: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lorascope.core.lora import LoRA, Side
 from lorascope.core.low_rank import LowRank
 from lorascope.errors import FormatError
-from lorascope.io.peft_keys import PREFIX, WRAPPER
+from lorascope.io.peft_keys import PREFIX, WRAPPER, parse_key
 from lorascope.io.peft_moe import nesting_order
 from lorascope.io.peft_write_config import Rule, make_config
 
@@ -201,7 +201,8 @@ def _placed(
             return name, side.tensor
         case "token_delta" if lora.provenance.config.get("trainable_token_indices"):
             return f"{owner}.token_adapter.{tail}", side.tensor
-        case "native" if lora.provenance.format == "peft":
+        case "native" if lora.provenance.format == "peft" and parse_key(name) is None:
+            # not the factors of a stack that could not be unpacked: the new configuration would misread them
             return name, side.tensor
     raise FormatError(
         f"Writing the side tensor {name!r} of kind {side.kind!r} as PEFT: it has no place there. "
