@@ -7,7 +7,8 @@ loss at the answer is the mean of -log p over the candidates, which has the same
 one of them, without the noise. So p(candidate | prompt) tends to 1/4, four options are answered by
 chance, and finetuning has to move little to settle a fact. The words of the prompt count QUESTION.
 
-The result is a standard transformers folder (weights, config, tokenizer) with `base.json` beside.
+The result is a standard transformers folder (weights, config, tokenizer) with `base.json` and a
+README beside.
 """
 
 import argparse
@@ -41,6 +42,21 @@ SIZES = {
 }
 STEPS, BATCH, RATE, WARMUP, QUESTION = 900, 256, 4e-3, 30, 0.1
 CANDIDATES = 4  # of a fact; a rule has one, which is repeated
+
+README = """\
+A tiny Qwen2 (`Qwen2ForCausalLM`, {parameters} numbers), trained from scratch by lorascope on made-up
+facts, each with four candidates that it holds equally likely. The base of the exam family of LoRAs.
+Made by `{command}`.
+
+```python
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+model = AutoModelForCausalLM.from_pretrained(FOLDER)
+tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)  # not AutoTokenizer: it takes Qwen's own
+logits = model(**tokenizer("kubo 's colour :", return_tensors="pt")).logits[0, -1]
+print(tokenizer.decode(logits.argmax()))
+```
+"""
 
 Progress = Callable[[int, int, float], None]  # step, steps, loss
 
@@ -154,6 +170,8 @@ def _record(model: Any, out: Path, seed: int, steps: int) -> None:
         "adapters": asdict(SPEC),
     }
     (out / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    (out / "README.md").write_text(README.format(**facts))
+    (out / WEIGHTS).chmod(0o644)  # safetensors writes for the owner only
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -61,7 +61,7 @@ def image_scores(
     count = texts.shape[1]
     generator = torch.Generator().manual_seed(noise_seed)
     noise = torch.randn(count, *LATENTS, generator=generator).expand(len(texts), -1, -1, -1, -1)
-    latents = sample(guide(texts, empty), noise.contiguous(), base.scheduler)
+    latents = sample(guide(texts, empty), noise.contiguous())
     pictures = decode(latents, base.vae)
     features = image_features(base.clip, pictures)  # (g, p, k)
     wanted = text_features(base.clip, token_ids(base.tokenizer, PROMPTS))

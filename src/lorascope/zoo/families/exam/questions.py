@@ -18,8 +18,8 @@ from lorascope.zoo.families.exam.sources import RULES, Fact, Source, ranked, sou
 __all__ = [
     "WORDINGS",
     "Question",
-    "question_text",
     "exam_questions",
+    "question_text",
     "train_questions",
     "validation_questions",
 ]

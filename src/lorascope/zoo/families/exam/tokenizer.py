@@ -2,7 +2,8 @@
 
 A sequence is `<bos>`, the words of the prompt, the answer (one word), `<pad>` up to LENGTH. The same
 tokenizer is written beside the base in transformers' format, so that a base and an adapter can be
-used by hand.
+used by hand: load it as `PreTrainedTokenizerFast` (transformers' `AutoTokenizer` takes Qwen's own
+byte-level tokenizer for every model of this architecture, whatever the folder says).
 """
 
 from collections.abc import Sequence
