@@ -39,7 +39,7 @@ def generate(base: FacesBase, prompts: list[str], seed: int) -> Tensor:
     text = base.text_encoder(ids)[0]
     empty = base.text_encoder(token_ids(base.tokenizer, [""]))[0]
     noise = torch.randn(len(prompts), 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-    latents = sample(single(base.unet, text, empty), noise, base.scheduler)
+    latents = sample(single(base.unet, text, empty), noise)
     return decode(latents, base.vae)
 
 
