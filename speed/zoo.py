@@ -45,7 +45,7 @@ def plain_labels(model: Any, autocast: bool) -> tuple[float, float]:
 def start_alone(
     family: ExamFamily, autocast: bool, attention: str
 ) -> Callable[[Any], tuple[float, float]]:
-    """A worker that does one job after another with PEFT; the first task, None, only warms up."""
+    """A worker that does one job after another with PEFT."""
     from transformers import AutoModelForCausalLM
 
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing")
@@ -55,7 +55,7 @@ def start_alone(
     model = adapt(base.requires_grad_(False), family.spec)
 
     def work(index: int) -> tuple[float, float]:
-        train_alone(model, family.spec, family.job(abs(index)), masks=False, autocast=autocast)
+        train_alone(model, family.spec, family.job(index), masks=False, autocast=autocast)
         return plain_labels(model, autocast)
 
     return work
@@ -67,11 +67,11 @@ def alone_rate(
     """LoRAs a minute of PEFT; starting, loading and each worker's first job are not counted."""
     start = functools.partial(start_alone, family, autocast, attention)
     warm = max(1, processes)
-    began, done = 0.0, 0
-    for _, result in run_tasks([indices[0]] * warm + indices, start, processes):
+    began = 0.0
+    tasks = [indices[0]] * warm + indices
+    for done, (_, result) in enumerate(run_tasks(tasks, start, processes), 1):
         if isinstance(result, Failure):
             raise SystemExit(result.message)
-        done += 1
         if done == warm:
             began = time.perf_counter()
     return len(indices) / (time.perf_counter() - began) * 60

@@ -9,7 +9,6 @@ from lorascope.zoo.evaluate import weighted_loss
 from lorascope.zoo.jobs import AdapterSpec
 from tests.zoo.conftest import make_base, make_job
 
-
 SPEC = AdapterSpec(("q_proj", "v_proj"), rank=2, alpha=4)
 
 

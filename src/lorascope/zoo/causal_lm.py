@@ -301,10 +301,11 @@ def _check_architecture(config: Any) -> None:
             f"freezing a base model: found the architecture {kind!r}, expected 'qwen2' or 'llama' "
             "with SwiGLU. Try Qwen2ForCausalLM or LlamaForCausalLM of transformers"
         )
-    if getattr(config, "use_sliding_window", False) or getattr(config, "mlp_bias", False):
+    unknown = ("use_sliding_window", "mlp_bias", "attention_bias")
+    if any(getattr(config, name, False) for name in unknown):
         raise DataError(
-            f"freezing a {kind} base: sliding windows and biases in the MLP are not supported. "
-            "Try a configuration without them"
+            f"freezing a {kind} base: sliding windows and biases of the output or the MLP are not "
+            "supported. Try a configuration without them"
         )
 
 
