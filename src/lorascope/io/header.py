@@ -266,9 +266,7 @@ def check_tensor_count(count: int, where: str) -> None:
 
 def _parse_entries(raw: bytes, where: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     _check_structure(raw, where)
-    table = parse_json(raw, where)
-    if not isinstance(table, dict):
-        raise FormatError(f"Reading {where!r}: its header is no JSON object.")
+    table: dict[str, Any] = parse_json(raw, where)  # it starts with a brace
     metadata = _check_metadata(table.pop("__metadata__", {}), where)
     check_tensor_count(len(table), where)
     return {name: _parse_tensor(name, entry, where) for name, entry in table.items()}, metadata

@@ -11,7 +11,7 @@ import re
 import time
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from lorascope.errors import FormatError, HostileFileError
 
@@ -30,13 +30,37 @@ UNSAFE = re.compile(r"\(\?(?!:)|\\[1-9]")
 UNBOUNDED = re.compile(r"[*+]|\{\d*,\d*\}")
 
 
-class _Rule(NamedTuple):
-    """A pattern, what its matches end in if it is literal, its expression (False for a literal), its value."""
+class _Literals:
+    """Patterns of letters and dots, found by look-up: a file may hold one for each of thousands of modules.
 
-    pattern: str
-    end: str
-    expression: re.Pattern[str] | Literal[False]
-    value: Any
+    A dot is any character, so patterns with dots at the same places share a table from the rest of the text.
+    """
+
+    def __init__(self, places: Mapping[str, int]) -> None:
+        self._tables: dict[tuple[int, ...], dict[str, int]] = {}
+        for pattern, place in places.items():
+            dots = tuple(index for index, letter in enumerate(pattern) if letter == ".")
+            self._tables.setdefault((len(pattern), *dots), {})[pattern] = place
+
+    def first(self, module: str) -> int | None:
+        """The lowest place among the patterns that match."""
+        found = [
+            place
+            for (length, *dots), table in self._tables.items()
+            if (place := self._look_up(module, length, dots, table)) is not None
+        ]
+        return min(found, default=None)
+
+    def _look_up(
+        self, module: str, length: int, dots: list[int], table: Mapping[str, int]
+    ) -> int | None:
+        start = len(module) - length
+        if start < 0 or (start > 0 and module[start - 1] != "."):
+            return None
+        tail = list(module[start:])
+        for dot in dots:
+            tail[dot] = "."
+        return table.get("".join(tail))
 
 
 class Patterns:
@@ -66,29 +90,28 @@ class Patterns:
                 f"{self._context}: found {len(literal)} plain rules and {others} expressions, "
                 f"expected at most {MAX_LITERALS} and {MAX_EXPRESSIONS}."
             )
-        self._rules = [
-            _Rule(
-                pattern,
-                pattern.rpartition(".")[2],
-                pattern not in literal and self._compile(pattern),
-                value,
-            )
-            for pattern, value in table.items()
+        self._values = list(table.values())
+        places = {pattern: place for place, pattern in enumerate(table)}
+        self._literals = _Literals({pattern: places[pattern] for pattern in literal})
+        self._expressions = [
+            (place, pattern, self._compile(pattern))
+            for pattern, place in places.items()
+            if pattern not in literal
         ]
 
     def match(self, module: str) -> Any:
         """The value of the first pattern that matches the module's path, None if none does."""
         start = time.monotonic()
-        value = next((rule.value for rule in self._rules if self._hits(rule, module)), None)
+        first = self._literals.first(module)
+        for place, pattern, expression in self._expressions:
+            if first is not None and place > first:
+                break
+            self._check_cost(pattern, module)
+            if expression.match(module):
+                first = place
+                break
         self._spend(time.monotonic() - start)
-        return value
-
-    def _hits(self, rule: "_Rule", module: str) -> bool:
-        if rule.expression is False:
-            # one rule for each of thousands of modules is common, and most end otherwise
-            return module.endswith(rule.end) and _literal_match(rule.pattern, module)
-        self._check_cost(rule.pattern, module)
-        return rule.expression.match(module) is not None
+        return None if first is None else self._values[first]
 
     def _spend(self, seconds: float) -> None:
         self._seconds_left -= seconds
@@ -110,9 +133,8 @@ class Patterns:
             )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # of doubtful sets, in a file that is not ours to mend
+                # of doubtful sets, in a file that is not ours to mend
+                warnings.simplefilter("ignore")
                 return re.compile(rf"(.*\.)?({pattern})$")
         except (re.error, RecursionError, OverflowError) as error:
             raise FormatError(
@@ -129,17 +151,6 @@ class Patterns:
                 f"{self._context}: matching {pattern!r:.80} against {module!r:.80} could take for ever. "
                 "Try: a plain module path."
             )
-
-
-def _literal_match(pattern: str, module: str) -> bool:
-    """What the expression of a pattern of letters and dots would say; a dot is any character."""
-    start = len(module) - len(pattern)
-    if start < 0 or (start > 0 and module[start - 1] != "."):
-        return False
-    tail = module[start:]
-    return tail == pattern or all(
-        found == expected or expected == "." for found, expected in zip(tail, pattern, strict=True)
-    )
 
 
 def _bare(pattern: str) -> str:
