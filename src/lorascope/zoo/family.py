@@ -20,9 +20,17 @@ __all__ = ["Family"]
 class Family(Protocol):
     """How one LoRA's data, hyper-parameters and labels follow from its index."""
 
-    name: str
-    seed: int
-    spec: AdapterSpec
+    @property
+    def name(self) -> str:
+        """The family's name in recipes."""
+
+    @property
+    def seed(self) -> int:
+        """What all draws start from."""
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The shape of every adapter."""
 
     @property
     def base_folder(self) -> Path:
