@@ -106,10 +106,15 @@ def test_grouped_convolution_is_the_operator_that_peft_runs(tmp_path):
 
 
 def test_attention_module(tmp_path):
-    adapted = made.adapt(made.Attention(), LoraConfig(target_modules=["attn"], r=4, lora_alpha=6))
+    rules = {"rank_pattern": {"attn": 2}, "alpha_pattern": {"attn": 5}}
+    config = LoraConfig(target_modules=["attn", "head"], r=4, lora_alpha=6, **rules)
+    adapted = made.adapt(made.Attention(), config)
     lora = read(adapted, tmp_path)
     made.assert_same_updates(lora, made.deltas(adapted))
-    assert set(lora) == {"attn", "attn.out_proj"}
+    assert set(lora) == {"attn", "attn.out_proj", "head"}
+    # the rules know the wrapper only; what is inside follows it
+    assert [scale.alpha for scale in lora.provenance.scales.values()] == [5.0, 5.0, 6.0]
+    assert lora.provenance.ambiguities == ()
 
 
 def test_lora_bias_is_scaled(tmp_path):

@@ -33,6 +33,16 @@ CASES = {
         LoraConfig(target_modules=["one", "two", "point", "three"], r=4, lora_alpha=6),
     ),
     "attention": (made.Attention, LoraConfig(target_modules=["attn"], r=4, lora_alpha=6)),
+    "attention by rule": (
+        made.Attention,
+        LoraConfig(
+            target_modules=["attn", "head"],
+            r=4,
+            lora_alpha=6,
+            rank_pattern={"attn": 2},
+            alpha_pattern={"attn": 5},
+        ),
+    ),
     "replaced module": (
         made.Attention,
         LoraConfig(target_modules=["attn"], r=4, lora_alpha=6, modules_to_save=["head"]),
@@ -280,3 +290,18 @@ def test_stacks_that_could_not_be_unpacked_are_not_written(tmp_path):
     (folder / "adapter_config.json").unlink()
     with pytest.raises(FormatError, match="of kind 'native' as PEFT: it has no place"):
         to_peft(read_lora(folder))
+
+
+def test_a_part_of_an_attention_takes_the_scale_of_the_whole(tmp_path):
+    config = LoraConfig(target_modules=["attn"], r=4, lora_alpha=6)
+    lora = read_lora(made.save(made.adapt(made.Attention(), config), tmp_path / "peft"))
+    scales = dict(lora.provenance.scales)
+    scales["attn.out_proj"] = Scale(None, 4, 1.0, "alpha/r")
+    changed = replace(lora, provenance=replace(lora.provenance, scales=scales))
+    write_lora(changed, tmp_path / "ours")
+    made.assert_same_updates(lora, made.deltas(made.load(made.Attention(), tmp_path / "ours")))
+    uneven = replace(
+        lora, layers={name: pair.pad(4 + len(name)) for name, pair in lora.layers.items()}
+    )
+    with pytest.raises(FormatError, match=r"'attn\.out_proj' as PEFT: its rank is 17, expected 8"):
+        to_peft(uneven)

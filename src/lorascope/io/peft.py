@@ -29,7 +29,14 @@ from lorascope.core.low_rank import LowRank
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.header import MAX_TENSORS
 from lorascope.io.peft_config import PeftConfig
-from lorascope.io.peft_keys import FactorKey, one_adapter, parse_key, parse_side, strip_wrappers
+from lorascope.io.peft_keys import (
+    WRAPPER,
+    FactorKey,
+    one_adapter,
+    parse_key,
+    parse_side,
+    strip_wrappers,
+)
 from lorascope.io.peft_moe import count_experts, find_stacks, read_stack
 from lorascope.io.peft_pair import build_pair, fold, widen
 from lorascope.io.tensors import TensorFile
@@ -93,7 +100,7 @@ def read_peft(file: TensorFile, config: PeftConfig, where: str) -> LoRA:
     covered = _read_stacks(reading, modules)
     for spelled, slots in modules.items():
         if spelled not in covered:
-            _read_module(reading, strip_wrappers(spelled), slots)
+            _read_module(reading, spelled, slots)
     if not reading.layers:
         raise FormatError(
             f"Reading {where!r} as PEFT: no layer can be read. {reading.ambiguities[0]}."
@@ -160,13 +167,16 @@ def _read_stacks(reading: _Reading, modules: Mapping[str, Mapping[str, Tensor]])
     return set(covered)
 
 
-def _read_module(reading: _Reading, layer: str, slots: Mapping[str, Tensor]) -> None:
+def _read_module(reading: _Reading, spelled: str, slots: Mapping[str, Tensor]) -> None:
+    layer = strip_wrappers(spelled)
+    # a module inside a wrapper (out_proj of an attention) has the rank and the alpha of the wrapper
+    rule = spelled.partition(f"{WRAPPER}.")[0]
     pair_slots = {slot: tensor for slot, tensor in slots.items() if slot not in BESIDE}
-    built = build_pair(layer, pair_slots, reading.config, reading.where)
+    built = build_pair(layer, pair_slots, reading.config, reading.where, rule=rule)
     reading.add_layer(layer, built.pair, built.scale, built.kind)
     if built.remark:
         reading.notes.append(built.remark)
-    expected = reading.config.rank_of(layer)
+    expected = reading.config.rank_of(rule)
     if expected is not None and expected != built.pair.rank and not reading.config.adalora:
         reading.ambiguities.append(
             f"rank: the configuration gives layer {layer!r} rank {expected}, its tensors have "

@@ -50,27 +50,36 @@ class Built:
     remark: str | None = None
 
 
-def build_pair(layer: str, slots: Mapping[str, Tensor], config: PeftConfig, where: str) -> Built:
+def build_pair(
+    layer: str,
+    slots: Mapping[str, Tensor],
+    config: PeftConfig,
+    where: str,
+    *,
+    rule: str | None = None,
+) -> Built:
     """The factor pair of one module.
 
     Args:
-        layer: its name, for rules and messages.
+        layer: its name, for messages.
         slots: its tensors by slot, as in `lorascope.io.peft_keys.SLOTS`.
+        rule: the path that the rules of the configuration match; by default the layer's name.
 
     Raises:
         FormatError: a half is missing, shapes do not go together, or the tensors were never gathered.
         HostileFileError: the rank is above its cap.
     """
     _check_halves(layer, slots, where)
+    rule = layer if rule is None else rule
     if "lora_embedding_A" in slots:
-        return _embedding(layer, slots, config, where)
+        return _embedding(layer, slots, config, where, rule)
     a = _factor(layer, "lora_A", slots, config, where)
     b = _factor(layer, "lora_B", slots, config, where)
     if a.ndim > 2:
-        return _convolution(layer, a, b, config, where)
+        return _convolution(layer, a, b, config, where, rule)
     a, b = _expand_blocks(layer, a, b, config, where)
     _check_rank(layer, a, b, where)
-    scale = config.scale_of(layer, a.shape[0])
+    scale = config.scale_of(rule, a.shape[0])
     middle = _middle(layer, slots, a.shape[0], where)
     u = fold(b, scale.factor) if middle is None else fold(b, scale.factor) * middle
     return Built(_pair(u, _unpool(layer, a, config)), scale)
@@ -155,15 +164,19 @@ def check_rank(layer: str, rank: int, where: str) -> None:
         )
 
 
-def _embedding(layer: str, slots: Mapping[str, Tensor], config: PeftConfig, where: str) -> Built:
+def _embedding(
+    layer: str, slots: Mapping[str, Tensor], config: PeftConfig, where: str, rule: str
+) -> Built:
     a = _factor(layer, "lora_embedding_A", slots, config, where)
     b = _factor(layer, "lora_embedding_B", slots, config, where)
     _check_rank(layer, a, b, where)
-    scale = config.scale_of(layer, a.shape[0])
+    scale = config.scale_of(rule, a.shape[0])
     return Built(_pair(fold(a.T, scale.factor), b), scale, "embedding")
 
 
-def _convolution(layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str) -> Built:
+def _convolution(
+    layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str, rule: str
+) -> Built:
     rank, kernel = a.shape[0], tuple(a.shape[2:])
     groups = rank // b.shape[1] if b.shape[1] and rank % b.shape[1] == 0 else 0
     if b.ndim != a.ndim or math.prod(b.shape[2:]) != 1 or not groups or b.shape[0] % groups:
@@ -178,7 +191,7 @@ def _convolution(layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: st
         # each group of outputs sees its own group of ranks: B is block-diagonal
         b = block_diagonal(b, groups)
         remark = f"grouped: {layer!r} is a convolution of {groups} groups; the update is that of all inputs"
-    scale = config.scale_of(layer, rank)
+    scale = config.scale_of(rule, rank)
     pair = _pair(fold(b, scale.factor), a.flatten(1).T, kernel)
     return Built(pair, scale, "conv", remark)
 

@@ -8,7 +8,7 @@ so do side tensors. The configuration is made in peft_write_config.py; files are
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ def to_peft(lora: LoRA, base: str | None = None) -> tuple[dict[str, Tensor], dic
         raise FormatError("Writing a LoRA as PEFT: it has no layers, expected at least one.")
     rslora = _uses_rslora(lora)
     entries = [_entry(lora, names, rslora=rslora) for names in _grouped(lora)]
+    entries = _inherited(entries)
     spelled = _spelled(entries)
     by_layer = {name: entry for entry in entries for name in entry.layers}
     tensors: dict[str, Tensor] = {}
@@ -138,6 +139,26 @@ def _owner(lora: LoRA, name: str) -> tuple[str, str]:
             module, _, parameter = name.rpartition(".")
             return module, parameter
     return name, "weight"
+
+
+def _inherited(entries: list[_Entry]) -> list[_Entry]:
+    """A module inside an adapted one (out_proj of an attention) takes rank and alpha from that one."""
+    modules = {entry.module: entry for entry in entries if not entry.parameter}
+    found = []
+    for entry in entries:
+        parts = entry.module.split(".")
+        outer = [modules.get(".".join(parts[:length])) for length in range(1, len(parts))]
+        owner = next((module for module in outer if module is not None), None)
+        if owner is not None and owner.rank != entry.rank:
+            rank = max(owner.rank, entry.rank)
+            raise FormatError(
+                f"Writing layer {entry.path!r} as PEFT: its rank is {entry.rank}, expected {owner.rank}, that "
+                f"of {owner.path!r}, of which it is a part. Try: lora.map(lambda pair: pair.pad({rank}))."
+            )
+        found.append(
+            entry if owner is None else replace(entry, alpha=owner.alpha, factor=owner.factor)
+        )
+    return found
 
 
 def _spelled(entries: Iterable[_Entry]) -> dict[str, str]:
