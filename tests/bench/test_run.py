@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -152,3 +154,17 @@ def test_the_progress_bar_counts_the_runs(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "6/6" in shown.err
     assert shown.out == ""
+
+
+def test_a_worker_that_dies_is_an_error_and_keeps_what_had_ended(tmp_path):
+    """A script from standard input cannot be started again by a worker."""
+    code = (
+        "from tests.planted import planted\n"
+        "from lorascope.bench import run_bench\n"
+        f"run_bench(planted(40), {str(tmp_path)!r}, models=['ridge'], processes=2, progress=False)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-"], input=code, text=True, capture_output=True, check=False
+    )
+    assert found.returncode == 1
+    assert "TrainingError: Running a benchmark: a worker process ended" in found.stderr

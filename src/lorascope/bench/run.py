@@ -13,6 +13,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from lorascope.bench.results import Plan, Result, append_results, load_results
-from lorascope.errors import DataError, LorascopeError
+from lorascope.errors import DataError, LorascopeError, TrainingError
 from lorascope.models.build import MODELS
 from lorascope.predict.versions import versions
 from lorascope.train.controls import CONTROLS, control_predictions
@@ -232,6 +233,12 @@ def _run_all(
     try:
         for future in as_completed([pool.submit(_work, task) for task in tasks]):
             yield future.result()
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            "Running a benchmark: a worker process ended before its time (killed, out of memory, or the "
+            "calling script is not a file with an `if __name__ == '__main__'` guard). What had ended is "
+            "recorded. Try the same call again, fewer processes, or processes=1."
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -54,7 +54,19 @@ class Settings:
 
 
 #: What a family needs to differ from `Settings()`.
-DEFAULTS: Mapping[str, Mapping[str, Any]] = {}
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # Linear in thousands of products: what keeps it from learning rows by heart is weight decay.
+    "gl_net": {"learning_rate": 3e-3, "weight_decay": 1.0},
+    # Tens of thousands of inputs: few epochs of large batches, since each step touches all weights.
+    "dense": {
+        "learning_rate": 3e-3,
+        "weight_decay": 1.0,
+        "batch_size": 64,
+        "epochs": 20,
+        "patience": 6,
+    },
+    "transformer": {"epochs": 40, "patience": 10},
+}
 
 
 def default_settings(model: str, **changes: Any) -> Settings:
