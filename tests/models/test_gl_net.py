@@ -9,7 +9,13 @@ from lorascope.core import Symmetry, collate, concat
 from lorascope.errors import DataError
 from lorascope.models import build_model
 from lorascope.models.gl_net import GLNet
-from lorascope.symmetry import act, assert_invariant, invariance_error, random_gauges
+from lorascope.symmetry import (
+    act,
+    assert_invariant,
+    invariance_error,
+    principal_directions,
+    random_gauges,
+)
 from tests.conftest import random_lora
 
 
@@ -40,7 +46,7 @@ def plain_products(model, batch):
                 phi, psi = model.first.phi[number][place], model.first.psi[number][place]
                 row.append(phi @ update @ psi.T * (group.n * group.m) ** 0.5 / update.norm())
         rows.append(torch.stack(row))
-    return torch.stack(rows)
+    return torch.stack(rows) * model.pair_scale * model.feature_scale
 
 
 def test_one_layer_is_the_equation():
@@ -58,7 +64,8 @@ def test_mean_products():
 def test_shared_map():
     model = make(side=False, product="shared")
     shared = model.shared(plain_products(model, BATCH).flatten(2))
-    torch.testing.assert_close(model(BATCH), model.head(shared.flatten(1)))
+    shared = shared.flatten(1) / shared[0].numel() ** 0.5
+    torch.testing.assert_close(model(BATCH), model.head(shared))
     # one map for all layers: its size does not depend on their number
     assert sum(p.numel() for p in model.shared.parameters()) == (25 + 3) * 8 + 9 * 8
 
@@ -220,6 +227,7 @@ def test_options_rebuild_it():
         ({"product": "sum"}, "found the product 'sum'"),
         ({"head": "tree"}, "found 'tree'"),
         ({"row_dropout": 1.0}, "found p = 1.0"),
+        ({"start": "zero"}, "found the start 'zero'"),
     ],
 )
 def test_wrong_options(options, message):
@@ -245,3 +253,52 @@ def test_a_net_that_reads_factors_is_caught():
     """The contract's invariance test is no formality: the same head on hidden rows alone fails it."""
     model = make(side=False)
     assert invariance_error(lambda x: model.first(x.groups).u, BATCH, group=Symmetry.O).error > 0.1
+
+
+def test_preparing_sets_rows_to_principal_directions():
+    model = make(width=5)
+    for group, phi, psi in zip(BATCH.groups, model.first.phi, model.first.psi, strict=True):
+        for weight, rows in (
+            (phi, principal_directions(group.u, group.v, 5)),
+            (psi, principal_directions(group.v, group.u, 5)),
+        ):
+            torch.testing.assert_close(weight[:, : rows.shape[1]], rows)
+    # the layer of width 4 has fewer directions than channels: the fifth row stays random
+    torch.manual_seed(0)
+    untouched = GLNet(BATCH.signature, 2, rank=3, width=5, hidden=8, side_width=4).double()
+    torch.testing.assert_close(model.first.phi[2][:, 4], untouched.first.phi[2][:, 4])
+    assert not torch.allclose(model.first.phi[2][:, 3], untouched.first.phi[2][:, 3])
+    random = make(start="random")
+    torch.testing.assert_close(random.first.phi[0], untouched.first.phi[0])
+
+
+def test_preparing_does_not_depend_on_the_gauge():
+    turned = act(random_gauges(BATCH, generator=torch.Generator().manual_seed(2)), BATCH)
+    model, again = make(width=9), make(width=9)
+    again.prepare(turned)
+    for a, b in zip(model.first.parameters(), again.first.parameters(), strict=True):
+        torch.testing.assert_close(a.mT @ a, b.mT @ b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"start": "random"}, {"depth": 3, "gate": "smooth"}, {"product": "mean"}]
+)
+@pytest.mark.parametrize("factor", [1.0, 1e-4])
+def test_products_reach_the_head_with_norm_one(options, factor):
+    model = make(unit_norm=False, **options).train()
+    batch = collate([factor * lora for lora in draw()])
+    model.prepare(batch)
+    assert model.training
+    first = model._first(model.features(batch))
+    entries = (first.u.mT @ first.v).detach()
+    assert entries.square().mean().sqrt().item() == pytest.approx(1.0)
+    norms = model._products(model.eval().body(first)).detach().norm(dim=1)
+    assert norms.square().mean().sqrt().item() == pytest.approx(1.0)
+
+
+def test_all_updates_zero_keep_it_finite():
+    model = make()
+    zero = collate([0.0 * lora for lora in draw()])
+    model.prepare(zero)
+    assert bool(model(zero).isfinite().all())
+    assert bool(model(BATCH).isfinite().all())

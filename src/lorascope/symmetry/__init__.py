@@ -25,6 +25,7 @@ from lorascope.symmetry.invariants import (
     singular_values,
     spectra,
 )
+from lorascope.symmetry.principal import principal_directions
 from lorascope.symmetry.testing import (
     SymmetryError,
     assert_equivariant,
@@ -53,6 +54,7 @@ __all__ = [
     "layer_norms",
     "margins",
     "norms",
+    "principal_directions",
     "procrustes",
     "projected_products",
     "random_gauge",
