@@ -124,10 +124,12 @@ class Worker:
         return Failure(f"the worker process died twice on this task (exit code {code})")
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process: an idle one by itself, which gives back its semaphores; a busy one at once."""
+        self.pipe.close()
+        if self.task is None:
+            self.process.join(5)
         self.process.terminate()
         self.process.join()
-        self.pipe.close()
 
 
 def _serve(pipe: Connection, start: Callable[[], Work], core: int) -> None:
