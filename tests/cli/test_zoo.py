@@ -100,6 +100,28 @@ def test_a_kind_of_another_form_is_one_message(run, tmp_path, word):
     assert "COLUMN=KIND" in err
 
 
+def test_an_unknown_family_or_another_zoo_is_one_message(run, zoo, tmp_path):
+    code, out, err = run("zoo", "build", "cats", "--count", 4)
+    assert (code, out) == (2, "")
+    assert "'cats'" in err
+    assert "exam" in err
+    code, out, err = run("zoo", "build", "exam", "--count", 4, "--out", zoo)
+    assert (code, out) == (2, "")
+    assert "another recipe" in err
+
+
+@pytest.mark.slow
+def test_a_zoo_is_built_and_grown(run, tmp_path):
+    for count in (8, 12):
+        code, out, _ = run("zoo", "build", "exam", "--count", count, "--out", tmp_path / "z")
+        assert code == 0
+        assert out.startswith(f"{count} LoRAs: ")
+    code, out, _ = run("zoo", "info", tmp_path / "z")
+    assert code == 0
+    assert "12 LoRAs" in out
+    assert "accuracy" in out
+
+
 def test_spread_counts_what_is_missing():
     assert spread([1.0, float("nan"), 3.0]) == {
         "missing": 1,

@@ -89,7 +89,7 @@ def run_demo(
     duel = sit_exam(adapter, predictors)
     steps.end("done")
     lines = comparison(duel, built, identity)
-    console.print(Text("\n".join(lines)))
+    console.print(Text("\n".join(["", *lines])))
     console.print(
         Text(f"\nTotal time: {steps.total():.0f} s. Written: {out}/table.md, {out}/results.png")
     )
@@ -148,23 +148,21 @@ def sit_exam(adapter: Path, predictors: Sequence[Path]) -> Duel:
 
 def comparison(duel: Duel, zoo: "Zoo", identity: int) -> list[str]:
     """The duel in words: scores side by side, sources right or wrong, times and their ratios."""
-    row = zoo.row_of(identity)
-    lines = [f"LoRA {identity}, {'predicted':>22} {'by its exam':>12} {'typical error':>14}"]
+    head = ("predicted", "by its exam", "typical error of the prediction")
+    lines = [f"{f'LoRA {identity}':<16}{head[0]:>12}{head[1]:>14}  {head[2]}"]
     for name in ("accuracy", "eval_loss"):
-        prediction = duel.predictions[name]
+        prediction, true = duel.predictions[name], duel.found[name]
         error = prediction.held_out.get("rmse")
-        shown = "-" if error is None else f"{error:.3f}"
-        lines.append(f"  {name:<18}{prediction.value:>14.3f} {duel.found[name]:>12.3f} {shown:>14}")
-    lines.append("  " + sources_in_words(duel, zoo, row))
-    for title, times in (("predicted in", duel.predicting), ("examined in", duel.evaluating)):
-        lines.append(
-            f"  {title:<14}{1000 * times.warm:>8.1f} ms, {1000 * times.cold:>7.1f} ms with "
-            + ("its predictors" if times is duel.predicting else "its base")
-            + " read from disk"
-        )
-    ratios = duel.ratios
-    lines.append(f"  ratio of times {ratios.warm:>7.0f} x, {ratios.cold:>8.0f} x")
-    return lines
+        shown = "unknown" if error is None else f"{error:.3f}"
+        lines.append(f"{name:<16}{prediction.value:>12.3f}{true:>14.3f}  {shown}")
+    lines.append(f"{'sources':<16}{sources_in_words(duel, zoo, zoo.row_of(identity))}")
+    lines += ["", f"{'':<16}{'in memory':>12}{'from disk':>14}  of predictors, or of the base"]
+    times = (("predicting", duel.predicting), ("its exam", duel.evaluating))
+    for name, clock in times:
+        shown = [f"{1000 * seconds:.1f} ms" for seconds in (clock.warm, clock.cold)]
+        lines.append(f"{name:<16}{shown[0]:>12}{shown[1]:>14}")
+    ratios = [f"{ratio:.0f} x" for ratio in (duel.ratios.warm, duel.ratios.cold)]
+    return [*lines, f"{'ratio':<16}{ratios[0]:>12}{ratios[1]:>14}"]
 
 
 def sources_in_words(duel: Duel, zoo: "Zoo", row: int) -> str:
@@ -175,7 +173,7 @@ def sources_in_words(duel: Duel, zoo: "Zoo", row: int) -> str:
     told = [name in prediction.labels for name in classes]
     wrong = [name for name, a, b in zip(classes, told, truth, strict=True) if a != b]
     missed = f" (wrong: {', '.join(wrong)})" if wrong else ""
-    return f"sources: {len(classes) - len(wrong)} of {len(classes)} right{missed}"
+    return f"{len(classes) - len(wrong)} of {len(classes)} right{missed}"
 
 
 def append_comparison(path: Path, lines: Sequence[str]) -> None:
