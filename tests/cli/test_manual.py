@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from lorascope.cli import __file__ as app_file
 from lorascope.cli.app import app
 from lorascope.cli.manual import commands, help_text, manual
 
@@ -27,3 +29,17 @@ def test_help_does_not_depend_on_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert help_text(("predict",)) == wide
+
+
+def test_every_json_document_is_described():
+    source = Path(app_file).parent
+    written = {
+        name
+        for path in source.glob("*.py")
+        for name in re.findall(
+            r'"schema": "(lorascope\.\w+/\d+)"', path.read_text(encoding="utf-8")
+        )
+    }
+    assert len(written) == 4
+    page = PAGE.read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in written)

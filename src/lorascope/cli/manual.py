@@ -27,13 +27,29 @@ folder is named.
 This page is made by `python -m lorascope.cli.manual > docs/cli.md`.
 """
 
+DOCUMENTS = """## JSON documents
+
+Each names its form under `schema`; keys may be added, none is removed or changed without a new number. A number
+that is not finite, or that does not exist, is null.
+
+| schema | keys |
+| :-- | :-- |
+| `lorascope.inspect/1` | `files`: a list of reports, each with `path`, `format`, `writer`, `base`, `parameters`, \
+`bytes`, `norm`, `layers`, `blocks`, `side`, `ambiguities`, `notes`, `problems` (`code`, `severity`, `sentence`, \
+`layers`); or `path` and `error` for a file that was refused among others |
+| `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `predictions` \
+(`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, `warnings`) and `errors` |
+| `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, `versions`, ...) |
+| `lorascope.zoo/1` | `path`, `count`, `groups`, `base`, `layers`, `shapes`, `targets`, `hyper`, `report` |
+"""
+
 
 def manual() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
     for words in commands(app):
         parts.append(f"## {' '.join(['lorascope', *words])}\n\n```\n{help_text(words)}\n```\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, DOCUMENTS])
 
 
 def commands(group: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

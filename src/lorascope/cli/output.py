@@ -25,7 +25,7 @@ from lorascope.inspect.names import printable
 
 __all__ = ["complain", "console", "describe", "plain_table", "print_json", "progress_bar"]
 
-PIPE_WIDTH = 110  # columns where the output is no terminal: tables stay readable in a file
+PIPE_WIDTH = 140  # columns where the output is no terminal: tables stay readable in a file
 
 
 def console(*, stderr: bool = False, markup: bool = False) -> Console:
