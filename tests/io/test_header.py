@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from lorascope.errors import FormatError
-from lorascope.io.header import ITEM_BYTES, TensorInfo, disguise, read_header
+from lorascope.io.header import ITEM_BYTES, TensorInfo, read_header
 
 
 def test_it_reads_what_the_library_writes(tmp_path):
@@ -82,26 +82,6 @@ def test_the_maps_are_read_only(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(TypeError):
         read_header(path).tensors["y"] = None
-
-
-@pytest.mark.parametrize(
-    ("start", "kind"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\n", "lfs"),
-        (b"\n <!DOCTYPE html>", "html"),
-        (b"<HTML>", "html"),
-        (b"<?xml version='1.0'?>", "html"),
-        (b"PK\x03\x04", "pickle"),
-        (b"\x80\x02}q", "pickle"),
-        (b"\x80\x05", "pickle"),
-        (b"GGUF\x03", "gguf"),
-        (b' {"error": "not found"}', "json"),
-        (b"\x00\x01", None),
-        (b"", None),
-    ],
-)
-def test_disguises(start, kind):
-    assert disguise(start) == kind
 
 
 def test_what_is_no_file_is_refused(tmp_path):

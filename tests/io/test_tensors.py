@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorascope.errors import FormatError, HostileFileError, IntegrityError, LorascopeError
 from lorascope.io import tensors as module
-from lorascope.io.tensors import DTYPES, read_pickle, read_safetensors
+from lorascope.io.tensors import DTYPES, read_pickle, read_safetensors, write_safetensors
 
 
 def test_values_are_those_of_the_library(tmp_path):
@@ -29,6 +30,41 @@ def test_values_are_those_of_the_library(tmp_path):
             if got.ndim
             else got == tensor
         )
+
+
+def test_written_files_are_read_by_the_library(tmp_path):
+    written = {str(dtype): torch.arange(6).reshape(2, 3).to(dtype).T for dtype in DTYPES.values()}
+    written |= {
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(2.0, requires_grad=True),
+        "ünï": torch.ones(3),
+    }
+    metadata = {"format": "pt", "b": "ä", "a": '"'}
+    contents = set()
+    for number in range(3):
+        path = tmp_path / f"{number}.safetensors"
+        write_safetensors(path, dict(sorted(written.items(), reverse=number == 1)), metadata)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == metadata
+    for read in (load_file(path), read_safetensors(path).tensors):
+        assert set(read) == set(written)
+        for name, tensor in written.items():
+            assert read[name].dtype == tensor.dtype
+            assert read[name].double().tolist() == tensor.double().tolist()
+    # laid out as the library does
+    save_file(
+        {"b": torch.ones(3), "a": torch.ones(1).half(), "c": torch.ones(2)},
+        tmp_path / "theirs",
+        {"x": "y"},
+    )
+    write_safetensors(
+        tmp_path / "ours",
+        {"a": torch.ones(1).half(), "c": torch.ones(2), "b": torch.ones(3)},
+        {"x": "y"},
+    )
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_tensors_that_lie_askew(tmp_path):

@@ -59,7 +59,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, existing):
     def fail(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write, "save_file", fail)
+    monkeypatch.setattr(write, "write_safetensors", fail)
     with pytest.raises(FileError, match="No space left"):
         write_lora(lora(2.0), folder, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == (["adapter"] if existing else [])

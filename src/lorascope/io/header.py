@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lorascope.errors import FormatError, HostileFileError, IntegrityError
+from lorascope.io.disguise import refuse_disguise
 
 __all__ = [
     "ITEM_BYTES",
@@ -29,12 +30,10 @@ __all__ = [
     "check_name",
     "check_shape",
     "check_tensor_count",
-    "disguise",
     "open_regular",
     "parse_header",
     "parse_json",
     "read_header",
-    "refuse_disguise",
 ]
 
 MAX_HEADER_BYTES = 25_000_000  # the limit of the Hugging Face Hub
@@ -69,17 +68,6 @@ ITEM_BYTES: Mapping[str, int] = MappingProxyType(
         "U64": 8,
         "I64": 8,
         "F64": 8,
-    }
-)
-
-DISGUISES: Mapping[str, str] = MappingProxyType(
-    {
-        "lfs": "it is a Git LFS pointer, the weights were never fetched. Try: git lfs pull.",
-        "html": "it is a web page, probably a saved error or login page. Try: download it again.",
-        "pickle": "it is a pickle (or a zip), which can run code when it is loaded. Try: a .safetensors "
-        "file, or allow_pickle=True on a .bin or .pt file that you trust.",
-        "gguf": "it is a GGUF file, not safetensors.",
-        "json": "it is JSON text, not safetensors.",
     }
 )
 
@@ -177,29 +165,6 @@ def parse_header(file: BufferedReader, where: str) -> Header:
     tensors, metadata = _parse_entries(raw, where)
     _check_tiling(tensors, file_bytes - 8 - length, where)
     return Header(MappingProxyType(tensors), MappingProxyType(metadata), 8 + length, file_bytes)
-
-
-def disguise(start: bytes) -> str | None:
-    """What a file is, from its first bytes, if it is one of the kinds that pass for weights."""
-    text = start.lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "lfs"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "html"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "pickle"
-    if start.startswith(b"GGUF"):
-        return "gguf"
-    return "json" if text.startswith(b"{") else None
-
-
-def refuse_disguise(start: bytes, where: str) -> None:
-    """Raises FormatError or HostileFileError, saying what the file is, for what `disguise` knows."""
-    kind = disguise(start)
-    if kind == "pickle":
-        raise HostileFileError(f"Reading {where!r}: {DISGUISES[kind]}")
-    if kind is not None:
-        raise FormatError(f"Reading {where!r}: {DISGUISES[kind]}")
 
 
 def parse_json(raw: bytes, where: str) -> Any:

@@ -18,7 +18,8 @@ import torch
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import FormatError, HostileFileError
-from lorascope.io.header import disguise, open_regular, read_header
+from lorascope.io.disguise import disguise
+from lorascope.io.header import open_regular, read_header
 from lorascope.io.peft import read_peft
 from lorascope.io.peft_config import PeftConfig, read_config
 from lorascope.io.tensors import TensorFile, read_pickle, read_safetensors

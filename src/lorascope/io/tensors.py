@@ -1,10 +1,11 @@
-"""The values in a file of weights: name -> tensor, on the CPU, in the types of the file.
+"""The values in a file of weights: name -> tensor, on the CPU, in the types of the file; and back.
 
 Safetensors are read by one copy into memory, never mapped: a mapped file that shrinks kills the process.
 Pickles are read only through torch's restricted unpickler and only when the caller asked for it. What the
 names mean is not known here (that is read.py and the dialects).
 """
 
+import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import FormatError, HostileFileError, IntegrityError
+from lorascope.io.disguise import disguise, refuse_disguise
 from lorascope.io.header import (
     ITEM_BYTES,
     Header,
@@ -24,13 +26,11 @@ from lorascope.io.header import (
     check_name,
     check_shape,
     check_tensor_count,
-    disguise,
     open_regular,
     parse_header,
-    refuse_disguise,
 )
 
-__all__ = ["TensorFile", "read_pickle", "read_safetensors"]
+__all__ = ["TensorFile", "read_pickle", "read_safetensors", "write_safetensors"]
 
 MAX_PICKLE_BYTES = 8 * 2**30
 # How torch's restricted unpickler says that a pickle names a function or a class it must not load.
@@ -55,6 +55,7 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
         "F64": torch.float64,
     }
 )
+NAMES: Mapping[torch.dtype, str] = MappingProxyType({dtype: name for name, dtype in DTYPES.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,34 @@ def read_safetensors(path: Path | str, check: Callable[[Header], None] | None = 
         )
     tensors = {name: _view(data, info) for name, info in header.tensors.items()}
     return TensorFile(tensors, header.metadata)
+
+
+def write_safetensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file; the same tensors give the same bytes.
+
+    The library writes several entries of metadata in an order that changes from call to call. Tensors are
+    laid out as it does: larger items first (so that each is aligned), then by name. Raises OSError.
+    """
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name in names:
+        tensor, begin = tensors[name], end
+        end += tensor.nbytes
+        header[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with Path(path).open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            data = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(data.view(torch.uint8).numpy().data)
 
 
 def read_pickle(path: Path | str) -> TensorFile:

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import FileError, FormatError
 from lorascope.io.peft_write import to_peft
 from lorascope.io.read import CONFIG_NAME, WEIGHT_NAMES
+from lorascope.io.tensors import write_safetensors
 
 __all__ = ["WRITERS", "write_lora"]
 
@@ -69,7 +69,7 @@ def write_lora(
         )
     tensors, config = WRITERS[format](lora, base)
     try:
-        _write(folder, _separate(tensors), config)
+        _write(folder, tensors, config)
     except OSError as error:
         raise FileError(f"Writing to {str(folder)!r}: {error.strerror or error}.") from error
     return folder
@@ -80,7 +80,7 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         metadata = {"format": "pt", "writer": f"lorascope {version('lorascope')}"}
-        save_file(dict(tensors), scratch / WEIGHT_NAMES[0], metadata)
+        write_safetensors(scratch / WEIGHT_NAMES[0], tensors, metadata)
         text = json.dumps(config, indent=2, sort_keys=True)
         (scratch / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
@@ -91,16 +91,3 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU, no two of which share memory, as safetensors wants them."""
-    seen: set[int] = set()
-    separate = {}
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu().contiguous()
-        if tensor.data_ptr() in seen:
-            tensor = tensor.clone()
-        seen.add(tensor.data_ptr())
-        separate[key] = tensor
-    return separate
