@@ -34,12 +34,14 @@ that is not finite, or that does not exist, is null.
 
 | schema | keys |
 | :-- | :-- |
-| `lorascope.inspect/1` | `files`: a list of reports, each with `path`, `format`, `writer`, `base`, `parameters`, \
-`bytes`, `norm`, `layers`, `blocks`, `side`, `ambiguities`, `notes`, `problems` (`code`, `severity`, `sentence`, \
-`layers`); or `path` and `error` for a file that was refused among others |
-| `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `predictions` \
-(`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, `warnings`) and `errors` |
-| `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, `versions`, ...) |
+| `lorascope.inspect/1` | `files`: a list of reports, each with `path`, `format`, `writer`, `base`, \
+`parameters`, `bytes`, `norm`, `layers`, `blocks`, `side`, `ambiguities`, `notes` and `problems` (`code`, \
+`severity`, `sentence`, `layers`); or with `path` and `error` for a file that was refused among others |
+| `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `errors` and \
+`predictions` (`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, \
+`warnings`) |
+| `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
+`versions` and more) |
 | `lorascope.zoo/1` | `path`, `count`, `groups`, `base`, `layers`, `shapes`, `targets`, `hyper`, `report` |
 """
 

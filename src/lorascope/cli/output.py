@@ -5,8 +5,9 @@ through `printable` or a rich `Text`, never as markup.
 """
 
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -40,8 +41,18 @@ def console(*, stderr: bool = False, markup: bool = False) -> Console:
 
 
 def print_json(document: Any) -> None:
-    """The one JSON document of a command."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    """The one JSON document of a command; numbers that are not finite are null."""
+    text = json.dumps(without_nan(document), indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write(text + "\n")
+
+
+def without_nan(data: Any) -> Any:
+    """The data with None for every number that is not finite, which JSON cannot say."""
+    if isinstance(data, Mapping):
+        return {key: without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [without_nan(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def complain(error: BaseException) -> None:
