@@ -6,12 +6,14 @@ are timed beside it. The loop is the same model with the same weights on one (b,
 side, in the fastest of three ways to write it; both outputs are compared before anything is timed.
 
 All candidates run in turn, round after round, so that a busy machine slows them alike. Ratios are taken
-within each round, and the median of the rounds is printed.
+within each round, and the median of the rounds is printed. The count says what no implementation goes below:
+2 r c sum (n + m) floating point operations per LoRA at the rate of a large square product on the same machine.
 
     python -m speed.gl_net [--rounds 15]
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from statistics import median
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lorascope.core import GroupBatch, LayerShape, LoRABatch, Signature
-from lorascope.layers import onednn_is_exact
+from lorascope.layers import batched_matmul, onednn_is_exact
 from lorascope.models.gl_net import GLNet
 
 BATCH, RANK, WIDTH, DEPTH = 64, 4, 16, 28
@@ -62,27 +64,26 @@ class Loop:
         self.model = model
         self.u = [u.mT.contiguous() for group in batch.groups for u in group.u]
         self.v = [v.mT.contiguous() for group in batch.groups for v in group.v]
-        self.way = self.WAYS[0][1]
+        self.name, self.way = self.WAYS[0]
 
     def __call__(self) -> Tensor:  # (b, k)
-        phis = [phi for group in self.model.first.phi for phi in group]
-        psis = [psi for group in self.model.first.psi for psi in group]
+        phis = [phi.T for group in self.model.first.phi for phi in group]
+        psis = [psi.T for group in self.model.first.psi for psi in group]
         products = []
         for u, v, phi, psi in zip(self.u, self.v, phis, psis, strict=True):
             left, right = self.way(u, phi), self.way(v, psi)  # (b, c, r)
-            scale = (u.shape[1] * v.shape[1]) ** 0.5
+            scale = (u.shape[1] * v.shape[1]) ** 0.5 * self.model.feature_scale
             products.append((left @ right.mT * scale).flatten(1))
         return self.model.head(torch.cat(products, 1))
 
-    def choose_fastest(self) -> str:
-        """Keep the fastest way on this machine and return its name."""
+    def choose_fastest(self) -> None:
+        """Keep the fastest way on this machine."""
         timed = []
         for name, way in self.WAYS:
             self.way = way
             self()
             timed.append((min(seconds(self) for _ in range(2)), name, way))
-        _, name, self.way = min(timed, key=lambda entry: entry[0])
-        return name
+        _, self.name, self.way = min(timed, key=lambda entry: entry[0])
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -119,55 +120,78 @@ def training_step(model: GLNet, batch: LoRABatch) -> Callable[[], None]:
     return step
 
 
+def square_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a square product, the best of a few: what the processor can do."""
+    a = torch.ones(1024, 1024, dtype=dtype)
+    one = a.unsqueeze(0)
+    return 2 * 1024**3 / min(seconds(lambda: batched_matmul(one, one)) for _ in range(20))
+
+
+def operations(signature: Signature) -> int:
+    """Of the equivariant layer on the whole batch."""
+    return 2 * BATCH * RANK * WIDTH * sum(layer.n + layer.m for layer in signature.layers)
+
+
 def measure(dtype: torch.dtype, single: LoRABatch, rounds: int) -> None:
     """Print one block of the table."""
     signature = single.signature
     torch.manual_seed(0)
-    plain = GLNet(signature, 1, rank=RANK, width=WIDTH, unit_norm=False, side=False).to(dtype)
+    plain = GLNet(signature, 1, rank=RANK, width=WIDTH, unit_norm=False, side=False)
     full = GLNet(signature, 1, rank=RANK, width=WIDTH).to(dtype)
-    batch = single.to(dtype=dtype)
     factors = [x.view(-1) for group in single.groups for x in (group.u, group.v)]
-    loop = Loop(plain, batch)
     with torch.no_grad():
-        way = loop.choose_fastest()
-        gap = float((loop() - plain(batch)).float().norm() / plain(batch).float().norm())
-        if gap > (1e-4 if dtype == torch.float32 else 0.1):
-            raise RuntimeError(f"the loop and the model differ by {gap:.2e}: nothing to compare")
-        times = interleaved(
-            {
-                "read": lambda: [x.sum() for x in factors],
-                "forward": lambda: plain(batch),
-                "loop": loop,
-            },
-            rounds,
-        )
+        loops = {f"loop {torch.float32}": prepared_loop(plain, single)}
+        plain = copy.deepcopy(plain).to(dtype)
+        batch = single.to(dtype=dtype)
+        if dtype != torch.float32:
+            loops[f"loop {dtype}"] = prepared_loop(plain, batch)
+        read = {"read": lambda: [x.sum() for x in factors]}
+        times = interleaved({**read, "forward": lambda: plain(batch), **loops}, rounds)
         features = full.features(batch)
         beside = interleaved(
             {"features": lambda: full.features(batch), "score": lambda: full.score(features)}, 2
         )
-    training = interleaved({"step": training_step(plain, batch)}, max(2, rounds // 3))
-    report(dtype, way, times, {**beside, **training})
+    beside |= interleaved({"step": training_step(plain, batch)}, max(2, rounds // 3))
+    report(dtype, loops, times, beside)
+    floor = operations(signature) / square_rate(dtype)
+    count = operations(signature) / 1e9
+    print(
+        f"  count: {count:.2f} GFLOP take {floor * 1e3:.1f} ms at the rate of a square product here, "
+        f"{floor / min(times['read']):.2f} x the best read"
+    )
+
+
+def prepared_loop(model: GLNet, batch: LoRABatch) -> Loop:
+    """The loop in its fastest way, its output compared with the model's."""
+    loop = Loop(model, batch)
+    loop.choose_fastest()
+    gap = float((loop() - model(batch)).float().norm() / model(batch).float().norm())
+    if gap > (1e-4 if batch.dtype == torch.float32 else 0.1):
+        raise RuntimeError(f"the loop and the model differ by {gap:.2e}: nothing to compare")
+    return loop
 
 
 def report(
-    dtype: torch.dtype, way: str, times: dict[str, list[float]], beside: dict[str, list[float]]
+    dtype: torch.dtype,
+    loops: dict[str, Loop],
+    times: dict[str, list[float]],
+    beside: dict[str, list[float]],
 ) -> None:
+    """Print the lines of one type."""
+
     def line(label: str, values: list[float], note: str = "") -> None:
-        print(
-            f"  {label:46s} {median(values) * 1e3:8.1f} ms   (best {min(values) * 1e3:.1f})  {note}"
-        )
+        spent = f"{median(values) * 1e3:8.1f} ms   (best {min(values) * 1e3:.1f})"
+        print(f"  {label:46s} {spent}  {note}".rstrip())
 
     print(f"{dtype}".removeprefix("torch."))
     line("bare read of the float32 bytes", times["read"])
     read = ratio(times, "forward", "read")
     target = f", target <= {READ_AT_MOST:g}" if dtype == torch.float32 else ""
     line("GL-net forward", times["forward"], f"{read:.2f} x the read{target}")
-    gain = ratio(times, "loop", "forward")
-    line(
-        f"loop over layers ({way})",
-        times["loop"],
-        f"{gain:.1f} x the forward, target >= {LOOP_AT_LEAST[dtype]:g}",
-    )
+    for name, loop in loops.items():
+        gain, least = ratio(times, name, "forward"), LOOP_AT_LEAST[dtype]
+        label = f"{name.replace('torch.', 'over layers, ')} ({loop.name})"
+        line(label, times[name], f"{gain:.1f} x the forward, target >= {least:g}")
     line("training step (forward, backward, AdamW)", beside["step"])
     line("default model: norms and spectra, once a batch", beside["features"])
     line("default model: forward on them", beside["score"])

@@ -34,8 +34,8 @@ class Draw:
             self.normal(layers, size, rank, channels), self.normal(layers, size, rank, channels)
         )
 
-    def linear(self, batch: LoRABatch, channels: int, **options) -> EquivariantLinear:
-        return EquivariantLinear(batch.signature, channels, **options).double()
+    def linear(self, batch: LoRABatch, channels: int) -> EquivariantLinear:
+        return EquivariantLinear(batch.signature, channels).double()
 
     def moved(self, pair: HiddenPair) -> tuple[torch.Tensor, HiddenPair]:
         """A gauge for each layer and LoRA, and the pair under it."""

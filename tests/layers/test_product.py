@@ -5,7 +5,7 @@ from lorascope.layers import full_product, mean_product
 
 def test_the_equations(draw):
     pair = draw.pair()
-    expected = torch.einsum("lbrc,lbrd->lbcd", *pair)
+    expected = torch.einsum("lbrc,lbrd->blcd", *pair)
     torch.testing.assert_close(full_product(pair), expected)
     torch.testing.assert_close(mean_product(pair), expected.mean((-1, -2)))
 

@@ -44,9 +44,9 @@ def plain_products(model, batch):
             for place, index in enumerate(group.indices):
                 update = lora[batch.signature.names[index]].dense()
                 phi, psi = model.first.phi[number][place], model.first.psi[number][place]
-                row.append(phi @ update @ psi.T * (group.n * group.m) ** 0.5 / update.norm())
+                row.append(phi.T @ update @ psi / update.norm())
         rows.append(torch.stack(row))
-    return torch.stack(rows) * model.pair_scale * model.feature_scale
+    return torch.stack(rows) * model.pair_scale[:, :, None] * model.feature_scale
 
 
 def test_one_layer_is_the_equation():
@@ -262,12 +262,12 @@ def test_preparing_sets_rows_to_principal_directions():
             (phi, principal_directions(group.u, group.v, 5)),
             (psi, principal_directions(group.v, group.u, 5)),
         ):
-            torch.testing.assert_close(weight[:, : rows.shape[1]], rows)
+            torch.testing.assert_close(weight[..., : rows.shape[1]], rows.mT)
     # the layer of width 4 has fewer directions than channels: the fifth row stays random
     torch.manual_seed(0)
     untouched = GLNet(BATCH.signature, 2, rank=3, width=5, hidden=8, side_width=4).double()
-    torch.testing.assert_close(model.first.phi[2][:, 4], untouched.first.phi[2][:, 4])
-    assert not torch.allclose(model.first.phi[2][:, 3], untouched.first.phi[2][:, 3])
+    torch.testing.assert_close(model.first.phi[2][..., 4], untouched.first.phi[2][..., 4])
+    assert not torch.allclose(model.first.phi[2][..., 3], untouched.first.phi[2][..., 3])
     random = make(start="random")
     torch.testing.assert_close(random.first.phi[0], untouched.first.phi[0])
 
@@ -277,7 +277,7 @@ def test_preparing_does_not_depend_on_the_gauge():
     model, again = make(width=9), make(width=9)
     again.prepare(turned)
     for a, b in zip(model.first.parameters(), again.first.parameters(), strict=True):
-        torch.testing.assert_close(a.mT @ a, b.mT @ b, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(a @ a.mT, b @ b.mT, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_products_reach_the_head_with_norm_one(options, factor):
     first = model._first(model.features(batch))
     entries = (first.u.mT @ first.v).detach()
     assert entries.square().mean().sqrt().item() == pytest.approx(1.0)
-    norms = model._products(model.eval().body(first)).detach().norm(dim=1)
+    norms = model._products(model.eval().body(first)).detach().flatten(1).norm(dim=1)
     assert norms.square().mean().sqrt().item() == pytest.approx(1.0)
 
 

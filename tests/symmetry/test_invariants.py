@@ -99,14 +99,15 @@ def test_inner_products_refuse_what_does_not_fit(draw):
 
 def test_projected_products(draw):
     batch = draw.batch()
-    phi = [draw.normal(g.u.shape[0], 2, g.n) for g in batch.groups]
-    psi = [draw.normal(g.u.shape[0], 4, g.m) for g in batch.groups]
+    phi = [draw.normal(g.u.shape[0], g.n, 2) for g in batch.groups]
+    psi = [draw.normal(g.u.shape[0], g.m, 4) for g in batch.groups]
     found = projected_products(batch.groups, phi, psi)
     expected = torch.cat(
         [
-            torch.einsum("lcn,lbrn,lbrm,ldm->lbcd", p, g.u, g.v, q)
+            torch.einsum("lnc,lbrn,lbrm,lmd->blcd", p, g.u, g.v, q)
             for g, p, q in zip(batch.groups, phi, psi, strict=True)
-        ]
+        ],
+        dim=1,
     )
     torch.testing.assert_close(found, expected)
     assert_invariant(lambda x: projected_products(x.groups, phi, psi), batch)

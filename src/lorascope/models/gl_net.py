@@ -1,6 +1,6 @@
 """GL-net: equivariant layers down to narrow pairs, their products, a head. Invariant under GL(r).
 
-    pair_1 = (phi_l u_l, psi_l v_l)                    one batched product a shape group
+    pair_1 = (phi_l^T u_l, psi_l^T v_l)                one batched product a shape group
     pair_1 = pair_1 / sqrt|u_l v_l^T|                  unit norm: direction apart from size
     pair_i = linear(gate(drop(norm(pair_i-1))))        for each further equivariant layer
     p_l    = u_l v_l^T of the last pair                (c, c), or its mean, or a shared map of it
@@ -47,10 +47,10 @@ SCALE_SAMPLE = 256
 
 
 class GLNet(Model):
-    """Learned bilinear features of every layer's update, phi dW psi^T, and a head on all of them.
+    """Learned bilinear features of every layer's update, phi^T dW psi, and a head on all of them.
 
     Source: arXiv 2410.04207, section 4.2.
-    Equation: head([p_1 .. p_L, side]), p_l = phi_l dW_l psi_l^T / |dW_l| for one equivariant layer; the
+    Equation: head([p_1 .. p_L, side]), p_l = phi_l^T dW_l psi_l / |dW_l| for one equivariant layer; the
     others stand at the top of the file.
     Under g: unchanged. Linear layers act on rows, gates and norms use u v^T alone, and products end the
     dependence on g. Symmetry: GL(r).
@@ -126,7 +126,7 @@ class GLNet(Model):
         self.product = product
         self.start = start
         self.register_buffer("size", torch.ones(layers))
-        self.register_buffer("pair_scale", torch.ones(()))
+        self.register_buffer("pair_scale", self._gain(signature))
         self.register_buffer("feature_scale", torch.tensor((layers * width * width) ** -0.5))
         self.first = EquivariantLinear(signature, width)
         self.body = nn.Sequential(*_body(layers, width, depth, gate, norm, row_dropout))
@@ -156,21 +156,23 @@ class GLNet(Model):
                 for group, phi, psi in zip(
                     batch.groups, self.first.phi, self.first.psi, strict=True
                 ):
-                    _set_rows(phi, principal_directions(group.u, group.v, phi.shape[1]))
-                    _set_rows(psi, principal_directions(group.v, group.u, psi.shape[1]))
+                    _set_columns(phi, principal_directions(group.u, group.v, phi.shape[2]))
+                    _set_columns(psi, principal_directions(group.v, group.u, psi.shape[2]))
             self._measure(batch.select(slice(0, SCALE_SAMPLE)))
 
     def _measure(self, batch: LoRABatch) -> None:
         """Scales such that products have entries of size 1 at first and norm 1 in all at the end."""
         training = self.training
         self.eval()
-        self.pair_scale.fill_(1.0)
+        # a principal direction of a narrow layer holds as much as one of a wide layer, a random one less
+        gain = self._gain(self.signature)
+        self.pair_scale.copy_(torch.ones_like(gain) if self.start == "principal" else gain)
         self.feature_scale.fill_(1.0)
         parts = self.features(batch)
         entries = full_product(self._first(parts))
-        self.pair_scale.copy_(_one_over_rms(entries.flatten()))
-        raw = self._raw_products(self.body(self._first(parts)))
-        self.feature_scale.copy_(_one_over_rms(raw.flatten(1).norm(dim=1)))
+        self.pair_scale.mul_(_one_over_rms(entries.flatten()))
+        products = self._products(self.body(self._first(parts)))
+        self.feature_scale.copy_(_one_over_rms(products.flatten(1).norm(dim=1)))
         self.train(training)
 
     def features(self, batch: LoRABatch) -> Features:
@@ -185,11 +187,15 @@ class GLNet(Model):
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """Equivariant layers, products, head."""
-        parts = [self._products(self.body(self._first(features)))]
+        products = self._products(self.body(self._first(features)))
+        if self.shared is not None:
+            products = self.shared(products)
+            products = products * (products.shape[1] * products.shape[2]) ** -0.5
+        inputs = products.flatten(1)
         if self.side is not None:
             assert isinstance(features, tuple)
-            parts.append(self.side(features[2]))
-        return self.head(torch.cat(parts, dim=1))  # type: ignore[no-any-return]
+            inputs = torch.cat([inputs, self.side(features[2])], dim=1)
+        return self.head(inputs)  # type: ignore[no-any-return]
 
     def _first(self, features: Features) -> HiddenPair:  # (l, b, r, c)
         """The first equivariant layer, sizes divided out."""
@@ -199,26 +205,26 @@ class GLNet(Model):
         assert isinstance(norms, Tensor)
         return divide_by_norm(self.first(batch.groups), norms.T / self.pair_scale)
 
-    def _raw_products(self, pair: HiddenPair) -> Tensor:  # (b, l, c c) or (b, l, 1), in group order
+    def _products(self, pair: HiddenPair) -> Tensor:  # (b, l, c c) or (b, l, 1), in group order
+        pair = HiddenPair(pair.u * self.feature_scale, pair.v)  # cheaper than on the products
         if self.product == "mean":
-            return mean_product(pair).T.unsqueeze(2)
-        return full_product(pair).transpose(0, 1).flatten(2)
+            return mean_product(pair).unsqueeze(2)
+        return full_product(pair).flatten(2)
 
-    def _products(self, pair: HiddenPair) -> Tensor:  # (b, features)
-        products = self._raw_products(pair) * self.feature_scale
-        if self.shared is not None:
-            products = self.shared(products)
-            products = products * (products.shape[1] * products.shape[2]) ** -0.5
-        return products.flatten(1)
+    @staticmethod
+    def _gain(signature: Signature) -> Tensor:  # (l, 1), layers in group order
+        """sqrt(n m): what makes products of an update of norm 1 with random phi and psi of size 1."""
+        sizes = [(g.n * g.m) ** 0.5 for g in signature.groups() for _ in g.indices]
+        return torch.tensor(sizes).unsqueeze(1)
 
 
 def _norms(batch: LoRABatch) -> Tensor:  # (l, b), layers in group order
     return torch.cat([layer_norms(group.u, group.v) for group in batch.groups])
 
 
-def _set_rows(weight: Tensor, rows: Tensor) -> None:  # (l, c, n), (l, at most c, n)
-    """Overwrite the first rows; where c is above n the others stay random."""
-    weight[:, : rows.shape[1]] = rows
+def _set_columns(weight: Tensor, rows: Tensor) -> None:  # (l, n, c), (l, at most c, n)
+    """Overwrite the first channels; where c is above n the others stay random."""
+    weight[:, :, : rows.shape[1]] = rows.mT
 
 
 def _one_over_rms(x: Tensor) -> Tensor:

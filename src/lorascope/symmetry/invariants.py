@@ -2,7 +2,7 @@
 
     norm^2 = sum((u^T u) * (v^T v))         inner = sum((u^T s) * (v^T t))
     singular values of r_u r_v^T            with u = q_u r_u, v = q_v r_v
-    projected product = (phi u) (psi v)^T   (c, c)
+    projected product = (phi^T u) (psi^T v)^T      (c, c)
 
 All go through r x r or c x c matrices, never through the dense update. Results of whole batches are in
 signature order, (b, l, ...). Norms and spectra carry no gradient to the factors.
@@ -135,17 +135,17 @@ def effective_ranks(values: Tensor) -> Tensor:  # (..., r) -> (...)
 
 def projected_products(
     groups: Sequence[GroupBatch],
-    phi: Sequence[Tensor],  # one (l, c, n) a shape group
-    psi: Sequence[Tensor],  # one (l, c', m) a shape group
-) -> Tensor:  # (l, b, c, c')
-    """phi dW psi^T for each layer, layers in group order: c c' linear functions of every update."""
+    phi: Sequence[Tensor],  # one (l, n, c) a shape group
+    psi: Sequence[Tensor],  # one (l, m, c') a shape group
+) -> Tensor:  # (b, l, c, c')
+    """phi^T dW psi for each layer, layers in group order: c c' linear functions of every update."""
     parts = []
     for group, left, right in zip(groups, phi, psi, strict=True):
         layers, size, rank, _ = group.u.shape
-        u = torch.bmm(group.u.flatten(1, 2), left.mT).view(layers, size, rank, -1)
-        v = torch.bmm(group.v.flatten(1, 2), right.mT).view(layers, size, rank, -1)
+        u = torch.bmm(group.u.flatten(1, 2), left).view(layers, size, rank, -1)
+        v = torch.bmm(group.v.flatten(1, 2), right).view(layers, size, rank, -1)
         parts.append(u.mT @ v)
-    return torch.cat(parts)
+    return torch.cat(parts).transpose(0, 1)
 
 
 def _by_qr(u: Tensor, v: Tensor, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
