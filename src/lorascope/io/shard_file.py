@@ -46,11 +46,11 @@ def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank
     for number, group in enumerate(batch.groups):
         tensors[f"u.{number}"] = group.u.contiguous()
         tensors[f"v.{number}"] = group.v.contiguous()
-    sides = []
+    sides: list[tuple[int, str, str]] = []
     for row, lora in enumerate(loras):
         for name, side in lora.side.items():
             tensors[f"side.{len(sides)}"] = side.tensor.contiguous().clone()
-            sides.append([row, name, side.kind])
+            sides.append((row, name, side.kind))
     # one entry: safetensors writes several in an order that differs from process to process
     described = {"format": FORMAT, "signature": signature.to_json(), "sides": sides}
     metadata = {"shard": json.dumps(described)}

@@ -195,7 +195,7 @@ class GLNet(Model):
         if self.side is not None:
             assert isinstance(features, tuple)
             inputs = torch.cat([inputs, self.side(features[2])], dim=1)
-        return self.head(inputs)  # type: ignore[no-any-return]
+        return self.head(inputs)
 
     def _first(self, features: Features) -> HiddenPair:  # (l, b, r, c)
         """The first equivariant layer, sizes divided out."""

@@ -33,7 +33,7 @@ class LinearHead(nn.Module):
         self.out = nn.Linear(in_features, out_features)
 
     def forward(self, x: Tensor) -> Tensor:  # (b, in) -> (b, k)
-        return self.out(self.dropout(x))  # type: ignore[no-any-return]
+        return self.out(self.dropout(x))
 
 
 class MLPHead(nn.Module):
@@ -67,7 +67,7 @@ class MLPHead(nn.Module):
         self.out = nn.Linear(widths[-1], out_features)
 
     def forward(self, x: Tensor) -> Tensor:  # (b, in) -> (b, k)
-        return self.out(self.body(x))  # type: ignore[no-any-return]
+        return self.out(self.body(x))
 
 
 def build_head(

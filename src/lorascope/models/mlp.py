@@ -71,11 +71,11 @@ class VectorMLP(Model):
 
     def features(self, batch: LoRABatch) -> Tensor:  # (b, width)
         """The standardised vector."""
-        return self.standardise(self.vector(batch))  # type: ignore[no-any-return]
+        return self.standardise(self.vector(batch))
 
     def score(self, features: Features) -> Tensor:  # (b, k)
         """The network's outputs."""
-        return self.head(features)  # type: ignore[no-any-return]
+        return self.head(features)
 
 
 class MLP(VectorMLP):

@@ -33,7 +33,7 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (..., in) -> (..., out)
         gated = nn.functional.silu(self.gate(x)) * self.value(x)
-        return self.out(gated)  # type: ignore[no-any-return]
+        return self.out(gated)
 
 
 def sinusoids(length: int, width: int) -> Tensor:  # (length, width), width even
@@ -114,7 +114,7 @@ class Transformer(Model):
         absent = ~(present | ~present.any(1, keepdim=True))
         for block in self.blocks:
             tokens = block(tokens * there, src_key_padding_mask=absent)
-        return self.head(self.dropout((tokens * there).flatten(1)))  # type: ignore[no-any-return]
+        return self.head(self.dropout((tokens * there).flatten(1)))
 
     @property
     def layer_order(self) -> Tensor:  # (l,)
