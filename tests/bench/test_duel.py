@@ -3,7 +3,15 @@ import time
 import pytest
 import torch
 
-from lorascope.bench.duel import EVALUATIONS, PREDICTIONS, Duel, Times, hold_duel, median_seconds
+from lorascope.bench.duel import (
+    EVALUATIONS,
+    PREDICTIONS,
+    Duel,
+    Times,
+    fastest,
+    hold_duel,
+    median_seconds,
+)
 from lorascope.core import LoRA, LowRank
 from lorascope.io import read_lora, write_lora
 from lorascope.models import build_model
@@ -45,7 +53,8 @@ def test_a_duel_predicts_evaluates_and_times_both(adapter, predictor):
     expected = load_predictor(predictor).predict(read_lora(adapter))[0]
     assert duel.predictions["score"] == expected
     assert set(asked) == {("base", adapter)}
-    assert len(loads) == 1 + 1 + EVALUATIONS  # one for the warm clock, each time for the cold one
+    # one for the warm clock, each time for the cold one
+    assert len(loads) == 1 + (1 + EVALUATIONS) * len({1, torch.get_num_threads()})
     assert 0.01 <= duel.evaluating.warm < 1
     assert duel.predicting.warm > 0
     assert duel.predicting.cold > 0
@@ -54,6 +63,25 @@ def test_a_duel_predicts_evaluates_and_times_both(adapter, predictor):
 def test_ratios_say_how_many_times_longer_the_evaluation_takes(adapter):
     duel = Duel(adapter, {}, {}, Times(0.01, 0.1), Times(0.5, 2.0))
     assert duel.ratios == Times(50.0, 20.0)
+
+
+def test_the_faster_number_of_threads_counts_and_the_setting_is_put_back():
+    before = torch.get_num_threads()
+    seen = []
+
+    def warm():
+        seen.append(torch.get_num_threads())
+        time.sleep(0.02 if torch.get_num_threads() == 1 else 0.001)
+
+    torch.set_num_threads(2)
+    try:
+        clock = fastest(warm, lambda: None, 3)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1, 2}
+    assert clock.threads == 2
+    assert clock.cold < clock.warm
 
 
 def test_the_median_leaves_the_first_call_and_outliers_out():

@@ -160,7 +160,7 @@ def comparison(duel: Duel, zoo: "Zoo", identity: int) -> list[str]:
     times = (("predicting", duel.predicting), ("its exam", duel.evaluating))
     for name, clock in times:
         shown = [f"{1000 * seconds:.1f} ms" for seconds in (clock.warm, clock.cold)]
-        lines.append(f"{name:<16}{shown[0]:>12}{shown[1]:>14}")
+        lines.append(f"{name:<16}{shown[0]:>12}{shown[1]:>14}  with {clock.threads} thread(s)")
     ratios = [f"{ratio:.0f} x" for ratio in (duel.ratios.warm, duel.ratios.cold)]
     return [*lines, f"{'ratio':<16}{ratios[0]:>12}{ratios[1]:>14}"]
 
