@@ -15,7 +15,7 @@ from lorascope.errors import DataError, FileError, TrainingError
 from lorascope.zoo.build import build_zoo
 from tests.zoo.planted_family import PlantedFamily, save_base
 
-OPTIONS = {"compile": False, "progress": False, "slots": 4}
+OPTIONS = {"compile": False, "progress": False, "slots": 1}
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 
@@ -47,7 +47,7 @@ def test_a_zoo_has_its_labels_and_traces(zoo, family):
     assert [math.isfinite(loss) for loss in zoo.labels("loss")] == [i != 3 for i in range(11)]
     assert zoo.report["mean loss"] == pytest.approx(np.nanmean(zoo.labels("loss")))
     assert zoo.recipe["base"]["sha256"]
-    assert zoo.recipe["engine"]["slots"] == 4
+    assert zoo.recipe["engine"]["slots"] == 1
 
 
 def test_a_diverged_adapter_is_flagged_and_harms_no_other(zoo):
@@ -107,7 +107,7 @@ from lorascope.zoo.build import build_zoo
 if __name__ == "__main__":
     torch.set_num_threads(1)
     build_zoo(PlantedFamily(Path(sys.argv[1])), 11, sys.argv[2], processes=2, compile=False,
-              progress=False, slots=4)
+              progress=False, slots=1)
 """
 
 

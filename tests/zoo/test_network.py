@@ -30,6 +30,6 @@ def test_rows_may_have_their_own_positions_and_masks(base):
     positions = torch.tensor([[0, 1, 2], [0, 1, 1]])
     mask = torch.ones(2, 3, 3, dtype=torch.bool).tril()
     mask[1, 2, 1] = False
-    seen = views(frozen, positions, mask, torch.tensor([[[2], [2]]]))
+    seen = views(frozen, positions[None], mask[None], torch.tensor([[[2], [2]]]))
     assert seen.last.mask[0].squeeze(1).tolist() == [[True] * 3, [True, False, True]]
     assert torch.equal(seen.last.query_sin[0, 1, 0], seen.inner.key_sin[0, 0, 1])

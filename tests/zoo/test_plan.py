@@ -12,7 +12,7 @@ def test_groups_cover_the_indices_once():
     assert sorted(i for group in groups for i in group.indices) == list(range(50))
     assert len({group.number for group in groups}) == len(groups)
     sizes = [len(group.indices) for group in groups]
-    assert max(sizes) == 4
+    assert max(sizes) <= 16  # four slots, four jobs one after another
 
 
 def test_a_grown_zoo_keeps_its_groups():
@@ -25,8 +25,8 @@ def test_a_grown_zoo_keeps_its_groups():
 
 def test_the_longest_groups_come_first():
     works = [
-        max(FAMILY.job(i).steps * FAMILY.job(i).batch_size for i in group.indices)
-        for group in groups_of(FAMILY, [40], slots=4)
+        sum(FAMILY.job(i).steps * FAMILY.job(i).batch_size for i in group.indices)
+        for group in groups_of(FAMILY, [40], slots=2)
     ]
     assert works == sorted(works, reverse=True)
 

@@ -8,7 +8,7 @@ where a token of an option sees the prefix and the earlier tokens of its own opt
 the position where it would stand alone. The answers are those of scoring each option by itself.
 """
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from lorascope.zoo.fitted import Fitted, untrained
 from lorascope.zoo.group import answer_width, answers
 from lorascope.zoo.jobs import AdapterSpec, ChoiceSet
 from lorascope.zoo.kernels import frozen, kernels_for
-from lorascope.zoo.network import Kernels, answer_losses, pairs_by_block, views
+from lorascope.zoo.network import answer_losses, pairs_by_block, views
 
 __all__ = ["choice_log_likelihoods", "weighted_loss"]
 
@@ -37,9 +37,9 @@ class Rows:
     places: Tensor  # (e, q)
     labels: Tensor  # (e, q, w)
 
-    def chunk(self, start: int, size: int) -> "Rows":
-        """`size` questions from `start`; past the end the last is repeated."""
-        index = torch.arange(start, start + size).clamp(max=len(self.tokens) - 1)
+    def take(self, index: Tensor) -> "Rows":
+        """The questions of an index of any shape; past the end the last is repeated."""
+        index = index.clamp(max=len(self.tokens) - 1)
         return Rows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
@@ -129,23 +129,19 @@ def _ask(
     """Losses of every label for every adapter: (g, e, q, w)."""
     kernels = kernels_for(base.compiled and fitted is not None)
     fitted = fitted or untrained(spec, layout_of(base, spec))
+    factors = fitted.rows * fitted.layout.scales(fitted.spec.factor, fitted.rows.dtype)
+    factors = factors.to(base.dtype)
+    chunks = math.ceil(len(rows.tokens) / ROWS)
+    # a slot is one adapter and one chunk of questions, so that any number of adapters fills them
+    adapters = torch.arange(len(fitted)).repeat_interleave(chunks)
+    firsts = torch.arange(chunks).repeat(len(fitted)) * ROWS
+    slots = slots if kernels.static else min(slots, len(adapters))
     parts = []
-    for start in range(0, len(fitted), slots):
-        stop = min(start + slots, len(fitted))
-        index = range(start, start + slots if kernels.static else stop)
-        some = fitted.select([min(i, stop - 1) for i in index])
-        asked = [part[: stop - start] for part in _answers(base, kernels, some, rows)]
-        parts.append(torch.cat(asked, 1)[:, : len(rows.tokens)])
-    return torch.cat(parts)
-
-
-def _answers(base: FrozenBase, kernels: Kernels, fitted: Fitted, rows: Rows) -> Iterator[Tensor]:
-    scales = fitted.layout.scales(fitted.spec.factor, fitted.rows.dtype)
-    factors = fitted.layout.unpack((fitted.rows * scales).to(base.dtype))
-    pairs = pairs_by_block(factors, len(base.blocks))
-    count = len(fitted)
-    for start in range(0, len(rows.tokens), ROWS):
-        some = rows.chunk(start, ROWS)
-        tokens, labels = (part.expand(count, *part.shape) for part in (some.tokens, some.labels))
-        seen = views(base, some.positions, some.mask, some.places[None])
-        yield answer_losses(base, kernels, tokens, labels, seen, pairs)
+    for start in range(0, len(adapters), slots):
+        index = torch.arange(start, start + slots).clamp(max=len(adapters) - 1)
+        pairs = pairs_by_block(fitted.layout.unpack(factors[adapters[index]]), len(base.blocks))
+        some = rows.take(firsts[index][:, None] + torch.arange(ROWS))
+        seen = views(base, some.positions, some.mask, some.places)
+        parts.append(answer_losses(base, kernels, some.tokens, some.labels, seen, pairs))
+    losses = torch.cat(parts)[: len(adapters)]
+    return losses.view(len(fitted), chunks * ROWS, *losses.shape[2:])[:, : len(rows.tokens)]

@@ -1,8 +1,8 @@
 """Finetune many adapters at once on one frozen base, each as if it were alone.
 
 One forward and one backward serve a whole group; AdamW runs on one (g, p) buffer with vectors of
-rates, decays and schedules. An adapter that has finished, or diverged, is frozen. An adapter
-depends on its own job alone.
+rates, decays and schedules. An adapter that has ended makes room for the next one; one that has
+diverged keeps its last finite numbers. An adapter depends on its own job alone.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lorascope.errors import TrainingError
 from lorascope.zoo.causal_lm import Dropout, FrozenBase
 from lorascope.zoo.fitted import Fitted, Layout, join
-from lorascope.zoo.group import Batch, GroupData, JobShape, adapters_of_group, arrange
+from lorascope.zoo.group import GroupData, JobShape, arrange, lanes_of_group
 from lorascope.zoo.jobs import AdapterSpec, FitJob
 from lorascope.zoo.kernels import frozen, kernels_for
 from lorascope.zoo.network import (
@@ -74,24 +74,25 @@ def fit_adapters(
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([JobShape.of(job) for job in jobs], slots):
         group = [jobs[i] for i in members]
-        run = GroupRun(base, spec, layout, group, kernels, slots if kernels.static else 0)
-        parts.append((members, run.fit()))
+        lanes = lanes_of_group(group[0].batch_size, slots)
+        lanes = lanes if kernels.static else min(lanes, len(group))
+        parts.append((members, GroupRun(base, spec, layout, group, kernels, lanes).fit()))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
 
-def schedule(jobs: Sequence[FitJob], longest: int) -> Tensor:
-    """The learning rate of each adapter at each step: (steps, g) float64, 0 once it has finished."""
-    steps = torch.arange(longest, dtype=torch.float64)[:, None]
-    total = torch.tensor([job.steps for job in jobs], dtype=torch.float64)
-    warmup = torch.tensor([job.warmup for job in jobs], dtype=torch.float64)
-    rates = torch.tensor([job.learning_rate for job in jobs], dtype=torch.float64)
+def schedule(jobs: Sequence[FitJob]) -> Tensor:
+    """The learning rate of each job at each of its steps: (jobs, steps) float64."""
+    total = torch.tensor([[job.steps] for job in jobs], dtype=torch.float64)
+    warmup = torch.tensor([[job.warmup] for job in jobs], dtype=torch.float64)
+    rates = torch.tensor([[job.learning_rate] for job in jobs], dtype=torch.float64)
+    steps = torch.arange(int(total.max()), dtype=torch.float64)
     fall = ((total - steps) / (total - warmup).clamp(min=1)).clamp(min=0)
     return rates * torch.where(steps < warmup, steps / warmup.clamp(min=1), fall)
 
 
 class GroupRun:
-    """The training of one group: its data, its buffer and its optimiser."""
+    """The training of one group: its data, and the adapters and optimiser state in its lanes."""
 
     def __init__(
         self,
@@ -100,78 +101,97 @@ class GroupRun:
         layout: Layout,
         jobs: Sequence[FitJob],
         kernels: Kernels,
-        slots: int,
+        lanes: int,
     ):
-        idle = max(0, adapters_of_group(jobs[0].batch_size, slots) - len(jobs)) if slots else 0
         self.base, self.spec, self.layout, self.kernels = base, spec, layout, kernels
-        self.data = GroupData(jobs, layout.shapes, idle)
-        self.count = len(jobs)
+        self.data = GroupData(jobs, layout.shapes, lanes)
         dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
-        jobs = self.data.jobs
-        self.rows = layout.first([job.seed for job in jobs], dtype).requires_grad_()
+        self.stored = layout.first([job.seed for job in jobs], dtype)  # (jobs, p)
+        self.rows = torch.zeros(lanes, self.stored.shape[1], dtype=dtype, requires_grad=True)
+        self.first, self.second = (torch.zeros_like(self.rows.detach()) for _ in range(2))
         self.scales = layout.scales(spec.factor, dtype)
-        self.rates = schedule(jobs, self.data.longest)
+        self.rates = schedule(jobs)
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
-        self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=dtype)[:, None]
-        self.first, self.second = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
+        self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)
         self.finite = torch.ones(len(jobs), dtype=torch.bool)
-        self.losses = torch.zeros(self.data.longest, len(jobs), dtype=torch.float64)
+        self.losses = torch.zeros_like(self.rates)
 
     def fit(self) -> Fitted:
-        """Run every step; the idle copies at the end are dropped."""
-        for step in range(self.data.longest):
+        """Run every step of every lane."""
+        for step in range(len(self.data.timeline)):
+            self.enter(step)
             loss = self.loss(step)
             (gradient,) = torch.autograd.grad(loss.sum(), self.rows)
             self.update(step, loss.detach(), gradient)
-        steps = self.data.steps
         epoch = torch.tensor([job.steps_per_epoch for job in self.data.jobs])
-        at = torch.arange(self.data.longest)[:, None]
-        late = (at < steps) & (at >= steps - epoch)
-        mean = torch.where(late, self.losses, 0).sum(0) / epoch
-        fitted = Fitted(
-            self.spec, self.layout, self.rows.detach(), mean.float(), steps, self.finite
-        )
-        return fitted.select(range(self.count))
+        steps = self.data.steps
+        at = torch.arange(self.losses.shape[1])
+        late = (at < steps[:, None]) & (at >= (steps - epoch)[:, None])
+        mean = torch.where(late, self.losses, 0).sum(1) / epoch
+        return Fitted(self.spec, self.layout, self.stored, mean.float(), steps, self.finite)
+
+    @torch.no_grad()
+    def enter(self, step: int) -> None:
+        """Put the jobs that begin at a step into their lanes."""
+        jobs, local = self.data.at(step)
+        fresh = (local == 0).nonzero()[:, 0]
+        self.rows[fresh] = self.stored[jobs[fresh]]
+        self.first[fresh] = 0
+        self.second[fresh] = 0
 
     def loss(self, step: int) -> Tensor:
-        """The loss of each adapter at a step: (g,)."""
+        """The loss of the adapter in each lane: (lanes,)."""
         batch = self.data.batch(step)
         scaled = (self.rows * self.scales).to(self.base.dtype)
         scaled = scaled.repeat_interleave(self.data.copies, 0)
-        blocks = len(self.base.blocks)
-        pairs = pairs_by_block(self.layout.unpack(scaled), blocks)
+        pairs = pairs_by_block(self.layout.unpack(scaled), len(self.base.blocks))
         views = causal_views(self.base, self.data.length, batch.places)
-        dropout = self.dropout(step)
         losses = answer_losses(
-            self.base, self.kernels, batch.tokens, batch.labels[..., None], views, pairs, dropout
+            self.base,
+            self.kernels,
+            batch.tokens,
+            batch.labels[..., None],
+            views,
+            pairs,
+            self.dropout(step),
         )
-        return self._weighted(losses, batch)
-
-    def _weighted(self, losses: Tensor, batch: Batch) -> Tensor:
         weighted = losses[..., 0] * batch.weights.to(losses.dtype)
-        return weighted.view(len(self.data.jobs), -1).sum(1)
+        return weighted.view(len(self.rows), -1).sum(1)
 
     def dropout(self, step: int) -> list[Dropout] | None:
         """The dropout of each block at a step, None where no job asks for any."""
-        if self.data.thresholds is None:
+        if not self.data.drops:
             return None
-        threshold = self.data.thresholds.to(torch.uint8)[:, None, None, None]
-        scale = self.data.scales.to(self.base.dtype)[:, None, None, None]
+        jobs = self.data.at(step)[0].repeat_interleave(self.data.copies)
+        threshold = self.data.thresholds[jobs][:, None, None, None]
+        scale = self.data.scales[jobs].to(self.base.dtype)[:, None, None, None]
         noise = noise_by_block(dict(self.data.noise(step)), len(self.base.blocks))
         return [Dropout(each, threshold, scale) for each in noise]
 
     @torch.no_grad()
     def update(self, step: int, loss: Tensor, gradient: Tensor) -> None:
-        """AdamW on every row, with each adapter's own rate, decay and clipping."""
-        norm = gradient.norm(dim=1, keepdim=True)
-        self.finite &= torch.isfinite(norm[:, 0]) & torch.isfinite(loss)
-        self.losses[step] = loss
-        gradient = gradient * (self.clips / (norm + 1e-6)).clamp(max=1)
-        active = (self.finite & (step < self.data.steps))[:, None]
+        """AdamW on every lane, with each job's own rate, decay and clipping; store what has ended."""
+        jobs, local = self.data.at(step)
+        busy = self.data.timeline.jobs[step] >= 0
+        norm = gradient.norm(dim=1)
+        sound = torch.isfinite(norm) & torch.isfinite(loss)
+        self.finite[jobs[busy & ~sound]] = False
+        self.losses[jobs[busy], local[busy]] = loss[busy].double()
+        clip = (self.clips[jobs] / (norm.double() + 1e-6)).clamp(max=1)
+        gradient = gradient * clip.to(gradient.dtype)[:, None]
         self.first.lerp_(gradient, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        rate = self.rates[step].to(gradient.dtype)[:, None]
-        decay = (1 - self.rates[step] * self.decays).to(gradient.dtype)[:, None]
-        size = (self.second / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPSILON)
-        changed = self.rows * decay - rate / (1 - BETAS[0] ** (step + 1)) * self.first / size
-        self.rows.copy_(torch.where(active, changed, self.rows))
+        rate, count = self.rates[jobs, local], (local + 1).double()
+        step_size, spread, keep = (
+            column.to(gradient.dtype)[:, None]
+            for column in (
+                rate / (1 - BETAS[0] ** count),
+                (1 - BETAS[1] ** count).sqrt(),
+                1 - rate * self.decays[jobs],
+            )
+        )
+        size = self.second.sqrt().div_(spread).add_(EPSILON)
+        changed = self.rows * keep - step_size * self.first / size
+        self.rows.copy_(torch.where((busy & self.finite[jobs])[:, None], changed, self.rows))
+        ended = busy & (local + 1 == self.data.steps[jobs])
+        self.stored[jobs[ended]] = self.rows[ended]

@@ -1,7 +1,7 @@
 """Which jobs train together, and the data of a group step by step.
 
-Jobs of the same batch size and length share a group, sorted by steps so that few rows are idle
-while the longest job ends. A batch of 16 rows is two slots of 8 rows with the same adapter:
+Jobs of the same batch size and length share a group; each lane of it trains several, one after
+another (`timeline.py`). A batch of 16 rows is two slots of 8 rows with the same adapter:
 activations then have one shape whatever the batch size, and are compiled once.
 """
 
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from lorascope.zoo.draws import byte_bank, data_order, dropout_threshold, mask_offsets
 from lorascope.zoo.jobs import FitJob
+from lorascope.zoo.timeline import timeline
 
-__all__ = ["Batch", "GroupData", "JobShape", "adapters_of_group", "arrange"]
+__all__ = ["Batch", "GroupData", "JobShape", "arrange", "lanes_of_group"]
 
 ROWS = 8  # of a slot
+PER_LANE = 4  # jobs one after another: more balance better, and tell and save less often
 
 
 def rows_of_slot(batch_size: int) -> int:
@@ -25,8 +27,8 @@ def rows_of_slot(batch_size: int) -> int:
     return ROWS if batch_size % ROWS == 0 else batch_size
 
 
-def adapters_of_group(batch_size: int, slots: int) -> int:
-    """How many adapters of this batch size fill `slots` slots."""
+def lanes_of_group(batch_size: int, slots: int) -> int:
+    """How many adapters of this batch size fill `slots` slots at once."""
     return max(1, slots * rows_of_slot(batch_size) // batch_size)
 
 
@@ -46,21 +48,21 @@ class JobShape:
 
 
 def arrange(shapes: Sequence[JobShape], slots: int) -> list[list[int]]:
-    """Cut jobs into groups of at most `slots` slots: lists of indices, a pure function of shapes.
+    """Cut jobs into groups that fill `slots` slots: lists of indices, a pure function of shapes.
 
     Example:
-        >>> arrange([JobShape(8, 20, False, steps) for steps in (30, 10, 20)], slots=2)
-        [[1, 2], [0]]
+        >>> arrange([JobShape(8, 20, False, steps) for steps in (30, 10, 20, 40, 50)], slots=1)
+        [[1, 0, 4], [2, 3]]
     """
     buckets: dict[tuple[int, int, bool], list[int]] = {}
     for i, shape in enumerate(shapes):
         key = (shape.batch_size, shape.length, shape.drops)
         buckets.setdefault(key, []).append(i)
-    groups = []
+    groups: list[list[int]] = []
     for key in sorted(buckets):
         members = sorted(buckets[key], key=lambda i: (shapes[i].steps, i))
-        size = adapters_of_group(key[0], slots)
-        groups += [members[i : i + size] for i in range(0, len(members), size)]
+        count = math.ceil(len(members) / (PER_LANE * lanes_of_group(key[0], slots)))
+        groups += [members[i::count] for i in range(count)]  # dealt: groups of equal work
     return groups
 
 
@@ -94,75 +96,73 @@ def answers(tokens: Tensor, weights: Tensor, width: int) -> tuple[Tensor, Tensor
 
 
 class GroupData:
-    """The data of every step of some jobs of one batch size and length.
+    """The data of every step of some jobs of one batch size and length, in lanes."""
 
-    `idle` empty places at the end repeat the first job, so that short groups keep their shape.
-    """
-
-    def __init__(
-        self, jobs: Sequence[FitJob], shapes: Mapping[str, tuple[int, int]], idle: int = 0
-    ):
-        self.jobs = [*jobs, *[jobs[0]] * idle]
-        self.steps = torch.tensor([job.steps for job in self.jobs])
-        self.longest = max(job.steps for job in jobs)
+    def __init__(self, jobs: Sequence[FitJob], shapes: Mapping[str, tuple[int, int]], lanes: int):
+        self.jobs = jobs
+        self.steps = torch.tensor([job.steps for job in jobs])
+        self.timeline = timeline(self.steps.tolist(), lanes)
         # the last token predicts nothing, so it is never an input
         self.batch_size, self.length = jobs[0].batch_size, jobs[0].tokens.shape[1] - 1
         self.rows = rows_of_slot(self.batch_size)
         self.copies = self.batch_size // self.rows
-        self.slots = len(self.jobs) * self.copies
+        self.slots = lanes * self.copies
         self._stack()
         self._draw_masks(shapes)
 
     def _stack(self) -> None:
-        most = max(len(job.tokens) for job in self.jobs)
+        most, count = max(len(job.tokens) for job in self.jobs), len(self.jobs)
         width = max(answer_width(job.weights) for job in self.jobs)
-        count = len(self.jobs)
         self.tokens = torch.zeros(count, most, self.length, dtype=torch.int64)
         self.places, self.labels = (torch.zeros(count, most, width).long() for _ in range(2))
-        self.weights = torch.zeros(count, most, width)
-        self.order = torch.full((count, self.longest, self.batch_size), -1)
-        for g, job in enumerate(self.jobs):
+        self.weights = torch.zeros(count, most, width, dtype=torch.float64)
+        self.order = torch.full((count, int(self.steps.max()), self.batch_size), -1)
+        for j, job in enumerate(self.jobs):
             e = len(job.tokens)
-            self.tokens[g, :e] = job.tokens[:, :-1]
+            self.tokens[j, :e] = job.tokens[:, :-1]
             parts = answers(job.tokens, job.weights, width)
-            self.places[g, :e], self.labels[g, :e], self.weights[g, :e] = parts
+            self.places[j, :e], self.labels[j, :e], self.weights[j, :e] = parts
             order = data_order(job.seed, e, job.epochs, job.batch_size)
-            self.order[g, : job.steps] = order
+            self.order[j, : job.steps] = order
 
     def _draw_masks(self, shapes: Mapping[str, tuple[int, int]]) -> None:
-        self.thresholds, self.offsets = None, {}
-        if not any(job.dropout > 0 for job in self.jobs):
+        pairs = [dropout_threshold(job.dropout) for job in self.jobs]
+        self.thresholds = torch.tensor([p[0] for p in pairs], dtype=torch.uint8)
+        self.scales = torch.tensor([p[1] for p in pairs], dtype=torch.float64)
+        self.drops = any(job.dropout > 0 for job in self.jobs)
+        if not self.drops:
             return
         tokens = self.batch_size * self.length
-        windows = {name: tokens * m for name, (_, m) in shapes.items()}
-        drawn = [mask_offsets(job.seed, job.steps, windows) for job in self.jobs]
-        self.bank = byte_bank(max(windows.values()))
-        self.windows = windows
-        for name in shapes:
-            offsets = torch.zeros(len(self.jobs), self.longest, dtype=torch.int64)
-            for g, own in enumerate(drawn):
-                offsets[g, : self.jobs[g].steps] = own[name]
-            self.offsets[name] = offsets
-        pairs = [dropout_threshold(job.dropout) for job in self.jobs]
-        self.thresholds = torch.tensor([p[0] for p in pairs]).repeat_interleave(self.copies)
-        scales = torch.tensor([p[1] for p in pairs], dtype=torch.float64)
-        self.scales = scales.repeat_interleave(self.copies)
+        self.windows = {name: tokens * m for name, (_, m) in shapes.items()}
+        self.bank = byte_bank(max(self.windows.values()))
+        longest = int(self.steps.max())
+        self.offsets = {
+            name: torch.zeros(len(self.jobs), longest, dtype=torch.int64) for name in shapes
+        }
+        for j, job in enumerate(self.jobs):
+            for name, offsets in mask_offsets(job.seed, job.steps, self.windows).items():
+                self.offsets[name][j, : job.steps] = offsets
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Job and its own step in each lane; an idle lane repeats job 0. Two (lanes,) tensors."""
+        return self.timeline.jobs[step].clamp(min=0), self.timeline.local[step]
 
     def batch(self, step: int) -> Batch:
-        """The rows of one step; an adapter that has finished sees its first example again."""
-        order = self.order[:, step]
-        index = order.clamp(min=0)
-        adapters = torch.arange(len(self.jobs))[:, None]
-        weights = self.weights[adapters, index].double() * (order >= 0)[..., None]
+        """The rows of one step; those of an idle lane have no weight."""
+        jobs, local = self.at(step)
+        order = self.order[jobs, local]
+        index, jobs = order.clamp(min=0), jobs[:, None]
+        real = (order >= 0) & (self.timeline.jobs[step] >= 0)[:, None]
+        weights = self.weights[jobs, index] * real[..., None]
         total = weights.sum((1, 2), keepdim=True)
         weights = weights / torch.where(total > 0, total, 1)
         stored = (self.tokens, self.places, self.labels)
-        parts = [*(part[adapters, index] for part in stored), weights]
+        parts = [*(part[jobs, index] for part in stored), weights]
         return Batch(*(part.reshape(self.slots, self.rows, -1) for part in parts))
 
     def noise(self, step: int) -> Iterator[tuple[str, Tensor]]:
         """The dropout bytes of each adapted layer: (s, b, t, m) uint8."""
         for name, offsets in self.offsets.items():
-            window = self.windows[name]
-            bytes_ = self.bank.unfold(0, window, 1).index_select(0, offsets[:, step])
-            yield name, bytes_.view(self.slots, self.rows, self.length, -1)
+            views = self.bank.unfold(0, self.windows[name], 1)
+            chosen = views.index_select(0, offsets[self.at(step)])
+            yield name, chosen.view(self.slots, self.rows, self.length, -1)

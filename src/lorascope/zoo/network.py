@@ -61,21 +61,21 @@ def noise_by_block(noise: Mapping[str, Tensor], blocks: int) -> list[dict[str, T
 def views(base: FrozenBase, positions: Tensor, mask: Tensor, places: Tensor) -> Views:
     """Views of rows whose last block is needed at some places only.
 
-    positions: (b or 1, t) int64, mask: (b or 1, t, t) bool, places: (s, b, q).
+    positions: (s, b, t) int64, mask: (s, b, t, t) bool; s and b may be 1; places: (s, b, q).
     """
-    cos, sin = (part[None] for part in base.rope(positions))
-    inner = View(cos, sin, cos, sin, mask[None])
-    chosen = positions.expand(places.shape[1], -1).expand(places.shape[0], -1, -1).gather(2, places)
-    query_cos, query_sin = base.rope(chosen)
-    rows = torch.arange(places.shape[1])[None, :, None].expand_as(places)
-    seen = mask.expand(places.shape[1], -1, -1)[rows, places]
+    cos, sin = base.rope(positions)
+    inner = View(cos, sin, cos, sin, mask)
+    query_cos, query_sin = base.rope(positions.expand(*places.shape[:2], -1).gather(2, places))
+    slots = torch.arange(places.shape[0])[:, None, None]
+    rows = torch.arange(places.shape[1])[None, :, None]
+    seen = mask.expand(*places.shape[:2], -1, -1)[slots, rows, places]
     return Views(inner, View(cos, sin, query_cos, query_sin, seen, places))
 
 
 def causal_views(base: FrozenBase, length: int, places: Tensor) -> Views:
     """Views of plain rows: token i sees 0..i. places: (s, b, q)."""
     mask = torch.ones(length, length, dtype=torch.bool).tril()
-    return views(base, torch.arange(length)[None], mask[None], places)
+    return views(base, torch.arange(length)[None, None], mask[None, None], places)
 
 
 def answer_losses(

@@ -5,7 +5,6 @@ The history of counts (`counts.json`) cuts the indices into ranges: [0, 512) of 
 keeps its bytes when a zoo grows; within a range they are a pure function of the recipe.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ def groups_of(family: Family, counts: Sequence[int], slots: int) -> Iterator[Gro
 def _window(family: Family, indices: range, slots: int) -> list[Group]:
     shapes = [JobShape.of(family.job(i)) for i in indices]
     groups = [
-        (max(math.prod((shapes[i].steps, shapes[i].batch_size)) for i in members), members)
+        (sum(shapes[i].steps * shapes[i].batch_size for i in members), members)
         for members in arrange(shapes, slots)
     ]
     groups.sort(key=lambda pair: -pair[0])  # the longest first: both processes end together
