@@ -137,13 +137,9 @@ def export_test_lora(zoo: "Zoo", out: Path) -> tuple[Path, int]:
 
 def sit_exam(adapter: Path, predictors: Sequence[Path]) -> Duel:
     """The duel of prediction and evaluation on the bundled base."""
-    from transformers.utils import logging
+    from lorascope.zoo.families.exam.by_hand import exam_base, scores_by_hand
 
-    from lorascope.zoo.bases.bundled import load_base
-    from lorascope.zoo.families.exam.by_hand import scores_by_hand
-
-    logging.disable_progress_bar()  # one a load, of a base that is there in a blink
-    return hold_duel(adapter, predictors, load_base, scores_by_hand)
+    return hold_duel(adapter, predictors, exam_base, scores_by_hand)
 
 
 def comparison(duel: Duel, zoo: "Zoo", identity: int) -> list[str]:
@@ -153,8 +149,8 @@ def comparison(duel: Duel, zoo: "Zoo", identity: int) -> list[str]:
     for name in ("accuracy", "eval_loss"):
         prediction, true = duel.predictions[name], duel.found[name]
         error = prediction.held_out.get("rmse")
-        shown = "unknown" if error is None else f"{error:.3f}"
-        lines.append(f"{name:<16}{prediction.value:>12.3f}{true:>14.3f}  {shown}")
+        typical = "unknown" if error is None else f"{error:.3f}"
+        lines.append(f"{name:<16}{prediction.value:>12.3f}{true:>14.3f}  {typical}")
     lines.append(f"{'sources':<16}{sources_in_words(duel, zoo, zoo.row_of(identity))}")
     lines += ["", f"{'':<16}{'in memory':>12}{'from disk':>14}  of predictors, or of the base"]
     times = (("predicting", duel.predicting), ("its exam", duel.evaluating))

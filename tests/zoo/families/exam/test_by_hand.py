@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from lorascope.io import write_lora
-from lorascope.zoo.bases.bundled import load_base
 from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.families.exam import ExamFamily
-from lorascope.zoo.families.exam.by_hand import option_likelihoods, scores_by_hand
+from lorascope.zoo.families.exam.by_hand import exam_base, option_likelihoods, scores_by_hand
 from lorascope.zoo.families.exam.scores import exam_scores, questions
 from lorascope.zoo.fit import layout_of
 from lorascope.zoo.fitted import Fitted
@@ -13,7 +12,7 @@ from lorascope.zoo.fitted import Fitted
 
 @pytest.fixture(scope="module")
 def base():
-    return load_base()
+    return exam_base()
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +41,8 @@ def test_the_base_is_left_as_it_was(base, fitted, tmp_path):
     assert torch.equal(option_likelihoods(base), before)
     assert not any("lora" in name for name, _ in base.named_modules())
     assert before.shape == questions().options.shape[:2]
+
+
+def test_the_base_is_loaded_in_silence(capfd):
+    exam_base()
+    assert capfd.readouterr() == ("", "")

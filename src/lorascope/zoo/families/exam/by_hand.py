@@ -12,12 +12,32 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import MissingExtraError
+from lorascope.zoo.bases.bundled import load_base
 from lorascope.zoo.families.exam.questions import exam_questions
 from lorascope.zoo.families.exam.scores import questions
 
-__all__ = ["scores_by_hand"]
+__all__ = ["exam_base", "scores_by_hand"]
 
 ROWS = 128  # questions in one forward pass
+
+
+def exam_base() -> Any:
+    """The base of the exam as a transformers model, loaded without a progress bar.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError("transformers", "zoo", "loading the exam's base") from error
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return load_base()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @torch.no_grad()
