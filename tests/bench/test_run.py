@@ -12,6 +12,7 @@ from lorascope.errors import DataError
 from lorascope.train.controls import CONTROLS
 from lorascope.train.fit import fit
 from tests.planted import planted
+from tests.train.test_data import write_zoo
 
 DATA = planted(80)
 FEW = {"targets": ["score"], "models": ["svd", "kernel_raw"], "seeds": 2, "progress": False}
@@ -168,3 +169,13 @@ def test_a_worker_that_dies_is_an_error_and_keeps_what_had_ended(tmp_path):
     )
     assert found.returncode == 1
     assert "TrainingError: Running a benchmark: a worker process ended" in found.stderr
+
+
+def test_a_zoo_is_run_from_its_folder_with_the_ceilings_of_its_report(tmp_path):
+    write_zoo(tmp_path / "zoo", count=60)
+    found = run_bench(tmp_path / "zoo", tmp_path / "out", processes=1, **FEW)
+    assert {result.error for result in found} == {None}
+    assert "hyper-parameters" in {result.model for result in found}
+    plan = load_plan(tmp_path / "out")
+    assert plan.source == str(tmp_path / "zoo")
+    assert plan.ceilings == {"score": {"r2": 0.9}}

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 
+from lorascope.core.batch import collate
 from lorascope.errors import DataError, SignatureError
-from lorascope.train.data import LabelledLoRAs, label_loras
+from lorascope.io.shard_writer import ZooWriter
+from lorascope.io.shards import open_zoo
+from lorascope.train.data import LabelledLoRAs, from_zoo, label_loras
 from tests.planted import SHAPES, TARGETS, planted, planted_loras
 
-SOURCES, SCORE, _ = TARGETS
+SOURCES, SCORE, KIND = TARGETS
 
 
 def test_labels_are_encoded_and_missing_ones_are_known():
@@ -63,3 +66,59 @@ def test_missing_layers_are_taken_only_on_purpose():
         label_loras(partial, {"score": [1, 2]}, [SCORE])
     data = label_loras(partial, {"score": [1, 2]}, [SCORE], allow_missing=True)
     assert data.batch.present.sum(1).tolist() == [3, 1]
+
+
+def write_zoo(path, count=12, **labels):
+    """A zoo on disk with planted LoRAs; label columns as given, one entry per row."""
+    loras, table = planted_loras(count)
+    targets = {"sources": SOURCES, "score": SCORE, "kind": KIND}
+    recipe = {"targets": {k: t.to_json() | {"base_value": 0.5} for k, t in targets.items()}}
+    labels = {
+        "sources": table[:, :3].astype(bool).tolist(),
+        "score": table[:, 3].tolist(),
+        "kind": [KIND.classes[i % 3] for i in range(count)],
+    } | labels
+    rows = [
+        {"id": i, "seed": i, "group": f"g{i // 2}", "hyper:rate": 0.1 * i}
+        | {f"label:{name}": values[i] for name, values in labels.items()}
+        for i in range(count)
+    ]
+    writer = ZooWriter(path, recipe)
+    writer.add_shard(0, loras, rows)
+    writer.finish({"ceilings": {"score": {"r2": 0.9, "note": "words"}, "sum": 3}})
+    return open_zoo(path), loras, table
+
+
+def test_a_zoo_becomes_labelled_loras_in_its_order(tmp_path):
+    zoo, loras, table = write_zoo(tmp_path)
+    data = from_zoo(zoo)
+    assert data.targets == {"sources": SOURCES, "score": SCORE, "kind": KIND}
+    np.testing.assert_array_equal(data.labels["sources"], table[:, :3])
+    np.testing.assert_array_equal(data.labels["score"][:, 0], table[:, 3])
+    np.testing.assert_array_equal(data.labels["kind"].argmax(1), np.arange(12) % 3)
+    assert data.groups == [f"g{i // 2}" for i in range(12)]
+    np.testing.assert_allclose(data.hyper["rate"], 0.1 * np.arange(12))
+    assert data.source == str(tmp_path)
+    expected = collate(loras)
+    for a, b in zip(data.batch.groups, expected.groups, strict=True):
+        np.testing.assert_array_equal(a.u.numpy(), b.u.numpy())
+
+
+def test_only_some_targets_of_a_zoo_and_no_unknown_one(tmp_path):
+    zoo, *_ = write_zoo(tmp_path)
+    assert list(from_zoo(zoo, ["kind"]).targets) == ["kind"]
+    with pytest.raises(DataError, match="'clip_score'"):
+        from_zoo(zoo, ["clip_score"])
+
+
+def test_missing_labels_of_a_zoo_are_missing_rows(tmp_path):
+    zoo, *_ = write_zoo(
+        tmp_path,
+        sources=[None, *([True, False, True],) * 11],
+        score=[None, *[1.0] * 11],
+        kind=["red"] * 11 + [None],
+    )
+    data = from_zoo(zoo)
+    assert data.known("sources").tolist() == list(range(1, 12))
+    assert data.known("score").tolist() == list(range(1, 12))
+    assert data.known("kind").tolist() == list(range(11))
