@@ -42,8 +42,8 @@ __all__ = ["GLNet", "ProductKind", "StartKind"]
 ProductKind = Literal["full", "mean", "shared"]
 StartKind = Literal["principal", "random"]
 
-SCALE_SAMPLE = 256
-"""How many training LoRAs the scales of the products are measured on."""
+PRINCIPAL_SAMPLE, SCALE_SAMPLE = 1024, 256
+"""How many training LoRAs the principal directions are taken from, and the scales measured on."""
 
 
 class GLNet(Model):
@@ -153,9 +153,8 @@ class GLNet(Model):
             self.sizes.fit(batch)
         with torch.no_grad():
             if self.start == "principal":
-                for group, phi, psi in zip(
-                    batch.groups, self.first.phi, self.first.psi, strict=True
-                ):
+                sample = batch.select(slice(0, PRINCIPAL_SAMPLE)).groups
+                for group, phi, psi in zip(sample, self.first.phi, self.first.psi, strict=True):
                     _set_columns(phi, principal_directions(group.u, group.v, phi.shape[2]))
                     _set_columns(psi, principal_directions(group.v, group.u, psi.shape[2]))
             self._measure(batch.select(slice(0, SCALE_SAMPLE)))
