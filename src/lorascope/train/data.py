@@ -30,7 +30,7 @@ class LabelledLoRAs:
 
     `labels` holds (N, k) float64 for each target, encoded, NaN where missing; `groups` one name per row
     (None: nobody knows what the rows share); `hyper` one number per row and hyper-parameter; `source`
-    says where it came from. Raises DataError when the lengths differ.
+    says where it came from, by a name and not by a path: it is stored with predictors. Raises DataError when the lengths differ.
     """
 
     batch: LoRABatch
@@ -126,5 +126,5 @@ def from_zoo(zoo: "Zoo", targets: Sequence[str] | None = None) -> LabelledLoRAs:
         labels={name: encode_labels(known[name], zoo.labels(name)) for name in names},
         groups=[str(group) for group in zoo.groups()],
         hyper={name: np.asarray(v, dtype=np.float64) for name, v in zoo.hyper().items()},
-        source=str(zoo.path),
+        source=zoo.path.resolve().name,
     )
