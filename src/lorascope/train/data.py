@@ -30,7 +30,8 @@ class LabelledLoRAs:
 
     `labels` holds (N, k) float64 for each target, encoded, NaN where missing; `groups` one name per row
     (None: nobody knows what the rows share); `hyper` one number per row and hyper-parameter; `source`
-    says where it came from, by a name and not by a path: it is stored with predictors. Raises DataError when the lengths differ.
+    says where it came from, by a name and not by a path: it is stored with predictors.
+    Raises DataError when the lengths differ.
     """
 
     batch: LoRABatch
