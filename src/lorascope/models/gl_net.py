@@ -194,7 +194,8 @@ class GLNet(Model):
         if self.side is not None:
             assert isinstance(features, tuple)
             inputs = torch.cat([inputs, self.side(features[2])], dim=1)
-        return self.head(inputs)
+        out: Tensor = self.head(inputs)
+        return out
 
     def _first(self, features: Features) -> HiddenPair:  # (l, b, r, c)
         """The first equivariant layer, sizes divided out."""
