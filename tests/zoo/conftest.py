@@ -5,6 +5,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from lorascope.zoo.jobs import AdapterSpec, FitJob
+from tests.zoo.brief_faces import brief_base, brief_folder
+
+__all__ = ["brief_base", "brief_folder"]  # fixtures
 
 SIZES = {
     "vocab_size": 40,

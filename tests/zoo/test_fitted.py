@@ -1,9 +1,15 @@
 import pytest
 import torch
+from peft import PeftModel
 
+from lorascope.io import write_lora
+from lorascope.zoo.alone import sequence_loss
 from lorascope.zoo.draws import first_factors
+from lorascope.zoo.evaluate import weighted_loss
+from lorascope.zoo.fit import fit_adapters
 from lorascope.zoo.fitted import Fitted, Layout, join, untrained
 from lorascope.zoo.jobs import AdapterSpec
+from tests.zoo.conftest import make_base, make_job
 
 SPEC = AdapterSpec(("q_proj",), rank=2, alpha=6)
 LAYOUT = Layout({"x.q_proj": (5, 7), "y.q_proj": (3, 7)}, rank=2)
@@ -51,3 +57,21 @@ def test_select_and_join(fitted):
 
 def test_an_untrained_adapter_changes_nothing():
     assert float(untrained(SPEC, LAYOUT).to_lora(0).norm()) == 0
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("rslora", [False, True])
+def test_peft_loads_an_exported_adapter_and_answers_alike(tmp_path, rslora):
+    model = make_base(dtype=torch.float32)
+    spec = AdapterSpec(("q_proj", "down_proj"), rank=2, alpha=6, rslora=rslora)
+    with torch.enable_grad():
+        fitted = fit_adapters(model, spec, [make_job(s, learning_rate=0.02) for s in range(2)])
+    asked = make_job(9)
+    expected = weighted_loss(model, spec, fitted, asked.tokens, asked.weights)[1]
+    alone = weighted_loss(model, spec, None, asked.tokens, asked.weights)[0]
+    assert abs(float(expected - alone)) > 1e-3
+    write_lora(fitted.to_lora(1), tmp_path / "adapter", base="tiny")
+    loaded = PeftModel.from_pretrained(model, tmp_path / "adapter")
+    found = sequence_loss(loaded, asked.tokens, asked.weights)
+    assert torch.allclose(found, expected, rtol=1e-5)

@@ -4,10 +4,10 @@ Only whole shards count: a build that was killed goes on where it stopped and en
 of an undisturbed one. Every failure is written to `build.jsonl`; the same call again retries it.
 """
 
+import contextlib
 import functools
 import logging
 import math
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from lorascope.zoo.family import Family
 from lorascope.zoo.fit import SLOTS, fit_adapters
 from lorascope.zoo.kernels import compiler_works
 from lorascope.zoo.plan import Group, counts_of, groups_of
-from lorascope.zoo.pool import Failure, run_tasks
+from lorascope.zoo.pool import Failure, cores, run_tasks
 from lorascope.zoo.progress import BuildProgress
 from lorascope.zoo.recipe import best_dtype, recipe_of, zoo_folder
 
@@ -83,15 +83,19 @@ def build_zoo(
     missing = [group for group in groups if not writer.has_shard(group.number)]
     if not missing and (writer.path / "index.parquet").is_file():
         return open_zoo(writer.path)
-    processes = len(os.sched_getaffinity(0)) if processes is None else processes
+    processes = len(cores()) if processes is None else processes
     compiled = compile and bool(missing) and compiler_works()
     start = functools.partial(start_work, family, dtype, compiled, slots)
     writer.log(event="start", count=counts[-1], missing=_size(missing), **_machine(processes))
-    with BuildProgress(
-        counts[-1], counts[-1] - _size(missing), shown=progress, console=console
-    ) as bar:
-        for group, made in run_tasks(missing, start, min(processes, len(missing))):
-            _keep(writer, group, made, bar)
+    bar = BuildProgress(counts[-1], counts[-1] - _size(missing), shown=progress, console=console)
+    tasks = run_tasks(missing, start, min(processes, len(missing)))
+    with bar, contextlib.closing(tasks):
+        try:
+            for group, made in tasks:
+                _keep(writer, group, made, bar)
+        except KeyboardInterrupt:
+            writer.log(event="stopped", time=_now())
+            raise
     return _finish(writer, family, bar)
 
 
@@ -99,9 +103,13 @@ def _size(groups: list[Group]) -> int:
     return sum(len(group.indices) for group in groups)
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def _machine(processes: int) -> dict[str, Any]:
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": _now(),
         "host": platform.node(),
         "processes": processes,
         "torch": torch.__version__,
@@ -138,7 +146,7 @@ def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
         )
     zoo = writer.finish()
     report = family.report(zoo.index)
-    writer.log(event="end", size=len(zoo), time=datetime.now(UTC).isoformat(timespec="seconds"))
+    writer.log(event="end", size=len(zoo), time=_now())
     return writer.finish(report)
 
 

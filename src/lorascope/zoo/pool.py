@@ -11,14 +11,14 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
 
-__all__ = ["Failure", "run_tasks"]
+__all__ = ["Failure", "cores", "run_tasks"]
 
 Work = Callable[[Any], Any]
 
@@ -30,9 +30,16 @@ class Failure:
     message: str
 
 
+def cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def run_tasks(
     tasks: Iterable[Any], start: Callable[[], Work], processes: int
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """Do tasks in worker processes; yields (task, result or `Failure`) as they end.
 
     Args:
@@ -162,5 +169,5 @@ def _pin(core: int) -> None:
     # inductor would start a pool of compiling processes in each worker
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
+        known = cores()
+        os.sched_setaffinity(0, {known[core % len(known)]})
