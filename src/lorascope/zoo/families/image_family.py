@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import DataError
-from lorascope.zoo.bases.faces.folder import FacesBase, faces_folder, load_faces
+from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import Guide, image_scores
@@ -39,8 +39,8 @@ class Draw:
 class ImageFamily:
     """LoRAs of the tiny Stable Diffusion.
 
-    `recipe` needs "seed"; "base" (a bundled name), "adapters" (an AdapterSpec) and "ranges" may
-    change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
+    `recipe` needs "seed"; "base" (a bundled name or a folder), "adapters" (an AdapterSpec) and
+    "ranges" may change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
     """
 
     name: ClassVar[str]
@@ -54,7 +54,8 @@ class ImageFamily:
                 f"{doing}: found seed {recipe.get('seed')!r}, expected an integer. Try {{'seed': 0}}"
             )
         self.seed: int = recipe["seed"]
-        self.base: str = recipe.get("base", "faces")
+        base = recipe.get("base", FACES[0])
+        self.base: str | Path = base if base in FACES else Path(base)
         self.spec: AdapterSpec = recipe.get("adapters", self.default_spec)
         self.ranges: dict[str, Any] = {**self.default_ranges, **recipe.get("ranges", {})}
         unknown = sorted(set(self.ranges) - set(self.default_ranges))

@@ -25,7 +25,7 @@ from lorascope.zoo.bases.faces.folder import (
 )
 from lorascope.zoo.bases.faces.loop import Progress
 from lorascope.zoo.bases.faces.pictures import CHANGED, FIRST, draw_pool
-from lorascope.zoo.bases.faces.scores import base_scores
+from lorascope.zoo.bases.faces.scores import COUNT, base_scores
 from lorascope.zoo.bases.faces.tokenizer import new_tokenizer
 from lorascope.zoo.bases.faces.unet import RATE, UNET_STEPS, new_scheduler, train_unet
 from lorascope.zoo.bases.faces.vae import VAE_STEPS, train_vae
@@ -44,6 +44,7 @@ class Sizes:
     clip_steps: int = CLIP_STEPS
     unet_steps: int = UNET_STEPS
     later_steps: int = UNET_STEPS // 3  # of the second version, on top
+    held_out: int = COUNT  # pictures that it is scored on
 
 
 def make_first(
@@ -84,7 +85,7 @@ def make_first(
     )
     scheduler = new_scheduler()
     write_faces(out, unet=unet, vae=vae, clip=clip, tokenizer=tokenizer, scheduler=scheduler)
-    return _record(out, f"{COMMAND} first FOLDER --seed {seed}", {"sizes": vars(sizes)})
+    return _record(out, f"{COMMAND} first FOLDER --seed {seed}", sizes)
 
 
 def make_second(
@@ -115,7 +116,7 @@ def make_second(
     )
     more = {"trained_on_from": base.facts.sha256, "weight_distance": distance(before, unet)}
     more["steps"] = sizes.later_steps
-    return _finish_unet(out, base, unet, f"{COMMAND} second FOLDER --seed {seed}", more)
+    return _finish_unet(out, base, unet, f"{COMMAND} second FOLDER --seed {seed}", more, sizes)
 
 
 def make_control(
@@ -141,7 +142,7 @@ def make_control(
         checkpoint=_kept(work, "control"),
     )
     more = {"weight_distance": distance(base.unet.state_dict(), unet), "steps": sizes.unet_steps}
-    return _finish_unet(out, base, unet, f"{COMMAND} control FOLDER --seed {seed}", more)
+    return _finish_unet(out, base, unet, f"{COMMAND} control FOLDER --seed {seed}", more, sizes)
 
 
 def distance(before: dict[str, Any], unet: Any) -> float:
@@ -157,7 +158,7 @@ def _kept(work: Path | None, part: str) -> Path | None:
 
 
 def _finish_unet(
-    out: Path, base: FacesBase, unet: Any, command: str, more: dict[str, Any]
+    out: Path, base: FacesBase, unet: Any, command: str, more: dict[str, Any], sizes: Sizes
 ) -> BaseFacts:
     """Write a lone UNet and score it as it is read back, with the first base's other parts."""
     from diffusers import UNet2DConditionModel
@@ -165,15 +166,16 @@ def _finish_unet(
     write_unet(out, unet)
     again = UNet2DConditionModel.from_pretrained(out / "unet", local_files_only=True)
     whole = replace(base, unet=again.float().eval().requires_grad_(False))
-    scores, was = base_scores(whole), base.facts.scores
+    scores, was = base_scores(whole, sizes.held_out), base.facts.scores
     change = {name: round(value - was[name], 5) for name, value in scores.items() if name in was}
     return _write_facts(out, command, scores, {**more, "score_change": change})
 
 
-def _record(out: Path, command: str, more: dict[str, Any]) -> BaseFacts:
+def _record(out: Path, command: str, sizes: Sizes) -> BaseFacts:
     """Score a whole folder as it is read back."""
+    more = {"sizes": vars(sizes)}
     _write_facts(out, command, {}, more)
-    return _write_facts(out, command, base_scores(load_faces(out)), more)
+    return _write_facts(out, command, base_scores(load_faces(out), sizes.held_out), more)
 
 
 def _write_facts(

@@ -28,8 +28,9 @@ from lorascope.zoo.drawings.people import random_attributes
 
 __all__ = ["base_scores", "generate", "quick_scores"]
 
-HELD_OUT, SHOWN, PROBED = 10_007, 3000, 1000  # seed of the pictures, how many fit and test probes
-NOISES = 4  # of each prompt
+HELD_OUT, COUNT, FITTED = 10_007, 4000, 0.75  # seed and number of pictures; share that fits probes
+NOISES = 4  # of each prompt, for the whole count
+TOLD = 200  # samples whose captions are checked, for the whole count
 
 
 @torch.no_grad()
@@ -43,12 +44,12 @@ def generate(base: FacesBase, prompts: list[str], seed: int) -> Tensor:
     return decode(latents, base.vae)
 
 
-def quick_scores(base: FacesBase) -> dict[str, float]:
-    """The scores that take a second: of the fixed prompts, denoising and reconstruction."""
+def quick_scores(base: FacesBase, noises: int = NOISES) -> dict[str, float]:
+    """The scores that take seconds: of the fixed prompts, denoising and reconstruction."""
     texts = text_features(base.clip, token_ids(base.tokenizer, PROMPTS))
     scores = [
         clip_score(image_features(base.clip, generate(base, list(PROMPTS), seed)), texts)
-        for seed in range(NOISES)
+        for seed in range(noises)
     ]
     pool = draw_pool(FIRST, 200, HELD_OUT + 1)
     rows = torch.arange(len(pool))
@@ -61,18 +62,23 @@ def quick_scores(base: FacesBase) -> dict[str, float]:
     }
 
 
-def base_scores(base: FacesBase) -> dict[str, float]:
-    """All scores of a base."""
-    pool = draw_pool(FIRST, SHOWN + PROBED, HELD_OUT)
+def base_scores(base: FacesBase, count: int = COUNT) -> dict[str, float]:
+    """All scores of a base, on `count` pictures and as many samples as go with them."""
+    pool = draw_pool(FIRST, count, HELD_OUT)
     rows = torch.arange(len(pool))
     features = image_features(base.clip, pool.pictures(rows))
     faces = len(pool.attributes)
     probes = _Probes(features[:faces], pool.attributes)
-    found = {**quick_scores(base), "retrieval": _retrieval(base, pool)}
+    found = {
+        **quick_scores(base, max(1, NOISES * count // COUNT)),
+        "retrieval": _retrieval(base, pool),
+    }
     for name, accuracy in zip(ATTRIBUTES, probes.accuracies, strict=True):
         found[f"probe:{name}"] = accuracy
     found["classes"] = _class_accuracy(features[faces:], pool.classes)
-    for name, share in zip(ATTRIBUTES, _told(base, probes), strict=True):
+    for name, share in zip(
+        ATTRIBUTES, _told(base, probes, max(1, TOLD * count // COUNT)), strict=True
+    ):
         found[f"told:{name}"] = share
     return {name: round(value, 5) for name, value in found.items()}
 
@@ -112,7 +118,7 @@ class _Probes:
     def __init__(self, features: Tensor, attributes: Tensor) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        cut = len(features) * SHOWN // (SHOWN + PROBED)
+        cut = round(FITTED * len(features))
         self.probes, self.accuracies = [], []
         for truth in attributes.T.numpy():
             probe = LogisticRegression(C=100.0, max_iter=3000)
@@ -128,15 +134,15 @@ class _Probes:
 def _class_accuracy(features: Tensor, classes: Tensor) -> float:
     from sklearn.linear_model import LogisticRegression
 
-    cut = len(features) * SHOWN // (SHOWN + PROBED)
+    cut = round(FITTED * len(features))
     probe = LogisticRegression(C=100.0, max_iter=3000).fit(features[:cut], classes[:cut])
     return float(probe.score(features[cut:], classes[cut:]))
 
 
-def _told(base: FacesBase, probes: _Probes) -> list[float]:
+def _told(base: FacesBase, probes: _Probes, count: int) -> list[float]:
     """Share of samples that have each attribute as their caption, which names all, says."""
     generator = torch.Generator().manual_seed(HELD_OUT)
-    wanted = random_attributes(200, generator)
+    wanted = random_attributes(count, generator)
     captions = [face_caption(row.tolist(), generator, 1.0) for row in wanted]
     read = probes.read(image_features(base.clip, generate(base, captions, HELD_OUT)))
     return (read == wanted).float().mean(0).tolist()

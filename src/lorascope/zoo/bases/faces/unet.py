@@ -24,7 +24,7 @@ __all__ = ["TIMES", "UNET_STEPS", "new_scheduler", "new_unet", "noise_levels", "
 
 CHANNELS = (32, 64)
 LATENT_SIZE = 8
-UNET_STEPS, BATCH, RATE, AVERAGE = 2400, 64, 2.5e-3, 0.998
+UNET_STEPS, BATCH, RATE, AVERAGE = 2700, 64, 2.5e-3, 0.998
 UNSAID = 0.1  # captions left out, for classifier-free guidance
 #: The schedule of Stable Diffusion 1: beta from low to high, linear in its square root.
 BETAS = 0.00085, 0.012

@@ -1,0 +1,27 @@
+"""Scores are reproducible, and rise with what they measure."""
+
+import torch
+
+from lorascope.zoo.bases.faces.pictures import FIRST, draw_pool
+from lorascope.zoo.bases.faces.scores import generate, quick_scores
+
+
+def test_scores_repeat(brief_base):
+    recorded = brief_base.facts.scores
+    quick = quick_scores(brief_base, 1)
+    assert {name: recorded[name] for name in quick} == quick
+
+
+def test_noise_alone_tells_samples_of_one_prompt_apart(brief_base):
+    same = generate(brief_base, ["a hat"] * 2, 0)
+    assert not torch.equal(same[0], same[1])
+    assert torch.equal(same, generate(brief_base, ["a hat"] * 2, 0))
+
+
+def test_the_reconstruction_error_is_that_of_its_pictures(brief_base):
+    pool = draw_pool(FIRST, 200, 10_008)
+    pictures = pool.pictures(torch.arange(200))
+    with torch.no_grad():
+        rebuilt = brief_base.vae(pictures).sample.clamp(-1, 1)
+    expected = float((rebuilt - pictures).abs().mean())
+    assert abs(brief_base.facts.scores["vae_l1"] - expected) < 2e-3
