@@ -8,7 +8,7 @@ from lorascope.core.batch import collate
 from lorascope.core.lora import LoRA, Provenance
 from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import LayerShape, Signature
-from lorascope.errors import DataError, RankError, SignatureError
+from lorascope.errors import DataError, LayerError, RankError, SignatureError
 from lorascope.models.build import build_model
 from lorascope.predict import Predictor, Scaler
 from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
@@ -132,3 +132,18 @@ def test_a_rank_above_the_maximum_is_an_error(loras):
 def test_outputs_and_target_must_agree():
     with pytest.raises(DataError, match="1 outputs, the target needs 3"):
         Predictor(predictor().model, SOURCES)
+
+
+@pytest.mark.parametrize("model", ["svd", "mlp", "gl_net", "kernel_spectra"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_the_number_of_the_lora(loras, model, value):
+    poisoned = loras[1].map(
+        lambda p: LowRank(p.u.clone().index_fill(0, torch.tensor([2]), value), p.v)
+    )
+    with pytest.raises(LayerError, match=r"number 1 \(in memory\): the factors hold"):
+        predictor(model=model).predict([loras[0], poisoned])
+
+
+def test_an_answer_that_is_not_finite_is_refused(loras):
+    with pytest.raises(LayerError, match="the answer is"):
+        predictor(model="mlp").predict(loras[0] * 1e30)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
 from lorascope.core.signature import Signature
-from lorascope.errors import DataError
+from lorascope.errors import DataError, LayerError
 from lorascope.models.model import Model
 from lorascope.predict.prediction import Prediction
 from lorascope.predict.scaler import Scaler
@@ -65,8 +65,8 @@ class Predictor:
         """One prediction for each LoRA, in order.
 
         Raises SignatureError for extra layers, changed sizes or missing layers where the model needs all of
-        them, RankError for a rank above what the model takes. A LoRA of another or an unknown base is
-        answered with a warning.
+        them, RankError for a rank above what the model takes, LayerError for factors that are not finite or
+        lead to no finite answer. A LoRA of another or an unknown base is answered with a warning.
         """
         if isinstance(loras, LoRA):
             loras = [loras]
@@ -76,7 +76,9 @@ class Predictor:
         else:
             bases = [lora.provenance.base for lora in loras]
             batch = collate(loras, self.signature, allow_missing=self.model.accepts_missing)
+        self._check(_finite(batch), loras, "the factors hold")
         outputs = self.outputs(batch)
+        self._check([bool(np.isfinite(row).all()) for row in outputs], loras, "the answer is")
         present = batch.present.float().mean(1).tolist() if batch.size else []
         return [
             self._prediction(row, coverage, base)
@@ -107,6 +109,16 @@ class Predictor:
         from lorascope.predict.folder import save_predictor
 
         return save_predictor(self, folder)
+
+    def _check(self, finite: Sequence[bool], loras: Sequence[LoRA] | LoRABatch, what: str) -> None:
+        if all(finite):
+            return
+        number = finite.index(False)
+        source = "" if isinstance(loras, LoRABatch) else loras[number].provenance.source
+        raise LayerError(
+            f"Predicting {self.target.name!r} of LoRA number {number} ({source or 'in memory'}): {what} "
+            "NaN or infinity, expected finite numbers. Try: lorascope inspect, which names the layers."
+        )
 
     def _prediction(
         self, row: NDArray[np.float64], coverage: float, base: str | None
@@ -146,6 +158,14 @@ class Predictor:
             f"coverage: the LoRA has {round(coverage * total)} of the {total} layers; the missing "
             "ones were read as unchanged."
         ]
+
+
+def _finite(batch: LoRABatch) -> list[bool]:
+    """For each LoRA whether all its factors are finite."""
+    if batch.rank == 0:
+        return [True] * batch.size
+    parts = [x.abs().amax((0, 2, 3)).isfinite() for g in batch.groups for x in (g.u, g.v)]
+    return [bool(value) for value in torch.stack(parts).all(0)]
 
 
 def read_outputs(target: Target, scaler: Scaler, raw: torch.Tensor) -> NDArray[np.float64]:

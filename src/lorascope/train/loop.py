@@ -26,7 +26,7 @@ from lorascope.train.checkpoint import load_checkpoint, save_checkpoint
 from lorascope.train.settings import Settings
 
 Labelled = tuple[LoRABatch, Tensor]  # LoRAs and their y: (b, k)
-#: Called after each epoch with the epoch, the validation loss, and the validation score with its name.
+#: Called after each epoch.
 Watch = Callable[["Epoch"], None]
 
 
