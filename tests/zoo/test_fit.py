@@ -3,8 +3,8 @@ import torch
 
 from lorascope.errors import TrainingError
 from lorascope.zoo.alone import adapted_layers, fit_alone
-from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.fit import fit_adapters
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.jobs import AdapterSpec
 from tests.zoo.conftest import make_base, make_job
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.evaluate import choice_log_likelihoods
 from lorascope.zoo.fit import fit_adapters
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.kernels import frozen, kernels_for
 from lorascope.zoo.network import EAGER
 from tests.zoo.conftest import make_base, make_job

@@ -1,6 +1,6 @@
 import torch
 
-from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.network import causal_views, noise_by_block, pairs_by_block, split_name, views
 
 

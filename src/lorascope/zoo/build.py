@@ -23,9 +23,9 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, MissingExtraError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo
-from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.family import Family
 from lorascope.zoo.fit import SLOTS, fit_adapters
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.kernels import compiler_works
 from lorascope.zoo.plan import Group, counts_of, groups_of
 from lorascope.zoo.pool import Failure, cores, run_tasks

@@ -8,15 +8,14 @@ weights are frozen, fused and shared; the adapters are batched products over the
 What is not here: training (`fit.py`), questions (`evaluate.py`), generation.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lorascope.errors import DataError
+from lorascope.zoo.frozen_base import Block, FrozenBase, Heads
 
 __all__ = [
     "Block",
@@ -28,35 +27,6 @@ __all__ = [
     "block_forward",
     "head_losses",
 ]
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
-
-
-class Heads(NamedTuple):
-    """The plain numbers of a block."""
-
-    query: int
-    key_value: int
-    size: int
-    epsilon: float
-
-
-class Block(NamedTuple):
-    """The frozen weights of one transformer block; q, k, v and gate, up are fused by rows."""
-
-    input_norm: Tensor  # (d,)
-    qkv: Tensor  # (query + 2 key_value, d)
-    qkv_bias: Tensor | None  # (query + 2 key_value,)
-    out: Tensor  # (d, query)
-    mlp_norm: Tensor  # (d,)
-    gate_up: Tensor  # (2 f, d)
-    down: Tensor  # (d, f)
-
-    def to(self, dtype: torch.dtype) -> "Block":
-        """The same block in another dtype."""
-        changed = {name: w.to(dtype) for name, w in self._asdict().items() if w is not None}
-        return self._replace(**changed)
 
 
 class Pair(NamedTuple):
@@ -83,62 +53,6 @@ class View(NamedTuple):
     query_sin: Tensor  # (s, b, q, h / 2)
     mask: Tensor  # (s, b, q, t) bool: may query q see token t
     select: Tensor | None = None  # (s, b, q): the queries' places among the tokens; None: all
-
-
-@dataclass(frozen=True, eq=False)
-class FrozenBase:
-    """A transformers causal language model as frozen tensors of one dtype."""
-
-    embedding: Tensor  # (vocabulary, d)
-    blocks: tuple[Block, ...]
-    norm: Tensor  # (d,)
-    head: Tensor  # (vocabulary, d)
-    heads: Heads
-    frequencies: Tensor  # (h / 2,) float32
-    rope_scale: float
-    dtype: torch.dtype
-    linear_shapes: Mapping[str, tuple[int, int]]  # module path -> (n, m), in the model's order
-
-    compiled: bool = False  # whether compiled kernels are to be used: known to work here
-
-    @classmethod
-    def of(cls, model: nn.Module, dtype: torch.dtype) -> "FrozenBase":
-        """Take the weights of a Qwen2ForCausalLM or LlamaForCausalLM, cast once to `dtype`.
-
-        Raises:
-            DataError: the model is not of this architecture.
-        """
-        return _freeze(model, dtype)
-
-    def to(self, dtype: torch.dtype) -> "FrozenBase":
-        """The same base in another dtype (from a wider one, or precision is not regained)."""
-        if dtype == self.dtype:
-            return self
-        return replace(
-            self,
-            embedding=self.embedding.to(dtype),
-            blocks=tuple(block.to(dtype) for block in self.blocks),
-            norm=self.norm.to(dtype),
-            head=self.head.to(dtype),
-            dtype=dtype,
-        )
-
-    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary embedding, float32 angles as transformers computes them.
-
-        positions: (...) int64 -> two tensors (..., h / 2), the same for both halves of a head.
-        """
-        angles = positions[..., None].float() * self.frequencies
-        cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
-        return cos.to(self.dtype), sin.to(self.dtype)
-
-    def targeted(self, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-        """The (n, m) of every module that the target suffixes name, in the model's order."""
-        return {
-            path: shape
-            for path, shape in self.linear_shapes.items()
-            if any(path == t or path.endswith(f".{t}") for t in targets)
-        }
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -267,58 +181,3 @@ def head_losses(x: Tensor, norm: Tensor, head: Tensor, labels: Tensor, epsilon: 
     logits = F.linear(rms_norm(x, norm, epsilon), head)
     wide = logits.to(torch.promote_types(x.dtype, torch.float32))
     return wide.logsumexp(-1, keepdim=True) - wide.gather(-1, labels)
-
-
-def _freeze(model: nn.Module, dtype: torch.dtype) -> FrozenBase:
-    config: Any = getattr(model, "config", None)
-    _check_architecture(config)
-    weights = {k: v.detach().to(dtype) for k, v in model.state_dict().items()}
-    rotary: Any = model.get_submodule("model.rotary_emb")
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return FrozenBase(
-        embedding=weights["model.embed_tokens.weight"],
-        blocks=tuple(_block(weights, i) for i in range(config.num_hidden_layers)),
-        norm=weights["model.norm.weight"],
-        head=weights.get("lm_head.weight", weights["model.embed_tokens.weight"]),
-        heads=Heads(
-            config.num_attention_heads, config.num_key_value_heads, size, config.rms_norm_eps
-        ),
-        frequencies=rotary.inv_freq.detach().float(),
-        rope_scale=float(rotary.attention_scaling),
-        dtype=dtype,
-        linear_shapes={
-            path: (module.out_features, module.in_features)
-            for path, module in model.named_modules()
-            if isinstance(module, nn.Linear) and path.rsplit(".", 1)[-1] in ATTENTION + MLP
-        },
-    )
-
-
-def _check_architecture(config: Any) -> None:
-    kind = getattr(config, "model_type", None)
-    if kind not in ("qwen2", "llama") or config.hidden_act != "silu":
-        raise DataError(
-            f"freezing a base model: found the architecture {kind!r}, expected 'qwen2' or 'llama' "
-            "with SwiGLU. Try Qwen2ForCausalLM or LlamaForCausalLM of transformers"
-        )
-    unknown = ("use_sliding_window", "mlp_bias", "attention_bias")
-    if any(getattr(config, name, False) for name in unknown):
-        raise DataError(
-            f"freezing a {kind} base: sliding windows and biases of the output or the MLP are not "
-            "supported. Try a configuration without them"
-        )
-
-
-def _block(weights: Mapping[str, Tensor], index: int) -> Block:
-    get: Callable[[str], Tensor] = lambda name: weights[f"model.layers.{index}.{name}"]  # noqa: E731
-    qkv = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
-    biased = f"model.layers.{index}.{qkv[0]}.bias" in weights
-    return Block(
-        input_norm=get("input_layernorm.weight"),
-        qkv=torch.cat([get(f"{name}.weight") for name in qkv]),
-        qkv_bias=torch.cat([get(f"{name}.bias") for name in qkv]) if biased else None,
-        out=get("self_attn.o_proj.weight"),
-        mlp_norm=get("post_attention_layernorm.weight"),
-        gate_up=torch.cat([get("mlp.gate_proj.weight"), get("mlp.up_proj.weight")]),
-        down=get("mlp.down_proj.weight"),
-    )

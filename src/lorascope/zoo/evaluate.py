@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.fit import SLOTS, layout_of
 from lorascope.zoo.fitted import Fitted, untrained
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.group import answer_width, answers
 from lorascope.zoo.jobs import AdapterSpec, ChoiceSet
 from lorascope.zoo.kernels import frozen, kernels_for

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.fitted import Fitted
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.jobs import AdapterSpec, FitJob
 
 __all__ = ["Family"]

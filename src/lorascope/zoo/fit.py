@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import TrainingError
-from lorascope.zoo.causal_lm import Dropout, FrozenBase
+from lorascope.zoo.causal_lm import Dropout
 from lorascope.zoo.fitted import Fitted, Layout, join
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.group import GroupData, JobShape, arrange, lanes_of_group
 from lorascope.zoo.jobs import AdapterSpec, FitJob
 from lorascope.zoo.kernels import frozen, kernels_for
@@ -28,7 +29,7 @@ __all__ = ["fit_adapters", "layout_of"]
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-SLOTS = 64
+SLOTS = 32
 
 
 def layout_of(base: FrozenBase, spec: AdapterSpec) -> Layout:

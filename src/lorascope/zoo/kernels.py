@@ -9,7 +9,7 @@ import torch
 import torch._dynamo.config as dynamo
 from torch import nn
 
-from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.frozen_base import FrozenBase
 from lorascope.zoo.network import EAGER, Kernels
 
 __all__ = ["compiler_works", "frozen", "kernels_for"]

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorascope.zoo.causal_lm import Dropout, FrozenBase, Pair, View, block_forward, head_losses
+from lorascope.zoo.causal_lm import Dropout, Pair, View, block_forward, head_losses
+from lorascope.zoo.frozen_base import FrozenBase
 
 __all__ = ["EAGER", "Kernels", "answer_losses", "causal_views", "pairs_by_block"]
 
