@@ -1,5 +1,6 @@
 """What image families share: recipes, jobs, travel to workers."""
 
+import math
 import pickle
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from lorascope.errors import DataError
 from lorascope.zoo.families.faces import FacesFamily
-from lorascope.zoo.families.image_labels import OWN_SAMPLES
+from lorascope.zoo.families.image_family import AGAIN
 from lorascope.zoo.jobs import AdapterSpec
 
 
@@ -48,13 +49,14 @@ def test_labels_hold_known_and_sampled_values(family):
     def guide(texts, empty):
         return lambda latents, time: 0.1 * latents
 
-    rows = family.labels(guide, [0, 1])
-    assert [set(row) for row in rows] == [{f"label:{name}" for name in names(family)}] * 2
-    assert OWN_SAMPLES > 0
-
-
-def names(family):
-    return {*family.targets, "identity"}
+    once, twice = family.labels(guide, [0, 1]), family.labels(guide, [0, 1], again=True)
+    sampled = {"clip_score", "fidelity"}
+    names = {*family.targets, "identity", *(name + AGAIN for name in sampled)}
+    assert [set(row) for row in once] == [{f"label:{name}" for name in names}] * 2
+    for first, second in zip(once, twice, strict=True):
+        assert all(math.isnan(first[f"label:{name}{AGAIN}"]) for name in sampled)
+        assert all(first[f"label:{name}"] == second[f"label:{name}"] for name in sampled)
+        assert all(second[f"label:{name}"] != second[f"label:{name}{AGAIN}"] for name in sampled)
 
 
 @pytest.mark.parametrize(

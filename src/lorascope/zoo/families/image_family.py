@@ -1,7 +1,7 @@
 """What the families of image LoRAs share: the base, the recipe's ranges, the job, the labels.
 
-A family fills in three methods: who or what one LoRA is finetuned on (`draw`), the labels that
-follow from it (`known_labels`), and what it shares with others (`group`).
+A family fills in what one LoRA is finetuned on (`draw`), the labels that follow from it
+(`known_labels`), what it shares with others (`group`), and lists its targets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ from lorascope.zoo.jobs import AdapterSpec
 __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
+AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,24 +136,39 @@ class ImageFamily:
         )
 
     def labels(
-        self, guide: Guide, indices: Sequence[int], *, noise_seed: int = 0
+        self, guide: Guide, indices: Sequence[int], *, again: bool = False
     ) -> list[dict[str, Any]]:
-        """All labels of finetuned models, one row each; `guide` denoises with those of `indices`."""
-        scores = image_scores(
-            self.parts,
-            guide,
-            torch.stack([self.prompt(index) for index in indices]),
-            [self.draw(index).pictures for index in indices],
-            noise_seed=noise_seed,
-        )
-        return [
-            {
-                **self.known_labels(index),
-                "label:clip_score": float(scores.clip_score[place]),
-                "label:fidelity": float(scores.fidelity[place]),
-            }
-            for place, index in enumerate(indices)
-        ]
+        """All labels of finetuned models, one row each; `guide` denoises with those of `indices`.
+
+        Sampled labels are read a second time under other noise where `again` is set, for their
+        ceilings; elsewhere the second reading is NaN.
+        """
+        prompts = torch.stack([self.prompt(index) for index in indices])
+        pictures = [self.draw(index).pictures for index in indices]
+        once = image_scores(self.parts, guide, prompts, pictures)
+        twice = image_scores(self.parts, guide, prompts, pictures, noise_seed=1) if again else None
+        rows = []
+        for place, index in enumerate(indices):
+            row = self.known_labels(index)
+            for name in ("clip_score", "fidelity"):
+                row[f"label:{name}"] = float(getattr(once, name)[place])
+                second = float("nan") if twice is None else float(getattr(twice, name)[place])
+                row[f"label:{name}{AGAIN}"] = second
+            rows.append(row)
+        return rows
+
+    def report(self, table: Any) -> dict[str, Any]:
+        """Distributions, ceilings and explanations of the labels of a zoo."""
+        from lorascope.zoo.families.image_report import (
+            image_report,
+        )  # scikit-learn is slow to import
+
+        return image_report(table, self.targets)
+
+    @property
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """What can be predicted of a LoRA, with the base's own value where there is one."""
+        raise NotImplementedError
 
 
 @torch.no_grad()

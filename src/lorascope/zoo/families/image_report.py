@@ -1,0 +1,98 @@
+"""Whether the labels of an image zoo are worth predicting: spreads, noise, what explains them.
+
+hyper      R^2 of hyper-parameters alone, cross-validated
+known      R^2 of hyper-parameters and of what was on the pictures, cross-validated
+ceilings   correlation of a sampled label with itself under other noise, over the LoRAs that were
+           scored twice: the R^2 that a perfect predictor of the expected label would reach
+balance    share of LoRAs with each class of a multi-label target, and what the majority scores
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from lorascope.zoo.families.exam.report import column, distribution, explained
+from lorascope.zoo.families.image_family import AGAIN
+
+__all__ = ["image_report"]
+
+FOLDS = 5
+Array = NDArray[np.float64]
+
+
+def image_report(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Distributions, ceilings and explanations of the labels of a zoo.
+
+    Args:
+        table: the zoo's index (pyarrow), with the columns that `ImageFamily.labels` gives.
+        targets: of the family, with the base's own values.
+    """
+    sampled = [name for name in targets if f"label:{name}{AGAIN}" in table.column_names]
+    sound = np.all([np.isfinite(column(table, f"label:{name}")) for name in sampled], axis=0)
+    kept = table.filter(np.broadcast_to(sound, len(table)))
+    report: dict[str, Any] = {"loras": len(table), "diverged": len(table) - len(kept)}
+    report["balance"] = _balance(kept, targets)
+    with threadpool_limits(1):
+        report["scores"] = {
+            name: _score(kept, name, targets) for name in sampled if len(kept) >= 2 * FOLDS
+        }
+    report["ceilings"] = {name: _ceiling(kept, name) for name in sampled}
+    return report
+
+
+def _score(table: Any, name: str, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    values = column(table, f"label:{name}")
+    facts = distribution(values, targets[name].get("base_value"))
+    hyper = _hyper(table)
+    facts["hyper_r2"], _ = explained(hyper, values)
+    facts["known_r2"], _ = explained(np.c_[hyper, _known(table, targets)], values)
+    return facts
+
+
+def _hyper(table: Any) -> Array:
+    """Hyper-parameters, the rate as its logarithm, the prompt as one column each: (b, h)."""
+    columns = []
+    for name in sorted(n for n in table.column_names if n.startswith("hyper:")):
+        values = column(table, name)
+        if name == "hyper:prompt":
+            columns += [(values == prompt).astype(float) for prompt in np.unique(values)]
+        else:
+            columns.append(np.log(values) if name == "hyper:learning_rate" else values)
+    return np.stack(columns, 1)
+
+
+def _known(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> Array:
+    """What was on the pictures: every label that was not sampled, (b, labels)."""
+    names = [name for name in targets if f"label:{name}{AGAIN}" not in table.column_names]
+    return np.concatenate(
+        [column(table, f"label:{name}").reshape(len(table), -1) for name in names], 1
+    )
+
+
+def _ceiling(table: Any, name: str) -> dict[str, float]:
+    first, again = column(table, f"label:{name}"), column(table, f"label:{name}{AGAIN}")
+    twice = np.isfinite(again)
+    if twice.sum() < FOLDS or first[twice].std() == 0:
+        return {"scored_twice": int(twice.sum())}
+    reliability = float(np.corrcoef(first[twice], again[twice])[0, 1])
+    noise = float((first[twice] - again[twice]).std() / 2**0.5)
+    return {
+        "scored_twice": int(twice.sum()),
+        "r2": round(reliability, 4),
+        "noise_sd": round(noise, 4),
+    }
+
+
+def _balance(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, target in targets.items():
+        if target["kind"] == "multilabel" and len(table):
+            shares = column(table, f"label:{name}").mean(0)
+            found[name] = {
+                "majority": round(float(np.maximum(shares, 1 - shares).mean()), 4),
+                **{k: round(float(s), 4) for k, s in zip(target["classes"], shares, strict=True)},
+            }
+    return found
