@@ -8,6 +8,7 @@ import torch
 
 from lorascope.errors import DataError
 from lorascope.zoo.families.faces import FacesFamily
+from lorascope.zoo.families.faces.family import SPEC
 from lorascope.zoo.families.image_family import AGAIN
 from lorascope.zoo.jobs import AdapterSpec
 
@@ -69,9 +70,10 @@ def test_bad_recipes_are_refused(recipe, message):
 
 
 def test_ranges_and_adapters_may_be_others(brief_folder):
-    spec = AdapterSpec(("to_k",), 2, 4.0)
-    recipe = {"seed": 1, "base": str(brief_folder), "adapters": spec}
+    recipe = {"seed": 1, "base": str(brief_folder), "adapters": {"rank": 16}}
     family = FacesFamily({**recipe, "ranges": {"steps": {"choice": [7]}}})
     assert family.hyper(0)["steps"] == 7
-    assert family.spec == spec
     assert family.options["ranges"]["steps"] == {"choice": [7]}
+    assert (family.spec.rank, family.spec.factor) == (16, SPEC.factor)
+    named = FacesFamily({**recipe, "adapters": {"targets": ["to_k"], "rank": 2, "alpha": 3}})
+    assert named.spec == AdapterSpec(("to_k",), 2, 3)

@@ -5,7 +5,7 @@ A family fills in what one LoRA is finetuned on (`draw`), the labels that follow
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,8 +40,8 @@ class Draw:
 class ImageFamily:
     """LoRAs of the tiny Stable Diffusion.
 
-    `recipe` needs "seed"; "base" (a bundled name or a folder), "adapters" (an AdapterSpec) and
-    "ranges" may change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
+    `recipe` needs "seed"; "base" (a bundled name or a folder), "adapters" (fields of an
+    AdapterSpec) and "ranges" may change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
     """
 
     name: ClassVar[str]
@@ -57,7 +57,7 @@ class ImageFamily:
         self.seed: int = recipe["seed"]
         base = recipe.get("base", FACES[0])
         self.base: str | Path = base if base in FACES else Path(base)
-        self.spec: AdapterSpec = recipe.get("adapters", self.default_spec)
+        self.spec: AdapterSpec = _spec(recipe.get("adapters", {}), self.default_spec)
         self.ranges: dict[str, Any] = {**self.default_ranges, **recipe.get("ranges", {})}
         unknown = sorted(set(self.ranges) - set(self.default_ranges))
         if unknown:
@@ -169,6 +169,14 @@ class ImageFamily:
     def targets(self) -> dict[str, dict[str, Any]]:
         """What can be predicted of a LoRA, with the base's own value where there is one."""
         raise NotImplementedError
+
+
+def _spec(fields: Mapping[str, Any], default: AdapterSpec) -> AdapterSpec:
+    """The adapters of a recipe; a rank without its alpha keeps the family's factor."""
+    chosen = {**asdict(default), "alpha": None, **fields}
+    if chosen["alpha"] is None:
+        chosen["alpha"] = default.alpha / default.rank * chosen["rank"]
+    return AdapterSpec(**{**chosen, "targets": tuple(chosen["targets"])})
 
 
 @torch.no_grad()
