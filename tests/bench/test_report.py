@@ -1,13 +1,15 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from lorascope.bench.report import MARKDOWN, PICTURE, markdown, rich_table, text, write_report
-from lorascope.bench.results import append_results
+from lorascope.bench.results import Result, append_results
 from lorascope.bench.table import Cell, build_table
 from lorascope.errors import DataError, FileError
+from lorascope.predict.target import Target
 from tests.bench.test_table import PLAN, RESULTS, TABLE
 
 
@@ -37,7 +39,37 @@ def test_the_table_fits_a_terminal_of_80_columns_and_says_what_loses():
     flat = " ".join(found.split())
     assert "† score: mlp does not beat the control 'norm only'." in flat
     assert "‡ loss: dense does not beat the mean." in flat
-    assert re.search(r"ceiling of the labels\s+0\.900", found)
+    assert re.search(r"label ceiling\s+0\.900", found)
+
+
+def test_the_widest_names_scores_and_marks_fit_too():
+    names = ("majority", "hyper-parameters")
+    targets = (*PLAN.targets, Target("dataset", "regression"))
+    plan = replace(
+        PLAN,
+        data={target.name: "abc" for target in targets},
+        targets=targets,
+        models=("transformer", "kernel_product"),
+        controls=names,
+    )
+    results = [
+        Result(
+            "abc",
+            target.name,
+            name,
+            seed,
+            metrics={target.metric: -0.5 + 0.1 * seed},
+            seconds=123.4,
+            parameters=123_456,
+        )
+        for target in targets
+        for name in (*names, *plan.models)
+        for seed in plan.seeds
+    ]
+    found = shown(build_table(plan, results))
+    assert max(map(len, found.splitlines())) <= 80
+    assert "…" not in found
+    assert "-0.400 ±.100‡" in found
 
 
 def test_the_markdown_has_the_same_numbers_and_the_best_in_bold():

@@ -23,7 +23,7 @@ PICTURE = "results.png"
 BELOW_MAJORITY = "‡"
 LOSES = "†"
 COST = ("weights", "s/run")
-CEILING = "ceiling of the labels"
+CEILING = "label ceiling"
 
 
 def write_report(folder: Path | str) -> "RichTable":
@@ -110,13 +110,16 @@ def markdown(table: Table) -> str:
 def title(table: Table) -> str:
     """What was compared, on how many LoRAs, with how many seeds."""
     plan = table.plan
-    many = "seed" if len(plan.seeds) == 1 else "seeds (mean ± standard deviation)"
-    return f"{plan.loras} LoRAs, {len(plan.seeds)} {many}, scores on test LoRAs of unseen groups"
+    many = "seed" if len(plan.seeds) == 1 else "seeds (mean ± deviation)"
+    return f"{plan.loras} LoRAs, {len(plan.seeds)} {many}, tested on unseen groups"
 
 
 def sentences(table: Table) -> list[str]:
     """What the marks mean, and in words what does not beat its control or has no score."""
-    found = ["Controls stand first; the best model of each target is bold."]
+    found = [
+        "Controls stand first; the best model of each target is bold. A model beats a control when its "
+        "gain, paired by seed, is above its standard error."
+    ]
     for target in table.plan.targets:
         below = [row.name for row in table.models() if row.cells[target.name].below_majority]
         if below:
