@@ -41,7 +41,8 @@ class ImageFamily:
     """LoRAs of the tiny Stable Diffusion.
 
     `recipe` needs "seed"; "base" (a bundled name or a folder), "adapters" (fields of an
-    AdapterSpec) and "ranges" may change the defaults. Hyper-parameters are learning_rate, steps, batch_size, prompt and others.
+    AdapterSpec) and "ranges" may change the defaults. Hyper-parameters are learning_rate, steps,
+    batch_size, prompt and what a family adds.
     """
 
     name: ClassVar[str]
