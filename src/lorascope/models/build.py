@@ -25,7 +25,6 @@ MODELS: dict[str, type[Model]] = {
     SVD.name: SVD,
     Dense.name: Dense,
     GLNet.name: GLNet,
-    GLNet.name: GLNet,
     Transformer.name: Transformer,
     Ridge.name: Ridge,
     KernelRaw.name: KernelRaw,
