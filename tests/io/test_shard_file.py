@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.conftest import random_lora
 
 from lorascope.core import LoRA, collate
 from lorascope.errors import IntegrityError
@@ -16,6 +15,7 @@ from lorascope.io.shard_file import (
     read_shard_signature,
     write_shard,
 )
+from tests.conftest import random_lora
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.conftest import random_lora
 
 from lorascope.errors import SignatureError
 from lorascope.io.shard_writer import ZooWriter, write_json, write_text
+from tests.conftest import random_lora
 
 
 def test_missing_columns_become_nulls(tmp_path, generator):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.conftest import random_lora
 
 from lorascope.core import Provenance, Scale, Side, collate
 from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import open_zoo
+from tests.conftest import random_lora
 
 RECIPE = {
     "family": "test",

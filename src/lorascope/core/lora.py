@@ -8,7 +8,7 @@ what the file could not tell. Algebra on LoRAs is algebra on their layers; nothi
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class Provenance:
         notes: facts to report that are no ambiguity, in the same form.
         config: the configuration beside the weights, as plain data.
         kinds: what a layer is where it is no plain matrix of weights ("embedding", "expert").
+        left: sentences about what the file alone cannot turn into an update, and why, in the same form.
     """
 
     format: str = "memory"
@@ -70,6 +71,12 @@ class Provenance:
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Literal["exact", "ambiguous", "part"]:
+        """How much of a file was read: all of it exactly, with named ambiguities, or in part (see `left`)."""
+        return "part" if self.left else "ambiguous" if self.ambiguities else "exact"
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ def dump_provenance(provenance: Provenance) -> str:
         "notes": list(provenance.notes),
         "config": dict(provenance.config),
         "kinds": dict(provenance.kinds),
+        "left": list(provenance.left),
     }
     return json.dumps(data, sort_keys=True, default=str)
 
@@ -34,4 +35,5 @@ def load_provenance(text: str) -> Provenance:
     data = json.loads(text)
     scales = {name: Scale(*values) for name, values in data.pop("scales").items()}
     ambiguities, notes = tuple(data.pop("ambiguities")), tuple(data.pop("notes"))
-    return Provenance(**data, scales=scales, ambiguities=ambiguities, notes=notes)
+    left = tuple(data.pop("left", ()))
+    return Provenance(**data, scales=scales, ambiguities=ambiguities, notes=notes, left=left)

@@ -1,34 +1,51 @@
 """`read_lora`: a path -> a `LoRA`, whatever the format, or an error that says why not.
 
-    path --sniff--> Found(format, weights, config) --read--> TensorFile --FORMATS[format]--> LoRA
+    path --sniff--> Found(format, weights, container, config) --read--> TensorFile --FORMATS[format]--> LoRA
 
 `sniff` looks at file names, first bytes and the keys of a header, never at values. The table `FORMATS` is the
-list of dialects; `UNREAD` names dialects that are recognised and not read yet.
+list of dialects; the marks that tell them apart are in dialects/table.py.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.dialects.cloneofsimo import name_list, read_cloneofsimo
+from lorascope.io.dialects.comfy import read_bfl, read_comfy, read_original
+from lorascope.io.dialects.diffusers import read_diffusers
+from lorascope.io.dialects.kohya import read_kohya, read_lycoris
+from lorascope.io.dialects.llama_cpp import read_llama_cpp
+from lorascope.io.dialects.mlx import is_mlx_config, read_mlx
+from lorascope.io.dialects.table import recognise
+from lorascope.io.dialects.torchtune import read_torchtune
+from lorascope.io.dialects.xlabs import read_xlabs
 from lorascope.io.disguise import disguise
+from lorascope.io.gguf import read_gguf
 from lorascope.io.header import open_regular, read_header
-from lorascope.io.peft import read_peft
-from lorascope.io.peft_config import PeftConfig, read_config
+from lorascope.io.peft.adapter import read_peft
+from lorascope.io.peft.config import PeftConfig, read_config, read_table
 from lorascope.io.tensors import TensorFile, read_pickle, read_safetensors
 
 __all__ = ["FORMATS", "Found", "read_lora", "sniff"]
 
 CONFIG_NAME = "adapter_config.json"
 # What a folder may hold, best first.
-WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+WEIGHT_NAMES = (
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "adapters.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
+    "adapter_model.pt",
+)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -38,7 +55,7 @@ class Found:
 
     format: str
     weights: Path
-    container: Literal["safetensors", "pickle"]
+    container: Literal["safetensors", "pickle", "gguf"]
     config: Path | None
 
 
@@ -48,21 +65,37 @@ def _read_peft(file: TensorFile, found: Found) -> LoRA:
     return read_peft(file, config, where)
 
 
-FORMATS: Mapping[str, Callable[[TensorFile, Found], LoRA]] = MappingProxyType({"peft": _read_peft})
+def _read_mlx(file: TensorFile, found: Found) -> LoRA:
+    config = {} if found.config is None else read_table(found.config)
+    return read_mlx(file, config if is_mlx_config(config) else {}, str(found.weights))
 
-# By the first key that matches, in this order: PEFT's mark is a part of some others'.
-UNREAD: Mapping[str, re.Pattern[str]] = MappingProxyType(
+
+def _read_torchtune(file: TensorFile, found: Found) -> LoRA:
+    where = str(found.weights)
+    config = read_config(found.config) if found.config else PeftConfig(None, where)
+    return read_torchtune(file, config, where)
+
+
+def _alone(read: Callable[[TensorFile, str], LoRA]) -> Callable[[TensorFile, Found], LoRA]:
+    """A reader of a dialect that keeps everything in one file."""
+    return lambda file, found: read(file, str(found.weights))
+
+
+FORMATS: Mapping[str, Callable[[TensorFile, Found], LoRA]] = MappingProxyType(
     {
-        "LyCORIS": re.compile(r"\.(hada_w1|hada_w2|lokr_w1|lokr_w2|oft_blocks|w_norm)|^lycoris_"),
-        "kohya": re.compile(r"^lora_(unet|te\d?|transformer)_|\.lora_(down|up)\.weight$"),
-        "diffusers (old)": re.compile(r"_lora\.(down|up)\.weight$|\.lora\.(down|up)\.weight$"),
-        "diffusers (text encoder)": re.compile(r"\.lora_linear_layer\.(down|up)\.weight$"),
-        "XLabs": re.compile(r"\.processor\.\w+_lora\d\."),
-        "cloneofsimo": re.compile(r"^(unet|text_encoder):\d+:(up|down)$"),
-        "MLX or torchtune": re.compile(r"\.lora_[ab](\.weight)?$"),
+        "peft": _read_peft,
+        "kohya": _alone(read_kohya),
+        "lycoris": _alone(read_lycoris),
+        "diffusers": _alone(read_diffusers),
+        "comfy": _alone(read_comfy),
+        "original": _alone(read_original),
+        "xlabs": _alone(read_xlabs),
+        "bfl": _alone(read_bfl),
+        "cloneofsimo": _alone(read_cloneofsimo),
+        "mlx": _read_mlx,
+        "torchtune": _read_torchtune,
     }
 )
-PEFT_MARK = re.compile(r"(^|\.)lora_(embedding_)?[AB](\.|$)")
 
 
 def read_lora(
@@ -86,14 +119,21 @@ def read_lora(
         ()
     """
     found = _locate(Path(path), allow_pickle=allow_pickle)
-    where = str(found.weights)
+    formats: list[str] = []
+
+    def recognised(keys: Iterable[str]) -> None:
+        formats.append(_dialect(keys, found))
+
+    if found.container == "gguf":
+        lora = read_llama_cpp(read_gguf(found.weights), str(found.weights))
+        return lora if dtype is None else lora.to(dtype)
     if found.container == "pickle":
-        file = read_pickle(found.weights)
-        _dialect(file.tensors, where)
+        file = read_pickle(found.weights, name_list=_list_names(found.weights))
+        recognised(file.tensors)
     else:
         # the keys are looked at before the values are read: a whole model is refused at once
-        file = read_safetensors(found.weights, lambda header: _dialect(header.tensors, where))
-    lora = FORMATS[found.format](file, found)
+        file = read_safetensors(found.weights, lambda header: recognised(header.tensors))
+    lora = FORMATS[formats[0]](file, replace(found, format=formats[0]))
     return lora if dtype is None else lora.to(dtype)
 
 
@@ -106,8 +146,10 @@ def sniff(path: Path | str) -> Found:
         FileError: one of its kinds, as `read_lora` would.
     """
     found = _locate(Path(path), allow_pickle=True)
+    if found.container == "gguf":
+        return replace(found, format="gguf")
     if found.container == "safetensors":
-        _dialect(read_header(found.weights).tensors, str(found.weights))
+        return replace(found, format=_dialect(read_header(found.weights).tensors, found))
     return found
 
 
@@ -143,11 +185,19 @@ def _adapters_below(folder: Path) -> Iterable[str]:
             yield entry.name
 
 
-def _container(weights: Path, *, allow_pickle: bool) -> Literal["safetensors", "pickle"]:
-    if weights.suffix.lower() not in PICKLES:
-        return "safetensors"
+def _list_names(weights: Path) -> Callable[[list[Tensor]], dict[str, Tensor]]:
+    """Names for the tensors of a pickled list, whose component only the name of the file tells."""
+    component = "text_encoder" if ".text_encoder" in weights.name else "unet"
+    return lambda tensors: name_list(tensors, component)
+
+
+def _container(weights: Path, *, allow_pickle: bool) -> Literal["safetensors", "pickle", "gguf"]:
     with open_regular(weights) as file:
         start = file.read(64)
+    if start.startswith(b"GGUF") and weights.suffix.lower() != ".safetensors":
+        return "gguf"
+    if weights.suffix.lower() not in PICKLES:
+        return "safetensors"
     if disguise(start) not in ("pickle", None):
         return "safetensors"  # whose reader says what it is
     if not allow_pickle:
@@ -159,18 +209,9 @@ def _container(weights: Path, *, allow_pickle: bool) -> Literal["safetensors", "
     return "pickle"
 
 
-def _dialect(keys: Iterable[str], where: str) -> None:
-    """Raises FormatError if the keys speak a dialect that is not read, or none."""
-    names = list(keys)
-    if any(PEFT_MARK.search(name) for name in names):
-        return
-    for dialect, mark in UNREAD.items():
-        if any(mark.search(name) for name in names):
-            raise FormatError(
-                f"Reading {where!r}: its keys are those of {dialect}, which this version does not read yet. "
-                "It reads PEFT."
-            )
-    raise FormatError(
-        f"Reading {where!r}: none of its {len(names)} keys names a factor of a LoRA (the first is "
-        f"{next(iter(names), None)!r:.80}). Expected keys such as '...q_proj.lora_A.weight'."
-    )
+def _dialect(keys: Iterable[str], found: Found) -> str:
+    """Raises FormatError if the keys speak no dialect."""
+    config = {} if found.config is None else read_table(found.config)
+    if is_mlx_config(config) and config.get("fine_tune_type") == "full":
+        return "mlx"
+    return recognise(keys, str(found.weights), peft="peft_type" in config)

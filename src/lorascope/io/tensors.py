@@ -121,8 +121,14 @@ def write_safetensors(
             file.write(data.view(torch.uint8).numpy().data)
 
 
-def read_pickle(path: Path | str) -> TensorFile:
+def read_pickle(
+    path: Path | str, name_list: Callable[[list[Tensor]], dict[str, Tensor]] | None = None
+) -> TensorFile:
     """Read a pickled map from name to tensor through torch's restricted unpickler (weights_only).
+
+    Args:
+        path: the file.
+        name_list: gives names to the tensors of a pickled list; without it a list is refused.
 
     Raises:
         HostileFileError: it holds anything but plain tensors, or exceeds a cap.
@@ -139,6 +145,9 @@ def read_pickle(path: Path | str) -> TensorFile:
             f"Reading {where!r}: it has {file_bytes} bytes, expected at most {MAX_PICKLE_BYTES} in a pickle."
         )
     table = _unpickle(path, where)
+    if isinstance(table, list) and name_list is not None:
+        check_tensor_count(len(table), where)
+        table = name_list(table)
     if not isinstance(table, Mapping):
         raise FormatError(
             f"Reading {where!r}: it is a pickled {type(table).__name__}, expected a map from name to tensor."

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import FileError, FormatError
-from lorascope.io.peft_write import to_peft
+from lorascope.io.peft.write import to_peft
 from lorascope.io.read import CONFIG_NAME, WEIGHT_NAMES
 from lorascope.io.tensors import write_safetensors
 

@@ -1,0 +1,131 @@
+"""What goes into and comes out of reading one module: its tensors by slot, and its update.
+
+A slot is a tensor's part in its algorithm, free of how a file spells it:
+
+    down (r, m)  up (n, r)  mid (r, r, k..)  alpha ()        LoRA, LoCon
+    hada_w1_a ..  hada_t1 ..  alpha                          LoHa
+    lokr_w1 | lokr_w1_a, lokr_w1_b ..  lokr_t2  alpha        LoKr
+    a1 a2 b1 b2 [bm]  alpha                                  GLoRA
+    dora  up_bias  diff  diff_b  w_norm  b_norm  ..          beside or instead of a pair
+
+The scale follows one rule, alpha/r with the rank of the tensors; an alpha that is absent or 0 counts as r.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lorascope.core.lora import Scale, Side
+from lorascope.core.low_rank import LowRank
+from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.peft.pair import as_float
+
+__all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join", "matrix"]
+
+NO_ALPHA = "1 (no alpha)"
+MAX_ELEMENTS = 1 << 28  # of a factor that the file does not hold as such
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The tensors of one module.
+
+    Args:
+        layer: its name, for messages.
+        slots: its tensors.
+        where: the file, for messages.
+        scale: the scale, where it is not alpha/r of the slots.
+        lone: no module of the file has an "up": a "down" is then a whole matrix.
+    """
+
+    layer: str
+    slots: Mapping[str, Tensor]
+    where: str
+    scale: Scale | None = None
+    lone: bool = False
+
+    def __contains__(self, slot: str) -> bool:
+        return slot in self.slots
+
+    def factor(self, slot: str) -> Tensor:
+        """The tensor of a slot, floating. Raises FormatError if it is missing or holds no numbers."""
+        tensor = self.slots.get(slot)
+        if tensor is None:
+            shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in self.slots.items())
+            raise FormatError(
+                f"Reading layer {self.layer!r} of {self.where!r}: found {shapes}, expected {slot} beside it. "
+                "The file is incomplete. Try: save the adapter again."
+            )
+        if tensor.ndim < 2 or not tensor.numel():
+            raise self.misfit(slot)
+        return as_float(tensor, f"{self.layer}.{slot}", self.where)
+
+    def misfit(self, *slots: str) -> FormatError:
+        """The error that the shapes of some slots do not go together."""
+        found = " and ".join(f"{slot} {list(self.slots[slot].shape)}" for slot in slots)
+        return FormatError(
+            f"Reading layer {self.layer!r} of {self.where!r}: found {found}, which do not go together. "
+            "Expected the factors of one update, with one rank. Shards that were not gathered look like this."
+        )
+
+    def room_for(self, *sizes: int) -> None:
+        """Raises HostileFileError if a factor of these sizes is larger than any real one."""
+        count = 1
+        for size in sizes:
+            count *= size
+        if count > MAX_ELEMENTS:
+            raise HostileFileError(
+                f"Reading layer {self.layer!r} of {self.where!r}: its update expands to {count} values, "
+                f"expected at most {MAX_ELEMENTS}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """What one module's tensors are.
+
+    Args:
+        pair: the update, None where the file holds none that is a pair.
+        scale: what was folded into it.
+        side: tensors beside it, by the ending of their name.
+        kind: what the layer is where it is no plain matrix.
+        notes: facts, as code -> sentence.
+        left: what the file alone cannot turn into an update and why, as code -> sentence.
+        native: factors of an update that is exact but not of low rank are kept in `side`.
+    """
+
+    pair: LowRank | None = None
+    scale: Scale | None = None
+    side: Mapping[str, Side] = field(default_factory=dict)
+    kind: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+
+
+def alpha_scale(parts: Parts, rank: int) -> Scale:
+    """alpha/r; an alpha that is absent or 0 counts as r. Raises FormatError for an alpha of several values."""
+    if parts.scale is not None:
+        return parts.scale
+    tensor = parts.slots.get("alpha")
+    if tensor is None:
+        return Scale(None, rank, 1.0, NO_ALPHA)
+    if tensor.numel() != 1:
+        raise parts.misfit("alpha")
+    alpha = float(tensor)
+    return Scale(alpha, rank, alpha / rank if alpha else 1.0, "alpha/r")
+
+
+def join(u: Tensor, v: Tensor, kernel: tuple[int, ...] = ()) -> LowRank:
+    """The pair of two factors, in the wider of their types."""
+    if u.dtype != v.dtype:
+        dtype = torch.promote_types(u.dtype, v.dtype)
+        u, v = u.to(dtype), v.to(dtype)
+    return LowRank(u, v, kernel)
+
+
+def matrix(tensor: Tensor) -> Tensor:
+    """(p, q..) -> (p, prod q), in at least single precision: products of half-precision factors overflow."""
+    return tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32))
