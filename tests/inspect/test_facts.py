@@ -1,157 +1,49 @@
 import math
 
 import pytest
-import torch
 
-from lorascope.core.lora import LoRA, Provenance, Scale, Side
-from lorascope.core.low_rank import LowRank
-from lorascope.inspect import facts as facts_module
-from lorascope.inspect.facts import facts_of
+from lorascope.inspect.facts import Facts, LayerFacts
 
 
-def random_pair(seed, n=12, m=9, r=4, dtype=torch.float32, kernel=()):
-    draw = torch.Generator().manual_seed(seed)
-    u = torch.randn(n, r, generator=draw, dtype=torch.float64)
-    v = torch.randn(m, r, generator=draw, dtype=torch.float64)
-    return LowRank(u.to(dtype), v.to(dtype), kernel)
+def layer(name, norm=1.0, n=12, m=9):
+    return LayerFacts(name, n, m, 4, "float32", norm=norm)
 
 
-def ragged_lora():
-    return LoRA(
-        {
-            "model.layers.0.self_attn.q_proj": random_pair(0),
-            "model.layers.0.self_attn.v_proj": random_pair(1, n=6),
-            "model.layers.1.self_attn.q_proj": random_pair(2, r=2),
-            "model.layers.10.self_attn.q_proj": random_pair(3),
-            "model.layers.2.conv": random_pair(4, m=18, kernel=(3, 3)),
-            "model.layers.2.wide": random_pair(5, n=3, m=5, r=4),
-            "model.layers.2.half": random_pair(6, dtype=torch.bfloat16),
-            "model.layers.2.none": LowRank(torch.zeros(12, 0), torch.zeros(9, 0)),
-        }
-    )
+def facts(*layers):
+    return Facts("here", "peft", None, None, 0, 0, layers)
 
 
-def test_norms_and_spectra_are_those_of_the_dense_updates():
-    lora = ragged_lora()
-    for layer in facts_of(lora).layers:
-        pair = lora[layer.name]
-        dense = pair.u.double() @ pair.v.double().T
-        values = torch.linalg.svdvals(dense)[: min(pair.n, pair.m, pair.rank)]
-        assert layer.norm == pytest.approx(float(dense.norm()), rel=1e-9, abs=1e-12)
-        torch.testing.assert_close(
-            torch.tensor(layer.spectrum, dtype=torch.float64), values, rtol=1e-6, atol=1e-9
-        )
-        assert layer.effective_rank == pytest.approx(
-            float(pair.to(torch.float64).effective_rank()), abs=1e-6
-        )
-        assert layer.rms == pytest.approx(float(dense.square().mean().sqrt()), rel=1e-6, abs=1e-12)
+NAMES = ["model.layers.2.q", "model.layers.10.q", "model.layers.2.v", "head"]
 
 
-def test_facts_keep_the_order_and_do_not_depend_on_the_stacking(monkeypatch):
-    lora = ragged_lora()
-    whole = facts_of(lora)
-    assert [layer.name for layer in whole.layers] == list(lora.layers)
-    monkeypatch.setattr(facts_module, "CHUNK_BYTES", 1)
-    for one, other in zip(whole.layers, facts_of(lora).layers, strict=True):
-        assert one.norm == pytest.approx(other.norm, rel=1e-12)
-
-
-def test_gauge_changes_no_fact():
-    pair = random_pair(7)
-    gauge = torch.diag(torch.tensor([1e-6, 1.0, 1e5, 3.0])).double()
-    turned = LowRank(pair.u.double() @ gauge, pair.v.double() @ gauge.inverse())
-    first, second = facts_of(LoRA({"a": pair})).layers[0], facts_of(LoRA({"a": turned})).layers[0]
-    assert second.norm == pytest.approx(first.norm, rel=1e-6)
-    assert second.spectrum == pytest.approx(first.spectrum, rel=1e-5)
-    assert second.dead_ranks == first.dead_ranks == 0
-
-
-def test_dead_ranks_are_columns_that_add_nothing():
-    pair = random_pair(8)
-    u = pair.u.clone()
-    u[:, 3] = 0  # never trained
-    u[:, 2] = 2 * u[:, 1]  # twice the same direction on both sides
-    v = pair.v.clone()
-    v[:, 2] = v[:, 1]
-    assert facts_of(LoRA({"a": LowRank(u, v)})).layers[0].dead_ranks == 2
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_one_broken_layer_is_told_and_spoils_no_other(bad):
-    lora = ragged_lora()
-    layers = dict(lora.layers)
-    u = layers["model.layers.0.self_attn.q_proj"].u.clone()
-    u[2, 1] = bad
-    layers["model.layers.0.self_attn.q_proj"] = LowRank(
-        u, layers["model.layers.0.self_attn.q_proj"].v
-    )
-    found = facts_of(LoRA(layers))
-    broken = [layer for layer in found.layers if not layer.finite]
-    assert [layer.name for layer in broken] == ["model.layers.0.self_attn.q_proj"]
-    assert broken[0].norm is broken[0].spectrum is broken[0].effective_rank is broken[0].rms is None
-    assert found.norm is None
-    sound = {layer.name: layer for layer in facts_of(lora).layers}
-    for layer in found.layers:
-        if layer.finite:
-            assert layer.norm == pytest.approx(sound[layer.name].norm)
-
-
-def test_values_too_large_to_square_count_as_not_finite():
-    pair = LowRank(
-        torch.full((3, 1), 1e200, dtype=torch.float64),
-        torch.full((4, 1), 1e200, dtype=torch.float64),
-    )
-    assert not facts_of(LoRA({"a": pair})).layers[0].finite
-
-
-def test_blocks_and_kinds_gather_every_layer_once():
-    found = facts_of(ragged_lora())
+def test_blocks_stand_in_counting_order_and_hold_every_layer_once():
+    found = facts(*map(layer, NAMES))
     assert [block.block for block in found.blocks()] == [
-        "model.layers.0",
-        "model.layers.1",
+        "head",
         "model.layers.2",
         "model.layers.10",
     ]
-    assert sum(len(block.layers) for block in found.blocks()) == len(found.layers)
-    assert sum(len(kind.layers) for kind in found.kinds()) == len(found.layers)
+    assert sum(len(block.layers) for block in found.blocks()) == 4
     assert found.norm == pytest.approx(math.hypot(*(block.norm for block in found.blocks())))
-    assert found.kinds()[0].kind == "model.layers.*.self_attn.q_proj"
-    assert len(found.kinds()[0].layers) == 3
 
 
-def test_what_the_reader_said_is_kept():
-    scale = Scale(8.0, 4, 2.0, "alpha/r")
-    lora = LoRA(
-        {"a": random_pair(9)},
-        {
-            "a.bias": Side("bias", torch.tensor([1.0, math.nan])),
-            "ids": Side("native", torch.tensor([1])),
-        },
-        Provenance(
-            "peft", "here", "base", "peft 0.21", {"a": scale}, ("x: y",), ("n: z",), {"r": 4}
-        ),
-    )
-    found = facts_of(lora)
-    assert (found.format, found.source, found.base, found.writer) == (
-        "peft",
-        "here",
-        "base",
-        "peft 0.21",
-    )
-    assert found.layers[0].scale == scale
-    assert found.ambiguities == ("x: y",)
-    assert found.notes == ("n: z",)
-    assert found.config == {"r": 4}
-    assert [(s.name, s.kind, s.shape, s.dtype, s.finite) for s in found.side] == [
-        ("a.bias", "bias", (2,), "float32", False),
-        ("ids", "native", (1,), "int64", True),
+def test_kinds_gather_what_differs_in_numbers_only():
+    found = facts(*map(layer, NAMES), layer("model.layers.3.q", n=6))
+    assert [(kind.kind, len(kind.layers)) for kind in found.kinds()] == [
+        ("model.layers.*.q", 2),
+        ("model.layers.*.v", 1),
+        ("head", 1),
+        ("model.layers.*.q", 1),
     ]
-    assert found.parameters == lora.parameter_count
-    assert found.nbytes == lora.nbytes
 
 
-def test_an_empty_lora_has_facts():
-    found = facts_of(LoRA({}))
-    assert found.layers == ()
-    assert found.norm == 0
-    assert found.blocks() == found.kinds() == ()
+def test_what_was_not_measured_has_no_norm():
+    assert facts(layer("a"), layer("b", norm=None)).norm is None
+    assert layer("a", norm=None).rms is None
+    assert layer("a", norm=3.0, n=3, m=3).rms == 1.0
+    assert layer("a", norm=0.0, n=0).rms == 0.0
+
+
+def test_nothing_has_facts_too():
+    assert facts().blocks() == facts().kinds() == ()
+    assert facts().norm == 0

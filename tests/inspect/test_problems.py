@@ -6,8 +6,9 @@ import torch
 
 from lorascope.core.lora import LoRA, Provenance, Scale, Side
 from lorascope.core.low_rank import LowRank
-from lorascope.inspect.facts import facts_of
-from lorascope.inspect.problems import CHECKS, Severity, problems_of
+from lorascope.inspect.measure import facts_of
+from lorascope.inspect.problem import Severity
+from lorascope.inspect.problems import CHECKS, problems_of
 
 
 def pair(seed=0, n=12, m=9, r=3, size=0.1):
@@ -106,6 +107,24 @@ PLAIN = sound().provenance
         ),
         (sound(side={"b": Side("bias", torch.ones(2))}), "side-tensors", Severity.NOTE, 1),
         (sound(provenance=Provenance("peft")), "base-unknown", Severity.NOTE, 0),
+        (
+            sound(provenance=replace(PLAIN, left=("oft: needs the base weights.",))),
+            "oft",
+            Severity.WARNING,
+            0,
+        ),
+        (
+            sound(provenance=replace(PLAIN, config={"title": "<script>alert(1)</script>"})),
+            "active-metadata",
+            Severity.WARNING,
+            0,
+        ),
+        (
+            LoRA({}, {"b": Side("native", torch.ones(2))}, PLAIN),
+            "no-layers",
+            Severity.NOTE,
+            0,
+        ),
     ],
 )
 def test_every_problem_is_found_and_named(lora, code, severity, layers):

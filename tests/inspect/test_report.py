@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lorascope.core.lora import LoRA, Provenance, Scale, Side
 from lorascope.core.low_rank import LowRank
-from lorascope.inspect.facts import facts_of
+from lorascope.inspect.measure import facts_of
 from lorascope.inspect.problems import problems_of
 from lorascope.inspect.report import bar, report_json, report_view, size, span
 

@@ -1,8 +1,8 @@
 """The table of commands, and the one place where a command's failure becomes a message.
 
     0   done
-    1   `inspect`: done, and a problem of severity error was found; or the user pressed Ctrl-C
-    2   bad input: one message on stderr, no traceback
+    1   `inspect`: done, and a problem as bad as --fail-on says was found; or the user pressed Ctrl-C
+    2   bad input: one message on stderr, no traceback; `inspect`: a file was refused, its line says why
 
 An exception that is neither of lorascope's own tree nor the operating system's is a fault of the program
 and keeps its traceback.

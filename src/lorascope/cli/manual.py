@@ -20,8 +20,8 @@ __all__ = ["commands", "help_text", "manual"]
 INTRODUCTION = """# The command line
 
 Every command ends with 0 when done and with 2 on bad input, after one message on stderr; `inspect` ends with 1
-when it found a problem of severity error. With `--json`, stdout holds one JSON document and nothing else;
-progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default `~/.cache/lorascope`) where no
+when it found a problem of severity error (or of the severity that --fail-on names). With `--json`, stdout holds
+one JSON document and nothing else; progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default `~/.cache/lorascope`) where no
 folder is named.
 
 This page is made by `python -m lorascope.cli.manual > docs/cli.md`.
@@ -34,9 +34,8 @@ that is not finite, or that does not exist, is null.
 
 | schema | keys |
 | :-- | :-- |
-| `lorascope.inspect/1` | `files`: a list of reports, each with `path`, `format`, `writer`, `base`, \
-`parameters`, `bytes`, `norm`, `layers`, `blocks`, `side`, `ambiguities`, `notes` and `problems` (`code`, \
-`severity`, `sentence`, `layers`); or with `path` and `error` for a file that was refused among others |
+| `lorascope.inspect/1` | `summary` (files by base, format, outcome and problem) and `files`: a list of \
+reports, or of brief ones with `--results`; every key stands in [inspect-schema.json](inspect-schema.json) |
 | `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `errors` and \
 `predictions` (`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, \
 `warnings`) |

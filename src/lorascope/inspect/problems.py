@@ -1,44 +1,28 @@
 """Problems of one LoRA: each with a code, a severity and a sentence.
 
 A problem is a judgement on facts (facts.py measures, this file judges). The table CHECKS is the whole list
-of what is looked for; what the reader could not tell (`ambiguities`) becomes a problem of its own code.
-
-    error     the file is broken or does nothing: do not use it
-    warning   it can be used, but something in it is wrong, wasted or unknown
-    note      a fact that a user of the file should know
+of what is looked for in facts; what the reader could not tell (`ambiguities`) or not read (`left`) becomes a
+problem of its own code. Problems of a header are in headers.py, refusals in refusals.py.
 """
 
+import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
 
+from lorascope.inspect.contradictions import alpha_contradicts, base_contradicts, rank_contradicts
 from lorascope.inspect.facts import Facts
+from lorascope.inspect.problem import Problem, Severity, coded, count, some, worst_first
 
 __all__ = ["CHECKS", "Problem", "Severity", "problems_of"]
 
-SHOWN = 3  # layers named in a sentence; all of them stand in `layers`
 SCALE_RANGE = (1 / 256, 256.0)  # alpha/r outside this is a mistake in every trainer known to us
 RMS_LIMIT = 1.0  # entries of pretrained weights are mostly 0.01 to 0.1: an update of this size replaces them
 OUTLIER = 100.0  # times the median over layers
-
-
-class Severity(Enum):
-    """How bad a problem is, worst first."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NOTE = "note"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One finding: its code, how bad it is, a sentence, and the layers concerned."""
-
-    code: str
-    severity: Severity
-    sentence: str
-    layers: tuple[str, ...] = ()
+# markup, command substitution and control characters in metadata
+ACTIVE = re.compile(
+    r"<\s*(?:script|img|iframe|svg)\b|javascript:|\$\(|\brm -rf\b|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]",
+    re.IGNORECASE,
+)
 
 
 def problems_of(facts: Facts) -> tuple[Problem, ...]:
@@ -49,15 +33,19 @@ def problems_of(facts: Facts) -> tuple[Problem, ...]:
         >>> [p.code for p in problems_of(Facts("a", "peft", None, "base", 0, 0, ()))]
         ['no-layers']
     """
-    found = [problem for check in CHECKS.values() for problem in check(facts)]
-    order = list(Severity)
-    return tuple(sorted(found, key=lambda problem: order.index(problem.severity)))
+    return worst_first(problem for check in CHECKS.values() for problem in check(facts))
 
 
 def no_layers(facts: Facts) -> Iterator[Problem]:
     """A file without a single factor pair."""
-    if not facts.layers:
+    if not facts.layers and not facts.side:
         yield Problem("no-layers", Severity.ERROR, "It holds no low-rank layer at all.")
+    elif not facts.layers:
+        yield Problem(
+            "no-layers",
+            Severity.NOTE,
+            f"It holds no low-rank layer, only {count(facts.side, 'tensor')} that are kept as they are.",
+        )
 
 
 def not_finite(facts: Facts) -> Iterator[Problem]:
@@ -109,7 +97,7 @@ def dead_ranks(facts: Facts) -> Iterator[Problem]:
 
 def rank_above_layer(facts: Facts) -> Iterator[Problem]:
     """More columns than the update can have rank."""
-    high = [layer for layer in facts.layers if layer.rank > min(layer.n, layer.m)]
+    high = [x for x in facts.layers if x.n and x.m and x.rank > min(x.n, x.m)]
     if high:
         first = high[0]
         yield Problem(
@@ -177,8 +165,8 @@ def config_contradicts(facts: Facts) -> Iterator[Problem]:
 
 
 def uncertain(facts: Facts) -> Iterator[Problem]:
-    """What the file cannot tell: the reader's ambiguities under their own codes."""
-    for sentence in facts.ambiguities:
+    """What the file cannot tell and what was left: the reader's sentences under their own codes."""
+    for sentence in (*facts.left, *facts.ambiguities):
         yield coded(sentence, Severity.WARNING, "ambiguous")
 
 
@@ -197,7 +185,19 @@ def noted(facts: Facts) -> Iterator[Problem]:
             tuple(names),
         )
     if facts.base is None and facts.layers:
-        yield Problem("base-unknown", Severity.NOTE, "The file does not name its base model.")
+        known = facts.family.name
+        guess = "." if known == "unknown" else f"; names and shapes are those of {known}."
+        yield Problem(
+            "base-unknown", Severity.NOTE, f"The file does not name its base model{guess}"
+        )
+    active = [key for key, value in facts.config.items() if ACTIVE.search(f"{key} {value}")]
+    if active:
+        yield Problem(
+            "active-metadata",
+            Severity.WARNING,
+            f"{count(active, 'entry')} of the metadata hold text that a web page, a shell or a terminal would "
+            f"run ({some(active)}): show it only escaped.",
+        )
 
 
 CHECKS: dict[str, Callable[[Facts], Iterator[Problem]]] = {
@@ -209,28 +209,14 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Problem]]] = {
     "absurd_scale": absurd_scale,
     "absurd_norm": absurd_norm,
     "config_contradicts": config_contradicts,
+    "rank_contradicts": rank_contradicts,
+    "alpha_contradicts": alpha_contradicts,
+    "base_contradicts": base_contradicts,
     "uncertain": uncertain,
     "noted": noted,
 }
 
 
-def coded(sentence: str, severity: Severity, fallback: str) -> Problem:
-    """A problem from a sentence that starts with its code and a colon."""
-    code, colon, rest = sentence.partition(":")
-    named = bool(colon) and code.replace("-", "").replace("_", "").isalnum()
-    return Problem(code, severity, rest.strip()) if named else Problem(fallback, severity, sentence)
-
-
 def holds(name: str, target: str) -> bool:
     """Whether PEFT's rule of names takes the layer for the target."""
     return name == target or name.endswith(f".{target}")
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and that there are more."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-
-
-def count(things: Sequence[object], noun: str) -> str:
-    """A number with its noun."""
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"

@@ -1,12 +1,8 @@
-"""How the facts and problems of one LoRA are shown: as rich renderables, and as one JSON document.
+"""How the facts and problems of one file are shown: as rich renderables, and as one JSON document.
 
 Every string of a file passes through `printable` and a rich `Text`, so that neither a terminal code nor rich
-markup in a name is obeyed. In JSON, numbers that are not finite are null.
-
-The JSON of one LoRA, by key: `path format writer base parameters bytes norm` · `layers`: list of `name kind
-block n m kernel rank dtype scale norm rms top effective_rank dead_ranks finite`, scale null or `alpha rank
-factor rule` · `blocks`: list of `block layers norm` · `side`: list of `name kind shape dtype finite` ·
-`ambiguities notes` · `problems`: list of `code severity sentence layers`.
+markup in a name is obeyed. In JSON, numbers that are not finite, and those that were not measured, are null.
+The keys of the document: docs/inspect-schema.json.
 """
 
 from collections.abc import Sequence
@@ -18,9 +14,9 @@ from rich.text import Text
 
 from lorascope.inspect.facts import Facts, KindFacts, LayerFacts
 from lorascope.inspect.names import block_of, kind_of, printable
-from lorascope.inspect.problems import Problem, Severity
+from lorascope.inspect.problem import Problem, Severity
 
-__all__ = ["report_json", "report_view"]
+__all__ = ["refusal_json", "refusal_view", "report_json", "report_view"]
 
 BAR_WIDTH = 32
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -39,22 +35,45 @@ def report_view(
     parts: list[RenderableType] = [Text(printable(path), style="bold"), head(facts), Text()]
     if facts.layers:
         parts += [layer_table(facts) if every_layer else kind_table(facts), Text()]
+    if facts.layers and facts.measured:
         parts += [block_bars(facts), Text()]
     parts.append(problem_list(problems))
     return Group(*parts)
 
 
+def refusal_view(path: object, problems: Sequence[Problem]) -> RenderableType:
+    """The report of a file that was refused: its path and why."""
+    return Group(Text(printable(path), style="bold"), problem_list(problems))
+
+
 def head(facts: Facts) -> Text:
-    """Two lines: what it is, and how large."""
+    """What it is, its base, its size, and what is said about its training."""
     ranks = span([layer.rank for layer in facts.layers], "d")
     dtypes = ", ".join(sorted({layer.dtype for layer in facts.layers})) or "no layers"
     writer = f" written by {facts.writer}" if facts.writer else ""
-    first = f"{facts.format}{writer}, base {facts.base or 'not named'}"
-    second = (
+    norm = f"norm {number(facts.norm)}" if facts.measured else "values not looked at"
+    lines = [
+        f"{facts.format}{writer}, base {facts.base or 'not named'}",
+        f"by names and shapes: {facts.family.name}{alike(facts)}",
         f"{len(facts.layers)} layers, rank {ranks}, {facts.parameters:,} parameters, "
-        f"{size(facts.nbytes)} as {dtypes}, norm {number(facts.norm)}"
-    )
-    return Text(printable(first) + "\n" + second)
+        f"{size(facts.nbytes)} as {dtypes}, {norm}",
+    ]
+    if facts.training.trigger_words:
+        lines.append(f"trigger words: {', '.join(facts.training.trigger_words)}")
+    if facts.training.tags:
+        shown = ", ".join(f"{tag} ({count})" for tag, count in facts.training.tags)
+        lines.append(f"commonest tags: {shown}")
+    if facts.training.facts:
+        told = ", ".join(f"{name} {value}" for name, value in facts.training.facts.items())
+        lines.append(f"training: {told}")
+    return Text("\n".join(printable(line) for line in lines))
+
+
+def alike(facts: Facts) -> str:
+    """What names and shapes cannot tell apart, in brackets."""
+    if not facts.family.alike:
+        return ""
+    return f" (cannot be told apart: {', '.join(facts.family.alike)})"
 
 
 def kind_table(facts: Facts) -> Table:
@@ -119,13 +138,31 @@ def problem_list(problems: Sequence[Problem]) -> Text:
     return text
 
 
-def report_json(path: object, facts: Facts, problems: Sequence[Problem]) -> dict[str, Any]:
-    """The report as plain data (keys: head of this file)."""
+def report_json(
+    path: object, facts: Facts, problems: Sequence[Problem], *, outcome: str = "exact"
+) -> dict[str, Any]:
+    """The document of one file (docs/inspect-schema.json).
+
+    Args:
+        outcome: exact, ambiguous, part, or header where values were not looked at.
+    """
+    family, training = facts.family, facts.training
     return {
         "path": str(path),
+        "outcome": outcome,
         "format": facts.format,
         "writer": facts.writer,
         "base": facts.base,
+        "family": {
+            "name": family.name,
+            "alike": list(family.alike),
+            "evidence": family.evidence,
+        },
+        "training": {
+            "facts": dict(training.facts),
+            "trigger_words": list(training.trigger_words),
+            "tags": [{"tag": tag, "count": count} for tag, count in training.tags],
+        },
         "parameters": facts.parameters,
         "bytes": facts.nbytes,
         "norm": facts.norm,
@@ -139,15 +176,28 @@ def report_json(path: object, facts: Facts, problems: Sequence[Problem]) -> dict
         ],
         "ambiguities": list(facts.ambiguities),
         "notes": list(facts.notes),
-        "problems": [
-            {
-                "code": p.code,
-                "severity": p.severity.value,
-                "sentence": p.sentence,
-                "layers": list(p.layers),
-            }
-            for p in problems
-        ],
+        "left": list(facts.left),
+        "problems": [problem_json(problem) for problem in problems],
+    }
+
+
+def refusal_json(path: object, problems: Sequence[Problem]) -> dict[str, Any]:
+    """The document of a file that was refused; `error` is the reader's message."""
+    return {
+        "path": str(path),
+        "outcome": "refused",
+        "error": problems[0].sentence,
+        "problems": [problem_json(problem) for problem in problems],
+    }
+
+
+def problem_json(problem: Problem) -> dict[str, Any]:
+    """One problem as plain data."""
+    return {
+        "code": problem.code,
+        "severity": problem.severity.value,
+        "sentence": problem.sentence,
+        "layers": list(problem.layers),
     }
 
 

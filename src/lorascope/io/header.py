@@ -8,6 +8,7 @@ for it. It reads names, types, shapes and metadata; it reads no values (that is 
 dialect of LoRA files (that is read.py). Offsets count from the start of the data and must tile it.
 """
 
+import itertools
 import json
 import math
 import os
@@ -18,10 +19,11 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from lorascope.errors import FormatError, HostileFileError, IntegrityError
 from lorascope.io.disguise import refuse_disguise
+from lorascope.io.plain_header import scan_plain
 
 __all__ = [
     "ITEM_BYTES",
@@ -75,8 +77,7 @@ STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 BRACKETS = re.compile(r"[\[\]{}]")
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """Type, shape and place of one tensor; `begin` and `end` count bytes from the start of the data."""
 
     dtype: str
@@ -230,11 +231,35 @@ def check_tensor_count(count: int, where: str) -> None:
 
 
 def _parse_entries(raw: bytes, where: str) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    plain = _parse_plain(raw, where)
+    if plain is not None:
+        return plain
     _check_structure(raw, where)
     table: dict[str, Any] = parse_json(raw, where)  # it starts with a brace
     metadata = _check_metadata(table.pop("__metadata__", {}), where)
     check_tensor_count(len(table), where)
     return {name: _parse_tensor(name, entry, where) for name, entry in table.items()}, metadata
+
+
+def _parse_plain(raw: bytes, where: str) -> tuple[dict[str, TensorInfo], dict[str, str]] | None:
+    """Names and places of a header of the plain form; None for what the parser below has to look at."""
+    found = scan_plain(raw)
+    if found is None or len(found[0]) > MAX_TENSORS or not isinstance(found[1], dict):
+        return None
+    sizes: dict[tuple[str, str], tuple[tuple[int, ...], int]] = {}
+    tensors: dict[str, TensorInfo] = {}
+    for name, dtype, axes, first, after, _ in found[0]:
+        size = sizes.get((dtype, axes))
+        if size is None:
+            if dtype not in ITEM_BYTES:
+                return None
+            shape = tuple(map(int, axes.split(","))) if axes else ()
+            size = sizes[dtype, axes] = shape, check_shape(shape, ITEM_BYTES[dtype], name, where)
+        begin, end = int(first), int(after)
+        if end - begin != size[1]:
+            return None
+        tensors[name] = TensorInfo(dtype, size[0], begin, end)
+    return tensors, _check_metadata(found[1], where)
 
 
 def _check_structure(raw: bytes, where: str) -> None:
@@ -329,7 +354,10 @@ def _is_naturals(value: Any) -> bool:
 def _check_tiling(tensors: Mapping[str, TensorInfo], data_bytes: int, where: str) -> None:
     """The tensors cover the data once: no overlap, no hole, nothing before or after."""
     reached, previous = 0, "the start of the data"
-    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+    entries = list(tensors.items())
+    if any(one[1].end != other[1].begin for one, other in itertools.pairwise(entries)):
+        entries.sort(key=lambda item: (item[1].begin, item[1].end))  # most are in order
+    for name, info in entries:
         if info.begin != reached:
             kind = "overlaps" if info.begin < reached else "leaves a hole after"
             raise IntegrityError(

@@ -1,0 +1,49 @@
+import torch
+from safetensors.torch import load_file, save_file
+
+from lorascope.inspect.examine import examine
+from lorascope.inspect.problem import Severity
+from tests.inspect.files import write_kohya, write_peft
+
+
+def test_a_good_file_has_facts(tmp_path):
+    result = examine(write_peft(tmp_path / "a"))
+    assert (result.outcome, result.worst()) == ("exact", None)
+    assert result.to_json()["outcome"] == "exact"
+    assert examine(tmp_path / "a", headers=True).outcome == "header"
+
+
+def test_a_file_without_its_configuration_is_ambiguous(tmp_path):
+    folder = write_peft(tmp_path / "a")
+    (folder / "adapter_config.json").unlink()
+    result = examine(folder)
+    assert result.outcome == "ambiguous"
+    assert result.worst() is Severity.WARNING
+
+
+def test_a_refusal_is_a_result(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"<html>")
+    for headers in (False, True):
+        result = examine(tmp_path / "x.safetensors", headers=headers)
+        assert (result.outcome, result.facts, result.worst()) == ("refused", None, Severity.ERROR)
+        document = result.to_json()
+        assert document["problems"][0]["code"] == "web-page"
+        assert document["error"] == document["problems"][0]["sentence"]
+
+
+def test_metadata_that_contradicts_is_told_in_both_ways(tmp_path):
+    told = {"ss_network_dim": "128", "ss_base_model_version": "sdxl_base_v1-0"}
+    path = write_kohya(tmp_path / "a.safetensors", metadata=told)
+    for headers in (False, True):
+        codes = [problem.code for problem in examine(path, headers=headers).problems]
+        assert "metadata-contradicts" in codes
+        assert "base-contradicts" in codes
+
+
+def test_untrained_and_broken_files_are_told(tmp_path):
+    path = write_kohya(tmp_path / "a.safetensors")
+    tensors = load_file(path)
+    save_file({k: t * 0 if "up" in k else t for k, t in tensors.items()}, path)
+    assert "untrained" in [p.code for p in examine(path).problems]
+    save_file({k: t * torch.nan for k, t in tensors.items()}, path)
+    assert examine(path).problems[0].severity is Severity.ERROR
