@@ -122,7 +122,7 @@ def join(u: Tensor, v: Tensor, kernel: tuple[int, ...] = ()) -> LowRank:
     """The pair of two factors, in the wider of their types."""
     if u.dtype != v.dtype:
         dtype = torch.promote_types(u.dtype, v.dtype)
-        u, v = u.to(dtype), v.to(dtype)
+        u, v = u.to(dtype), v.to(dtype)  # which copies one of them
     return LowRank(u, v, kernel)
 
 

@@ -195,7 +195,7 @@ class PeftConfig:
             {"fine_tune_type", "lora_parameters"} & set(self.data)
         ):
             raise FormatError(
-                f"Reading {self.where!r}: it is a configuration of MLX, which this version does not read."
+                f"Reading {self.where!r}: it is a configuration of MLX, but the weights beside it are PEFT's."
             )
         kind = self.data.get("peft_type", "LORA")
         if kind not in ("LORA", "ADALORA"):
