@@ -1,0 +1,30 @@
+"""The page of formats says what the reader does."""
+
+from pathlib import Path
+
+from lorascope.io.read import FORMATS, sniff
+from lorascope.io.write import WRITERS
+from tests.io.formats_page import ROWS, page
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_is_what_is_measured():
+    made = "Try: python -m tests.io.formats_page > docs/formats.md"
+    assert (ROOT / "docs/formats.md").read_text(encoding="utf-8") == page(), made
+
+
+def test_every_cell_is_filled_and_every_oracle_has_its_test():
+    for row in ROWS:
+        assert all((row.format, row.exact, row.writes, row.oracle))
+        assert (ROOT / row.test).is_file(), row.test
+
+
+def test_every_dialect_has_a_row(tmp_path):
+    found = set()
+    for place, row in enumerate(ROWS):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        found.add(sniff(row.make(folder)).format)
+    assert found == {*FORMATS, "gguf"} - {"original"}
+    assert WRITERS == ("peft", "kohya")
