@@ -107,6 +107,12 @@ def random_free(lora):
     return replace(lora, provenance=Provenance())
 
 
+def test_the_outcome_of_reading():
+    assert Provenance().outcome == "exact"
+    assert Provenance(ambiguities=("a: b",)).outcome == "ambiguous"
+    assert Provenance(ambiguities=("a: b",), left=("c: d",)).outcome == "part"
+
+
 def test_it_travels_between_processes(lora):
     again = pickle.loads(pickle.dumps(lora))
     assert torch.equal(flat(again), flat(lora))

@@ -16,6 +16,7 @@ def test_round_trip():
         ("n: m",),
         {"r": [1, {"k": None}]},
         {"e": "embedding"},
+        ("dora: left",),
     )
     assert load_provenance(dump_provenance(provenance)) == provenance
     assert load_provenance(dump_provenance(Provenance())) == Provenance()

@@ -30,6 +30,7 @@ from lorascope.io.dialects.xlabs import read_xlabs
 from lorascope.io.disguise import disguise
 from lorascope.io.gguf import read_gguf
 from lorascope.io.header import open_regular, read_header
+from lorascope.io.npz import read_npz
 from lorascope.io.peft.adapter import read_peft
 from lorascope.io.peft.config import PeftConfig, read_config, read_table
 from lorascope.io.tensors import TensorFile, read_pickle, read_safetensors
@@ -42,6 +43,7 @@ WEIGHT_NAMES = (
     "adapter_model.safetensors",
     "adapter_model.bin",
     "adapters.safetensors",
+    "adapters.npz",
     "pytorch_lora_weights.safetensors",
     "pytorch_lora_weights.bin",
     "adapter_model.pt",
@@ -55,7 +57,7 @@ class Found:
 
     format: str
     weights: Path
-    container: Literal["safetensors", "pickle", "gguf"]
+    container: Literal["safetensors", "pickle", "gguf", "npz"]
     config: Path | None
 
 
@@ -127,7 +129,10 @@ def read_lora(
     if found.container == "gguf":
         lora = read_llama_cpp(read_gguf(found.weights), str(found.weights))
         return lora if dtype is None else lora.to(dtype)
-    if found.container == "pickle":
+    if found.container == "npz":
+        file = read_npz(found.weights)
+        recognised(file.tensors)
+    elif found.container == "pickle":
         file = read_pickle(found.weights, name_list=_list_names(found.weights))
         recognised(file.tensors)
     else:
@@ -140,14 +145,14 @@ def read_lora(
 def sniff(path: Path | str) -> Found:
     """Say what a folder or a file of weights is, without reading values.
 
-    The dialect of a pickle is not looked into: it is taken to be PEFT.
+    The dialect of a pickle or an archive is not looked into: it is taken to be PEFT, or MLX.
 
     Raises:
         FileError: one of its kinds, as `read_lora` would.
     """
     found = _locate(Path(path), allow_pickle=True)
-    if found.container == "gguf":
-        return replace(found, format="gguf")
+    if found.container in ("gguf", "npz"):
+        return replace(found, format="gguf" if found.container == "gguf" else "mlx")
     if found.container == "safetensors":
         return replace(found, format=_dialect(read_header(found.weights).tensors, found))
     return found
@@ -191,11 +196,15 @@ def _list_names(weights: Path) -> Callable[[list[Tensor]], dict[str, Tensor]]:
     return lambda tensors: name_list(tensors, component)
 
 
-def _container(weights: Path, *, allow_pickle: bool) -> Literal["safetensors", "pickle", "gguf"]:
+def _container(
+    weights: Path, *, allow_pickle: bool
+) -> Literal["safetensors", "pickle", "gguf", "npz"]:
     with open_regular(weights) as file:
         start = file.read(64)
     if start.startswith(b"GGUF") and weights.suffix.lower() != ".safetensors":
         return "gguf"
+    if weights.suffix.lower() == ".npz":
+        return "npz"
     if weights.suffix.lower() not in PICKLES:
         return "safetensors"
     if disguise(start) not in ("pickle", None):

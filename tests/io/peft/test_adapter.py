@@ -144,6 +144,8 @@ def test_dora_is_kept_and_flagged(tmp_path, ending):
     assert side.kind == "dora_magnitude"
     assert torch.equal(side.tensor, layer.lora_magnitude_vector["default"].weight)
     assert any(note.startswith("use_dora: ") for note in lora.provenance.notes)
+    assert lora.provenance.outcome == "part"
+    assert lora.provenance.left[0].startswith("dora_rows: 4 layers")
 
 
 def test_dora_without_its_flag_is_flagged(tmp_path):

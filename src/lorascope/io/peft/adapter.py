@@ -59,6 +59,7 @@ class _Reading:
     side: dict[str, Side] = field(default_factory=dict)
     ambiguities: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def add_side(self, name: str, side: Side) -> None:
         if name in self.side:
@@ -208,6 +209,11 @@ def _report(reading: _Reading) -> None:
         reading.notes.append(
             f"side: {kinds.count(kind)} tensors of kind {kind!r}, the first is {name!r}"
         )
+    if "dora_magnitude" in kinds:
+        reading.left.append(
+            f"dora_rows: {kinds.count('dora_magnitude')} layers: DoRA's magnitudes of the rows act on the base "
+            "weights and are kept beside; u v^T is the direction part"
+        )
     if "dora_magnitude" in kinds and not config.flag("use_dora"):
         reading.notes.append("use_dora: magnitudes are present; u v^T is the direction part")
     reading.notes.extend(nonfinite_note(reading.layers, reading.side))
@@ -228,6 +234,7 @@ def _finish(reading: _Reading, metadata: Mapping[str, str]) -> LoRA:
         notes=tuple(reading.notes),
         config=config.data,
         kinds={name: reading.kinds[name] for name in order if name in reading.kinds},
+        left=tuple(reading.left),
     )
     side = {name: reading.side[name] for name in sorted(reading.side, key=natural)}
     return LoRA({name: reading.layers[name] for name in order}, side, provenance)
