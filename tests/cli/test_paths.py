@@ -44,6 +44,12 @@ def test_brackets_in_a_name_that_exists_are_no_pattern(collection):
     assert adapters_in([odd]) == [odd]
 
 
+def test_pickles_and_gguf_are_files_of_weights_and_states_of_training_are_not(collection):
+    for name in ("a.gguf", "b.pt", "optimizer.bin", "scheduler.pt", "training_args.bin"):
+        (collection / "deep" / name).touch()
+    assert names(collection, "deep") == ["deep/a.gguf", "deep/b.pt", "deep/er/single.safetensors"]
+
+
 def test_a_link_to_a_parent_does_not_loop(collection):
     (collection / "deep" / "up").symlink_to(collection, target_is_directory=True)
     assert len(adapters_in([collection])) == 3

@@ -21,8 +21,8 @@ INTRODUCTION = """# The command line
 
 Every command ends with 0 when done and with 2 on bad input, after one message on stderr; `inspect` ends with 1
 when it found a problem of severity error (or of the severity that --fail-on names). With `--json`, stdout holds
-one JSON document and nothing else; progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default `~/.cache/lorascope`) where no
-folder is named.
+one JSON document and nothing else; progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default
+`~/.cache/lorascope`) where no folder is named.
 
 This page is made by `python -m lorascope.cli.manual > docs/cli.md`.
 """

@@ -10,7 +10,18 @@ from lorascope.inspect.names import Place, place_of
 
 __all__ = ["adapters_in"]
 
-WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+# what makes a folder one adapter, the names that io/read.py takes
+WEIGHT_NAMES = (
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "adapters.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
+    "adapter_model.pt",
+)
+WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt"})
+# what training leaves beside an adapter under the same suffixes
+STATES = ("optimizer", "scheduler", "rng_state", "random_states", "training_args", "scaler")
 PATTERN_CHARACTERS = frozenset("*?[")
 
 
@@ -70,7 +81,7 @@ def walk(folder: Path) -> Iterator[Path]:
             yield entry
         elif entry.is_dir():
             yield from walk(entry)
-        elif entry.suffix == ".safetensors":
+        elif entry.suffix.lower() in WEIGHT_SUFFIXES and not entry.name.startswith(STATES):
             yield entry
 
 

