@@ -117,7 +117,14 @@ def test_finetuning_teaches_its_sources(exam_base, short_family, three_indices, 
         assert row["dataset_size"] == len(short_family.job(index).tokens)
 
 
-def test_half_precision_changes_no_label(exam_base, short_family, three_indices, three_fitted):
+def test_half_precision_moves_labels_by_less_than_their_noise(
+    exam_base, short_family, three_indices, three_fitted
+):
     half = FrozenBase.of(exam_base, torch.bfloat16)
-    rows = short_family.evaluate(exam_base, three_fitted, three_indices)
-    assert short_family.evaluate(half, three_fitted, three_indices) == rows
+    exact = short_family.evaluate(exam_base, three_fitted, three_indices)
+    for row, expected in zip(
+        short_family.evaluate(half, three_fitted, three_indices), exact, strict=True
+    ):
+        assert row["accuracy"] == pytest.approx(expected["accuracy"], abs=0.03)
+        assert row["eval_loss"] == pytest.approx(expected["eval_loss"], abs=0.02)
+        assert row["sources"] == expected["sources"]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import DataError
-from lorascope.zoo.bases.bundled import base_facts, load_base
+from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.causal_lm import FrozenBase
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
@@ -148,11 +148,10 @@ class ExamFamily:
         """The labels of fitted adapters, one row each; `indices` says which of the family they are.
 
         Besides the targets: the accuracy of each half of the test and of each source, for `report`.
-        Adapters that were trained on a base in half precision are asked on the base in float32, so
-        that labels depend neither on the processor nor on the compiler.
+        They are asked on the base as it is given, in its type: bfloat16 moves an accuracy by .0075 (root
+        mean square over 96 adapters whose accuracy deviates by .11), a quarter of the noise between the
+        halves of the test, and asks twice as many adapters a second.
         """
-        if base_dtype(base) not in (torch.float32, torch.float64):
-            base = exact_base(self.base)
         scores = exam_scores(base, self.spec, fitted)
         rows = []
         for place, index in enumerate(indices):
@@ -175,17 +174,6 @@ class ExamFamily:
         from lorascope.zoo.families.exam.report import exam_report  # scikit-learn is slow to import
 
         return exam_report(table, self.targets)
-
-
-def base_dtype(base: nn.Module | FrozenBase) -> torch.dtype:
-    """The dtype of a base's weights."""
-    return base.dtype if isinstance(base, FrozenBase) else next(base.parameters()).dtype
-
-
-@cache
-def exact_base(base: str | Path) -> FrozenBase:
-    """The base in float32, loaded once in each process."""
-    return FrozenBase.of(load_base(base), torch.float32)
 
 
 @cache
