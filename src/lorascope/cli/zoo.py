@@ -58,7 +58,8 @@ def import_folder(
         typer.Option(
             "--labels",
             metavar="CSV",
-            help="A table: a column `file` relative to FOLDER, and a column for each label.",
+            help="A table: a column `file` relative to FOLDER, and a column for each label; or the word "
+            "`metadata`: the training fields that the files hold themselves, without those that leak.",
         ),
     ],
     group: Annotated[
@@ -94,8 +95,9 @@ def import_folder(
     """Make a zoo of your own LoRAs and labels; it trains, predicts and benchmarks like a built one.
 
     \b
-    Example:
+    Examples:
       lorascope zoo import collection --labels labels.csv --group author --out my-zoo
+      lorascope zoo import collection --labels metadata
     """
     from lorascope.cli.output import console, progress_bar
     from lorascope.inspect.names import printable

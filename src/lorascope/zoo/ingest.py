@@ -10,6 +10,7 @@ of a split; LoRAs that share a creator or a dataset then may not, and the report
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.predict.target import Kind
 from lorascope.zoo.label_table import LabelTable, read_labels
+from lorascope.zoo.metadata_labels import metadata_labels
 
 __all__ = ["ImportReport", "import_zoo"]
 
 SHARD_BYTES = 256 * 2**20
+METADATA = "metadata"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ def import_zoo(
 
     Args:
         folder: where the files are; paths in the labels file are relative to it and may not leave it.
-        labels: the CSV file (see label_table.py).
+        labels: the CSV file (see label_table.py), or "metadata" for the fields that the files hold themselves
+            (see metadata_labels.py).
         out: the folder of the zoo; an interrupted import of the same input resumes there.
         group: the column of what LoRAs share.
         kinds: the kind of some labels.
@@ -81,10 +85,10 @@ def import_zoo(
     Example:
         >>> report = import_zoo("loras", "labels.csv", "my-zoo")  # doctest: +SKIP
     """
-    folder, labels = Path(folder), Path(labels)
+    folder = Path(folder)
     if not folder.is_dir():
         raise FileError(f"Importing a zoo: {folder} is no folder. Expected one that holds LoRAs.")
-    table = read_labels(labels, group=group, kinds=kinds)
+    table, told = _labels(folder, labels, group, kinds)
     total, left_out = 2 * len(table.files), {}
     entries: list[_Entry] = []
     for place, file in enumerate(table.files):
@@ -113,9 +117,27 @@ def import_zoo(
             writer.add_shard(number, loras, rows, signature=signature)
         done += len(members)
         progress(done, total)
-    warnings = _warnings(table, kept)
+    warnings = (*told, *_warnings(table, kept))
     report = {"left_out": len(left_out), "warnings": warnings}
     return ImportReport(writer.finish(report), len(kept), left_out, warnings)
+
+
+def _labels(
+    folder: Path, labels: str | Path, group: str | None, kinds: Mapping[str, Kind] | None
+) -> tuple[LabelTable, tuple[str, ...]]:
+    """The table of labels, and what there is to say about fields of metadata that became none."""
+    if str(labels) != METADATA:
+        return read_labels(Path(labels), group=group, kinds=kinds), ()
+    if group or kinds:
+        raise DataError(
+            "Importing with labels from metadata: found --group or --kind, expected neither: fields decide."
+        )
+    found = metadata_labels(folder)
+    told = [f"{name} would leak: {reason}" for name, reason in found.leaks.items()]
+    told += [f"{name} is no label: {reason}" for name, reason in found.left_out.items()]
+    if found.grouped_by:
+        told.append(f"Files that share {found.grouped_by} are one group: they are never split.")
+    return found.table, tuple(told)
 
 
 def _read(folder: Path, file: str, allow_pickle: bool) -> LoRA:
@@ -157,7 +179,7 @@ def _common_signature(entries: list[_Entry]) -> tuple[Signature, dict[str, str]]
 
 def _recipe(
     folder: Path,
-    labels: Path,
+    labels: str | Path,
     table: LabelTable,
     signature: Signature,
     kept: list[_Entry],
@@ -166,13 +188,21 @@ def _recipe(
     return {
         "kind": "import",
         "folder": folder.resolve().name,
-        "labels": hashlib.sha256(labels.read_bytes()).hexdigest(),
+        "labels": _digest(labels, table),
         "contents": hashlib.sha256("".join(entry.digest for entry in kept).encode()).hexdigest(),
         "count": len(kept),
         "group": group,
         "base": signature.base,
         "targets": {target.name: target.to_json() for target in table.targets},
     }
+
+
+def _digest(labels: str | Path, table: LabelTable) -> str:
+    """A hash of the labels file, or of what the metadata gave."""
+    if str(labels) != METADATA:
+        return hashlib.sha256(Path(labels).read_bytes()).hexdigest()
+    text = json.dumps([table.files, table.groups, sorted(table.labels.items())])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _shards(entries: list[_Entry]) -> Iterator[list[_Entry]]:
