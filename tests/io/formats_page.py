@@ -352,7 +352,7 @@ ROWS = [
         f"{D}/test_cloneofsimo.py",
     ),
     Row(
-        "MLX: LoRA, experts, full",
+        "MLX: LoRA, DoRA, experts, full (.safetensors, .npz)",
         file({f"{LLM}.lora_a": ones(4, 2), f"{LLM}.lora_b": ones(2, 6)}, config=MLX_CONFIG),
         "yes",
         NO_WRITER,
@@ -403,7 +403,8 @@ TAIL = """
 Known differences from other readers, all on their side: diffusers 0.42.1 gives attention layers of a kohya file
 whose alphas differ one alpha for all; its converter of BFL's control LoRAs swaps the rows of A along with those
 of B in the last modulation; LyCORIS 4.1.3 applies the scale twice where it merges LoHa and LoKr (once in its
-forward pass, which is taken here), and cannot load LoKr files in Tucker form.
+forward pass, which is taken here), and cannot load LoKr files in Tucker form or with only
+the second factor whole.
 """
 
 

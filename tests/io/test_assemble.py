@@ -60,3 +60,17 @@ def test_a_whole_fused_update_is_split_and_a_native_one_is_not():
     assert set(lora.side) == {f"transformer.{module}.lokr_w1", f"transformer.{module}.lokr_w2"}
     assert lora.provenance.outcome == "exact"
     assert any(note.startswith("kronecker: 1 modules") for note in lora.provenance.notes)
+
+
+def test_a_whole_update_without_rows_stays_fused():
+    module = "double_blocks.0.img_attn.qkv"
+    tensors = {f"{module}.lora_down.weight": torch.ones(0, 3)}
+    lora = assemble(tensors, "a file", "bfl").lora({}, None, None)
+    assert all(side.tensor.numel() == 0 for side in lora.side.values())
+
+
+def test_swapped_halves_beside_a_tensor_of_another_length():
+    module = "final_layer.adaLN_modulation.1"
+    tensors = pair(module) | {f"{module}.lora_B.bias": torch.ones(3)}
+    lora = assemble(tensors, "a file", "bfl").lora({}, None, None)
+    assert lora.side["transformer.norm_out.linear.lora_bias"].tensor.shape == (3,)

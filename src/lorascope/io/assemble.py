@@ -6,6 +6,7 @@ Every tensor ends up in a layer, in its scale, in `side`, or in an error; `Prove
 beside because the file alone cannot make an update of it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -118,14 +119,14 @@ class Assembly:
 
     def _add_fused(self, place: Place, built: Built) -> None:
         if place.swap:
-            built = _swapped(built)
-            place = Place(place.names)
+            self.add_module(Place(place.names), _swapped(built))
+            return
         sizes = _sizes(place, built)
         if sizes is None:
             self.add_module(Place((place.fused or place.names[0],)), _without_remarks(built))
             return
         if built.pair is not None:
-            if len(sizes) > 1 and is_block_sparse(built.pair, sizes):
+            if is_block_sparse(built.pair, sizes):
                 self.sparse.append(place.fused)
                 self.factors[place.fused] = built.scale.factor if built.scale else 1.0
             for name, pair in zip(place.names, split(built.pair, sizes), strict=True):
@@ -193,17 +194,13 @@ def _add_loose(assembly: Assembly, keyed: Keyed, namer: Namer) -> None:
 
 def _sizes(place: Place, built: Built) -> tuple[int, ...] | None:
     """Rows of the parts of a fused module, None if it must stay fused."""
-    if len(place.names) == 1:
-        tensors = [side.tensor for side in built.side.values()]
-        n = built.pair.n if built.pair else max((t.shape[0] for t in tensors if t.ndim), default=0)
-        return (n,)
     if built.pair is not None:
         shape = built.pair.shape
     else:
         whole = built.side.get("diff") or built.side.get("set_weight")
         if whole is None or whole.tensor.ndim < 2:
             return None
-        shape = (whole.tensor.shape[0], whole.tensor[0].numel())
+        shape = (whole.tensor.shape[0], math.prod(whole.tensor.shape[1:]))
     sizes = place.sizes(*shape)
     if sizes is None:
         return None

@@ -42,3 +42,9 @@ def test_misfits_and_sizes_are_refused():
         build_hadamard(hadamard(4, 4, 2, hada_t1=(3, 3, 2)))
     with pytest.raises(HostileFileError, match="expands"):
         build_hadamard(hadamard(1 << 15, 1 << 15, 200))
+
+
+def test_factors_of_different_types():
+    parts = hadamard(6, 5, 2)
+    parts.slots["hada_w1_a"] = parts.slots["hada_w1_a"].double()
+    assert build_hadamard(parts).pair.dtype == torch.float64

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lorascope.core.low_rank import LowRank
-from lorascope.io.modules.parts import Built, Parts, alpha_scale, join, matrix
+from lorascope.io.modules.parts import Built, Parts, alpha_scale, join
 
 __all__ = ["build_hadamard", "narrow"]
 
@@ -65,12 +65,13 @@ def _half(parts: Parts, which: str) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     if names[2] not in parts:
         if a.ndim != 2 or a.shape[1] != b.shape[0]:
             raise parts.misfit(*names[:2])
-        return matrix(a), matrix(b), tuple(b.shape[2:])
+        return parts.matrix(names[0]), parts.matrix(names[1]), tuple(b.shape[2:])
     middle = parts.factor(names[2])
     kernel = tuple(middle.shape[2:])
     rank = a.shape[0]
     if b.ndim != 2 or a.ndim != 2 or b.shape[0] != rank or middle.shape[:2] != (rank, rank):
         raise parts.misfit(*names)
     parts.room_for(rank, b.shape[1], math.prod(kernel))
-    wide = torch.einsum("pqk,qi->pik", matrix(middle).view(rank, rank, -1), matrix(b))
-    return matrix(a).T, wide.flatten(1), kernel
+    square = parts.matrix(names[2]).view(rank, rank, -1)
+    wide = torch.einsum("pqk,qi->pik", square, parts.matrix(names[1]))
+    return parts.matrix(names[0]).T, wide.flatten(1), kernel

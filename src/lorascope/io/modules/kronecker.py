@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lorascope.core.lora import Scale, Side
 from lorascope.io.modules.hadamard import narrow
-from lorascope.io.modules.parts import Built, Parts, alpha_scale, join, matrix
+from lorascope.io.modules.parts import Built, Parts, alpha_scale, join
 from lorascope.io.peft.pair import check_rank
 
 __all__ = ["build_kronecker"]
@@ -36,7 +36,7 @@ def build_kronecker(parts: Parts) -> Built:
     if whole_2:
         w2 = parts.factor("lokr_w2")
         kernel = tuple(w2.shape[2:])
-        a2, b2 = _unit(matrix(w2))
+        a2, b2 = _unit(parts.matrix("lokr_w2"))
         rank = a1.shape[1]
     else:
         a2, b2, kernel = _second(parts)
@@ -68,11 +68,11 @@ def _whole(parts: Parts) -> Built:
 
 def _first(parts: Parts) -> tuple[Tensor, Tensor]:
     if "lokr_w1" in parts:
-        return _unit(matrix(parts.factor("lokr_w1")))
+        return _unit(parts.matrix("lokr_w1"))
     a, b = parts.factor("lokr_w1_a"), parts.factor("lokr_w1_b")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise parts.misfit("lokr_w1_a", "lokr_w1_b")
-    return matrix(a), matrix(b)
+    return parts.matrix("lokr_w1_a"), parts.matrix("lokr_w1_b")
 
 
 def _second(parts: Parts) -> tuple[Tensor, Tensor, tuple[int, ...]]:
@@ -83,12 +83,12 @@ def _second(parts: Parts) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         if a.ndim != 2 or b.ndim != 2 or middle.shape[:2] != (rank, b.shape[0]):
             raise parts.misfit("lokr_w2_a", "lokr_w2_b", "lokr_t2")
         parts.room_for(rank, b.shape[1], math.prod(kernel))
-        square = matrix(middle).view(rank, b.shape[0], -1)
-        wide = torch.einsum("pqk,qi->pik", square, matrix(b))
-        return matrix(a).T.contiguous(), wide.flatten(1), kernel
+        square = parts.matrix("lokr_t2").view(rank, b.shape[0], -1)
+        wide = torch.einsum("pqk,qi->pik", square, parts.matrix("lokr_w2_b"))
+        return parts.matrix("lokr_w2_a").T.contiguous(), wide.flatten(1), kernel
     if a.ndim != 2 or a.shape[1] != b.shape[0]:
         raise parts.misfit("lokr_w2_a", "lokr_w2_b")
-    return matrix(a), matrix(b), tuple(b.shape[2:])
+    return parts.matrix("lokr_w2_a"), parts.matrix("lokr_w2_b"), tuple(b.shape[2:])
 
 
 def _unit(whole: Tensor) -> tuple[Tensor, Tensor]:

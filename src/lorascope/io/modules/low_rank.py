@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lorascope.core.low_rank import LowRank
-from lorascope.io.modules.parts import Built, Parts, alpha_scale, join, matrix
+from lorascope.io.modules.parts import Built, Parts, alpha_scale, join
 from lorascope.io.peft.pair import check_rank, fold
 
 __all__ = ["build_low_rank"]
@@ -45,5 +45,5 @@ def _with_middle(parts: Parts, down: Tensor, up: Tensor, factor: float) -> LowRa
     if middle.ndim < 3 or middle.shape[:2] != (rank, rank) or math.prod(down.shape[2:]) != 1:
         raise parts.misfit("down", "mid")
     parts.room_for(rank, down.shape[1], math.prod(kernel))
-    v = torch.einsum("pqk,qi->ikp", matrix(middle).view(rank, rank, -1), matrix(down))
+    v = torch.einsum("pqk,qi->ikp", parts.matrix("mid").view(rank, rank, -1), parts.matrix("down"))
     return join(fold(up.flatten(1), factor), v.flatten(0, 1), kernel)

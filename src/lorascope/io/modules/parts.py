@@ -22,7 +22,7 @@ from lorascope.core.low_rank import LowRank
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft.pair import as_float
 
-__all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join", "matrix"]
+__all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join"]
 
 NO_ALPHA = "1 (no alpha)"
 MAX_ELEMENTS = 1 << 28  # of a factor that the file does not hold as such
@@ -61,6 +61,16 @@ class Parts:
         if tensor.ndim < 2 or not tensor.numel():
             raise self.misfit(slot)
         return as_float(tensor, f"{self.layer}.{slot}", self.where)
+
+    def matrix(self, slot: str) -> Tensor:
+        """A factor as (p, prod q..), in a type that its products with the module's other factors have."""
+        return self.factor(slot).flatten(1).to(self.wide)
+
+    @property
+    def wide(self) -> torch.dtype:
+        """At least single precision: products of half-precision factors overflow."""
+        double = any(tensor.dtype == torch.float64 for tensor in self.slots.values())
+        return torch.float64 if double else torch.float32
 
     def misfit(self, *slots: str) -> FormatError:
         """The error that the shapes of some slots do not go together."""
@@ -124,8 +134,3 @@ def join(u: Tensor, v: Tensor, kernel: tuple[int, ...] = ()) -> LowRank:
         dtype = torch.promote_types(u.dtype, v.dtype)
         u, v = u.to(dtype), v.to(dtype)  # which copies one of them
     return LowRank(u, v, kernel)
-
-
-def matrix(tensor: Tensor) -> Tensor:
-    """(p, q..) -> (p, prod q), in at least single precision: products of half-precision factors overflow."""
-    return tensor.flatten(1).to(torch.promote_types(tensor.dtype, torch.float32))
