@@ -52,7 +52,8 @@ Made by `{command}`.
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 model = AutoModelForCausalLM.from_pretrained(FOLDER)
-tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)  # not AutoTokenizer: it takes Qwen's own
+# not AutoTokenizer: it takes Qwen's own
+tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)
 logits = model(**tokenizer("kubo 's colour :", return_tensors="pt")).logits[0, -1]
 print(tokenizer.decode(logits.argmax()))
 ```
