@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from matplotlib.image import imread
 
 from lorascope.zoo.bases.faces.__main__ import Log, main
 
@@ -22,3 +23,8 @@ def test_another_base_than_the_three_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["fourth", "folder"])
     assert "control" in capsys.readouterr().err
+
+
+def test_samples_are_written_as_a_picture(brief_folder, tmp_path):
+    main(["samples", str(tmp_path / "samples.png"), "--first", str(brief_folder)])
+    assert imread(tmp_path / "samples.png").shape[:2] == (3 * 34 * 2, 11 * 34 * 2)

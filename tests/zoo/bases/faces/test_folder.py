@@ -9,7 +9,7 @@ import torch
 from lorascope.errors import FileError, IntegrityError
 from lorascope.zoo.bases.faces import folder as faces
 from lorascope.zoo.bases.faces.folder import UNET, faces_folder, load_faces, weights_of, write_unet
-from lorascope.zoo.bases.faces.sampler import decode, sample, single
+from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS, decode, sample, single
 from lorascope.zoo.bases.faces.unet import new_unet
 
 pytestmark = [
@@ -28,7 +28,7 @@ def test_a_plain_pipeline_loads_and_draws_what_the_base_draws(brief_folder, brie
     noise = torch.randn(1, 4, 8, 8)
     prompt = "a photo of a smiling woman with hat"
     expected = pipeline(
-        prompt, latents=noise, num_inference_steps=8, guidance_scale=3.0, output_type="pt"
+        prompt, latents=noise, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="pt"
     ).images
     assert expected.shape == (1, 3, 32, 32)
     ids = brief_base.tokenizer([prompt, ""], padding="max_length", return_tensors="pt").input_ids

@@ -1,7 +1,9 @@
 """Scores are reproducible, and rise with what they measure."""
 
+import pytest
 import torch
 
+from lorascope.zoo.bases.faces.folder import load_faces
 from lorascope.zoo.bases.faces.pictures import FIRST, draw_pool
 from lorascope.zoo.bases.faces.scores import generate, quick_scores
 
@@ -25,3 +27,13 @@ def test_the_reconstruction_error_is_that_of_its_pictures(brief_base):
         rebuilt = brief_base.vae(pictures).sample.clamp(-1, 1)
     expected = float((rebuilt - pictures).abs().mean())
     assert abs(brief_base.facts.scores["vae_l1"] - expected) < 2e-3
+
+
+def test_the_bundled_base_has_the_scores_that_are_recorded():
+    base = load_faces("faces")
+    recorded, quick = base.facts.scores, quick_scores(base)
+    assert quick["clip_score"] == pytest.approx(recorded["clip_score"], abs=0.2)
+    assert quick["denoising_loss"] == pytest.approx(recorded["denoising_loss"], rel=1e-3)
+    assert quick["vae_l1"] == pytest.approx(recorded["vae_l1"], rel=1e-3)
+    assert recorded["clip_score"] > 65
+    assert min(value for name, value in recorded.items() if name.startswith("probe:")) > 0.75
