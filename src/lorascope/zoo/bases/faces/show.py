@@ -16,7 +16,7 @@ def grid(pictures: Tensor, columns: int, zoom: int = 2) -> Tensor:
     missing = -len(pictures) % columns
     blank = torch.ones(missing, *pictures.shape[1:])
     tiles = pad(torch.cat((pictures, blank)), (0, GAP, 0, GAP), value=1.0)
-    rows = tiles.unflatten(0, (-1, columns))  # (rows, columns, 3, h, w)
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:])  # (rows, columns, 3, h, w)
     whole = rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
     large = whole.repeat_interleave(zoom, 0).repeat_interleave(zoom, 1)
     return ((large.clamp(-1, 1) + 1) * 127.5).round().byte()
