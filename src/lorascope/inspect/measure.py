@@ -163,7 +163,9 @@ def side_facts(lora: LoRA) -> Iterator[SideFacts]:
     """Facts of the side tensors, in the file's order."""
     for name, side in lora.side.items():
         tensor = side.tensor
-        finite = bool(tensor.isfinite().all()) if tensor.is_floating_point() else True
+        # eight-bit floats have no isfinite of their own
+        wide = tensor.float() if tensor.element_size() == 1 else tensor
+        finite = bool(wide.isfinite().all()) if tensor.is_floating_point() else True
         yield SideFacts(name, side.kind, tuple(tensor.shape), dtype_name(tensor.dtype), finite)
 
 
