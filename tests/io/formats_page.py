@@ -391,8 +391,9 @@ in part, with what was left and why (`provenance.left`); refused, with the reaso
 `provenance.outcome` says which of the first three. No tensor is dropped in silence.
 
 Read means the factor pair with the scale applied, under the name that the layer has in the Hugging Face model
-where a table knows it. The oracle is the format's own writer or loader: the update that it adds to the weight
-is reached to 1e-5 relative in fp32 and 1e-2 in fp16.
+where a table knows it; a PEFT adapter of a bare component keeps the names of that component. The oracle is
+the format's own writer or loader: the update that it adds to the weight is reached to 1e-5 relative in fp32 and
+1e-2 in fp16.
 
 This page is made by `python -m tests.io.formats_page > docs/formats.md`.
 

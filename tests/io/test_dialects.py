@@ -13,6 +13,7 @@ from lorascope.io import read_lora
 from lorascope.io.dialects.table import recognise
 from lorascope.io.read import FORMATS, Found
 from lorascope.io.tensors import TensorFile
+from tests.io.accounting import values_in, values_of
 
 RANK = 2
 Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -144,13 +145,6 @@ def test_two_dialects_one_lora(tmp_path, adapter, table, a, b):
     assert {lora.provenance.outcome for lora in loras} == {"exact"}
 
 
-def values_of(lora):
-    """Number of values that a file needs for a LoRA of plain pairs: fused layers share their v."""
-    shared = {pair.v.data_ptr(): pair.v.numel() for pair in lora.layers.values()}
-    outer = sum(pair.u.numel() for pair in lora.layers.values())
-    return outer + sum(shared.values()) + sum(side.tensor.numel() for side in lora.side.values())
-
-
 def shapes_of(path):
     """Keys and shapes from a saved listing, in either of the two forms."""
     table = json.loads(path.read_text())
@@ -178,6 +172,5 @@ def test_real_key_lists_are_read_whole(path):
     lora = FORMATS[format](TensorFile(tensors, {}), Found(format, path, "safetensors", None))
     outcome = OUTCOMES.get(path.stem, "ambiguous" if format == "peft" else "exact")
     assert lora.provenance.outcome == outcome, (lora.provenance.ambiguities, lora.provenance.left)
-    alphas = sum(key.endswith(".alpha") for key in tensors)
-    assert values_of(lora) + alphas == sum(tensor.numel() for tensor in tensors.values())
+    assert values_of(lora) == values_in(tensors)
     assert not [note for note in lora.provenance.notes if note.startswith("nonfinite")]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from lorascope.errors import FileError, FormatError, HostileFileError
 from lorascope.io.dialects.table import MARKS
 from lorascope.io.read import FORMATS, Found, read_lora, sniff
+from tests.io.accounting import values_in, values_of
 
 M = "base_model.model.m.q_proj"
 PAIR = {f"{M}.lora_A.weight": torch.ones(1, 3), f"{M}.lora_B.weight": torch.ones(2, 1)}
@@ -117,6 +118,10 @@ def test_real_files():
     assert all(path.parent.name.startswith("hostile") for path in refused)
     assert {lora.provenance.format for lora in read.values()} == {
         "peft", "diffusers", "lycoris", "cloneofsimo"}  # fmt: skip
+    for name, lora in read.items():
+        if lora.provenance.format != "lycoris" and name.endswith(".safetensors"):
+            (path,) = [path for path in weights if path.name == name]
+            assert values_of(lora) == values_in(load_file(path))
     lora = read["adapter_model.safetensors"]
     assert (len(lora), lora.max_rank, lora.provenance.base) == (24, 1, "cyberagent/open-calm-1b")
     name = "gpt_neox.layers.23.attention.query_key_value"

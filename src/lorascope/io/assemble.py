@@ -47,6 +47,7 @@ class Assembly:
     factors: dict[str, float] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add_layer(self, name: str, pair: LowRank, scale: Scale | None, kind: str | None) -> None:
@@ -69,6 +70,9 @@ class Assembly:
         """Take in what a module was read as, under the names of its place."""
         for code, sentence in built.notes.items():
             self.facts.setdefault(code, sentence)
+            self.counts[code] += 1
+        for code, sentence in built.doubts.items():
+            self.doubts.setdefault(code, sentence)
             self.counts[code] += 1
         for code, sentence in built.left.items():
             self.lacking.setdefault(code, sentence)
@@ -108,6 +112,8 @@ class Assembly:
     def _conclude(self) -> None:
         for code, sentence in self.facts.items():
             self.notes.append(f"{code}: {self.counts[code]} modules: {sentence}")
+        for code, sentence in self.doubts.items():
+            self.ambiguities.append(f"{code}: {self.counts[code]} modules: {sentence}")
         for code, sentence in self.lacking.items():
             self.left.append(f"{code}: {self.counts[code]} modules: {sentence}")
         kinds = Counter(side.kind for side in self.side.values())

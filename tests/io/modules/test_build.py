@@ -114,6 +114,7 @@ def test_a_lone_matrix_is_whole_only_where_no_module_has_a_partner():
     slots = {"down": torch.ones(4, 6)}
     built = build_module(Parts("m", slots, "a file", lone=True))
     assert built.side["diff"].kind == "diff"
+    assert set(built.doubts) == {"fullrank"}
 
 
 def test_every_algorithm_has_a_reader():

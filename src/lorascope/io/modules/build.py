@@ -6,6 +6,8 @@ Files mix algorithms, so each module is looked at for itself; the first mark in 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from torch import Tensor
+
 from lorascope.core.lora import Side
 from lorascope.errors import FormatError
 from lorascope.io.modules.beside import beside_pair, build_glora, build_native, build_whole
@@ -51,10 +53,7 @@ def build_module(parts: Parts) -> Built:
     if slots.keys() in PLAIN:
         return build_low_rank(parts)  # nearly all there are
     if parts.lone and "down" in slots and slots.keys() <= {"down", "alpha"}:
-        # ai-toolkit's "fullrank": a lone matrix with no partner
-        whole = Side("diff", slots["down"])
-        note = "a lone matrix without a partner is taken for a whole update (ai-toolkit's fullrank)"
-        return Built(side={"diff": whole}, notes={"fullrank": note}, used=frozenset(slots))
+        return _build_lone(slots)
     mark = next((mark for mark in ALGORITHMS if mark in slots), None)
     if mark is None:
         found = ", ".join(f"{slot} {list(tensor.shape)}" for slot, tensor in slots.items())
@@ -71,3 +70,13 @@ def build_module(parts: Parts) -> Built:
     if rest:
         left["unknown"] = f"tensors of unknown meaning are kept beside, such as {sorted(rest)[0]!r}"
     return Built(built.pair, built.scale, side, built.kind, built.notes, left, frozenset(slots))
+
+
+def _build_lone(slots: Mapping[str, Tensor]) -> Built:
+    """A matrix without a partner, in a file without partners: a whole update, or a remnant of a LoRA."""
+    doubt = (
+        "a lone matrix, as in all modules of the file, is taken for a whole update (ai-toolkit's fullrank); a "
+        "file that lost its other halves looks the same"
+    )
+    side = {"diff": Side("diff", slots["down"])}
+    return Built(side=side, used=frozenset(slots), doubts={"fullrank": doubt})

@@ -103,7 +103,8 @@ class Built:
         kind: what the layer is where it is no plain matrix.
         notes: facts, as code -> sentence.
         left: what the file alone cannot turn into an update and why, as code -> sentence.
-        native: factors of an update that is exact but not of low rank are kept in `side`.
+        used: the slots that the algorithm knows.
+        doubts: what the file leaves open, as code -> sentence.
     """
 
     pair: LowRank | None = None
@@ -113,6 +114,7 @@ class Built:
     notes: Mapping[str, str] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 def alpha_scale(parts: Parts, rank: int) -> Scale:
