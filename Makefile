@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check speed clean
+.PHONY: demo test test-slow check speed fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo "make test       the unit tests (under 10 minutes)"
 	@echo "make test-slow  the long learning and scale tests"
 	@echo "make check      format, lint, types, import fences"
+	@echo "make fuzz       fuzz the readers for 10 minutes (SECONDS=60 for one)"
 	@echo "make speed      the timing scripts, as ratios"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -31,6 +32,10 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: .venv/installed
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,fuzz]'
+	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),600)
 
 speed: .venv/installed
 	$(BIN)/python -m speed

@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 SCRIPTS = {
+    "files": "headers, reading and statistics of LoRA files against load_file",
     "gram": "Gram matrices of 2,000 LoRAs, against the dense way",
     "gl_net": "GL-net forward against a bare read and a loop over layers",
     "zoo": "labelled adapters a minute against PEFT one by one",
