@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+from diffusers.loaders.lora_conversion_utils import _convert_kohya_flux_lora_to_diffusers
 from safetensors.torch import load_file
 
 from lorascope.core import LoRA, LowRank
@@ -11,7 +13,10 @@ from lorascope.core.lora import Provenance, Scale, Side
 from lorascope.errors import FileError, FormatError
 from lorascope.io import read_lora, write_lora
 from lorascope.io.dialects.kohya_write import to_kohya
+from tests.io.adapters import quiet
 from tests.io.lyco import added, filled, gap, loaded
+from tests.io.networks import flux, load_adapter, matrices, random_pair, unet
+from tests.io.networks import same as updates
 
 Q = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 CONV = "unet.mid_block.resnets.0.conv1"
@@ -101,3 +106,36 @@ def test_what_has_no_place(tmp_path):
     with pytest.raises(FileError, match="Writing to"):
         write_lora(lora(Q), tmp_path / "file" / "a.safetensors", format="kohya")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "file"]
+
+
+def test_as_diffusers_loads_it(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    model, layers = unet(), {}
+    for name, module in matrices(model).items():
+        if "attn" in name or ".ff." in name:
+            down, up = random_pair(module, 2, generator)
+            layers[f"unet.{name}"] = LowRank(up.flatten(1), down.flatten(1).T)
+    scales = {name: Scale(3.0, 2, 1.5, "alpha/r") for name in layers}
+    value = LoRA(layers, {}, Provenance(scales=scales))
+    path = write_lora(value, tmp_path / "a.safetensors", format="kohya")
+    with quiet():
+        state, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
+            load_file(path), unet_config=model.config
+        )[:2]
+    updates(value, load_adapter(model, state, prefix="unet", network_alphas=alphas))
+
+
+def test_a_transformer_as_diffusers_loads_it(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    model, layers = flux(), {}
+    for name, module in matrices(model).items():
+        if (
+            "attn." in name or "_embedder" in name
+        ):  # diffusers' converter knows fewer layers than it has
+            down, up = random_pair(module, 2, generator)
+            layers[f"transformer.{name}"] = LowRank(up, down.T)
+    value = LoRA(layers)
+    path = write_lora(value, tmp_path / "a.safetensors", format="kohya")
+    with quiet():
+        state = _convert_kohya_flux_lora_to_diffusers(load_file(path))
+    updates(value, load_adapter(model, state))

@@ -27,6 +27,10 @@ SPELLINGS = {
         "double_blocks.0.processor.qkv_lora1",
     ],
     QKV[:1]: [QKV[0], "lora_transformer_transformer_blocks_0_attn_to_q", "transformer_blocks.0.attn.to_q"],
+    ("transformer.transformer_blocks.0.ff.net.0.proj",): [
+        "lora_transformer_transformer_blocks_0_ff_net_0_proj", "lora_unet_transformer_blocks_0_ff_net_0_proj",
+        "double_blocks.0.img_mlp.0",
+    ],
     ("transformer.blocks.0.attn1.to_q",): [
         "lora_unet__blocks_0_self_attn_q", "lora_unet_blocks_0_self_attn_q",
         "diffusion_model.blocks.0.self_attn.q",

@@ -128,7 +128,9 @@ class Namer:
             if path is None:
                 continue
             if vocabulary == "unet":
-                return Place((f"unet.{path}",))
+                if path.startswith(UNET_START):
+                    return Place((f"unet.{path}",))
+                continue  # the words of its blocks are also those of transformers
             if vocabulary == "flux_diffusers":
                 return Place((f"transformer.{path}",))
             place = self._native(path, "")
