@@ -10,6 +10,7 @@ from lorascope.errors import DataError
 from lorascope.zoo.families.faces import FacesFamily
 from lorascope.zoo.families.faces.family import SPEC
 from lorascope.zoo.families.image_family import AGAIN
+from lorascope.zoo.families.image_labels import SAMPLED
 from lorascope.zoo.jobs import AdapterSpec
 
 
@@ -51,7 +52,7 @@ def test_labels_hold_known_and_sampled_values(family):
         return lambda latents, time: 0.1 * latents
 
     once, twice = family.labels(guide, [0, 1]), family.labels(guide, [0, 1], again=True)
-    sampled = {"clip_score", "fidelity"}
+    sampled = set(SAMPLED)
     names = {*family.targets, "identity", *(name + AGAIN for name in sampled)}
     assert [set(row) for row in once] == [{f"label:{name}" for name in names}] * 2
     for first, second in zip(once, twice, strict=True):

@@ -39,6 +39,8 @@ def test_every_model_gets_its_scores_and_pictures(scored):
     assert scores.clip_score.shape == scores.fidelity.shape == (2,)
     # the same model, prompts and noise; only their own prompts and pictures differ
     assert float(scores.clip_score[0]) == pytest.approx(float(scores.clip_score[1]), abs=1e-3)
+    # and no model has gained anything on itself
+    assert float(scores.fidelity_gain.abs().max()) < 1e-3
     assert float(scores.fidelity[0]) != pytest.approx(float(scores.fidelity[1]), abs=1e-3)
 
 

@@ -17,7 +17,7 @@ from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.families.draw import drawn, seed_of
-from lorascope.zoo.families.image_labels import Guide, image_scores
+from lorascope.zoo.families.image_labels import SAMPLED, Guide, image_scores
 from lorascope.zoo.image_job import ImageJob
 from lorascope.zoo.jobs import AdapterSpec
 
@@ -105,6 +105,7 @@ class ImageFamily:
         return {
             "clip_score": {"kind": "regression", "metric": "r2", "base_value": own},
             "fidelity": {"kind": "regression", "metric": "r2"},
+            "fidelity_gain": {"kind": "regression", "metric": "r2", "base_value": 0.0},
         }
 
     def hyper(self, index: int) -> dict[str, float]:
@@ -151,7 +152,7 @@ class ImageFamily:
         rows = []
         for place, index in enumerate(indices):
             row = self.known_labels(index)
-            for name in ("clip_score", "fidelity"):
+            for name in SAMPLED:
                 row[f"label:{name}"] = float(getattr(once, name)[place])
                 second = float("nan") if twice is None else float(getattr(twice, name)[place])
                 row[f"label:{name}{AGAIN}"] = second

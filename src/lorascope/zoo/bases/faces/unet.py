@@ -57,7 +57,7 @@ def new_unet() -> Any:
 
 
 def new_scheduler() -> Any:
-    """The sampler that the base comes with: DPM-Solver++ of second order, good from 5 steps on."""
+    """The sampler that the base comes with: DPM-Solver++ of second order, good from 4 steps on."""
     from diffusers import DPMSolverMultistepScheduler
 
     return DPMSolverMultistepScheduler(
