@@ -1,9 +1,11 @@
 """Writing a zoo: rows of several types, several signatures under one, atomic texts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lorascope.errors import SignatureError
+from lorascope.errors import LayerError, SignatureError
 from lorascope.io.shard_writer import ZooWriter, write_json, write_text
 from tests.conftest import random_lora
 
@@ -38,3 +40,12 @@ def test_texts_replace_whole(tmp_path):
     write_json(tmp_path / "b", {"x": 1})
     assert (tmp_path / "a").read_text() == "two"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_one_layer_has_one_kernel(tmp_path, generator):
+    lora = random_lora(generator)
+    other = lora.map(lambda pair: replace(pair, kernel=(9,) if pair.kernel else ()))
+    rows = [{"id": i, "seed": 0, "group": str(i)} for i in range(2)]
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    with pytest.raises(LayerError, match=r"'b\.1\.conv' the kernels \(3, 3\) and \(9,\)"):
+        writer.add_shard(0, [lora, other], rows)

@@ -63,6 +63,18 @@ def test_the_same_call_again_does_nothing(zoo, family):
     assert (contents(again.path), len(events(again.path))) == before
 
 
+def test_an_index_from_before_the_last_shards_is_made_again(family, tmp_path):
+    """Killed after its last shard: everything is there but the index names only what was there before."""
+    build_zoo(family, 5, tmp_path / "zoo", processes=0, **OPTIONS)
+    old = (tmp_path / "zoo/index.parquet").read_bytes()
+    whole = contents(build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS).path)
+    (tmp_path / "zoo/index.parquet").write_bytes(old)
+    (tmp_path / "zoo/report.json").unlink()
+    again = build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS)
+    assert contents(again.path) == whole
+    assert again.report["mean loss"]
+
+
 def test_growing_moves_nothing(family, tmp_path):
     small = contents(build_zoo(family, 5, tmp_path / "zoo", processes=0, **OPTIONS).path)
     large = build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS)

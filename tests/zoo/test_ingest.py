@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from lorascope.core import LoRA
+from lorascope.core import LoRA, Provenance
 from lorascope.errors import DataError, FileError
 from lorascope.io.read import read_lora
 from lorascope.io.shards import open_zoo
@@ -65,6 +65,33 @@ def test_without_a_group_copies_stay_together(folder, generator):
     assert groups[0] == groups[4]
     assert len(set(groups)) == 4
     assert "no group column" in report.warnings[0]
+
+
+def test_copies_join_the_groups_that_name_them(folder):
+    for name in ("copy", "again"):
+        write_lora(read_lora(folder / "l0"), folder / name)
+    add_row(folder, "copy,9,a|b,c1")  # the bytes of l0, of creator c0
+    add_row(folder, "again,9,a|b,")  # and once more, of nobody
+    groups = run(folder, group="creator").zoo.groups()
+    assert len(set(groups)) == 1  # c0 and c1 are linked by the copy
+    assert groups[0] in ("c0", "c1")
+
+
+def test_a_file_that_is_not_finite_is_left_out(folder, generator):
+    lora = make_lora(generator)
+    write_lora(lora.map(lambda pair: float("nan") * pair), folder / "nan")
+    add_row(folder, "nan,1,a,c")
+    report = run(folder)
+    assert "'m.0.q_proj' holds NaN or Inf" in report.left_out["nan"]
+
+
+def test_a_convolution_keeps_its_kernel(folder, generator):
+    pair = random_pair(4, 18, 2, generator, torch.float32, kernel=(3, 3))
+    lora = LoRA({"m.0.conv": pair}, {}, Provenance(kinds={"m.0.conv": "conv"}))
+    write_lora(lora, folder / "conv")
+    add_row(folder, "conv,1,a,c")
+    zoo = run(folder).zoo
+    assert zoo.lora(zoo.row_of(4))["m.0.conv"].kernel == (3, 3)
 
 
 def test_what_cannot_be_read_or_does_not_fit_is_told(folder, generator):

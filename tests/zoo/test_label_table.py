@@ -68,6 +68,7 @@ def test_kind_of_a_column(cells, kind):
         ("file,score\na,1,2\n", "row 2 has 3 cells, expected 2"),
         ("file,score\na,1\na,2\n", "'a' stands twice"),
         ("file,x,x\na,1,2\n", "a column stands twice"),
+        (",file,x\n0,a,1\n", "column 1 has no name"),
         ("file,hyper:lr\na,much\n", "row 2 of the column 'hyper:lr' holds 'much'"),
         ("file,kind\na,same\nb,same\n", r"'kind' \(multiclass\) has 1 different values"),
     ],

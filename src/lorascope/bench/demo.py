@@ -98,11 +98,17 @@ def run_demo(
 
 
 def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
-    """The zoo, with the rows that the demo asks for."""
+    """The zoo, with the rows that the demo asks for: a zoo only grows, so each count has a folder of its own."""
     from lorascope.zoo.build import build_zoo
     from lorascope.zoo.families import FAMILIES
+    from lorascope.zoo.fit import SLOTS
+    from lorascope.zoo.recipe import best_dtype, recipe_of, zoo_folder
 
-    return build_zoo(FAMILIES["exam"](SEED), plan.count, folder)
+    family = FAMILIES["exam"](SEED)
+    if folder is None:
+        usual = zoo_folder(recipe_of(family, dtype=best_dtype(), slots=SLOTS))
+        folder = usual.with_name(f"{usual.name}-demo-{plan.count}")
+    return build_zoo(family, plan.count, folder)
 
 
 def save_best(zoo: "Zoo", results: Sequence[Result], out: Path) -> list[Path]:

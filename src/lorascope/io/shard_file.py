@@ -21,12 +21,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Side, Signature, collate
-from lorascope.errors import IntegrityError
+from lorascope.errors import IntegrityError, LayerError
 from lorascope.io.header import read_header
 
 __all__ = [
     "lora_digest",
     "read_shard",
+    "read_shard_kernels",
     "read_shard_sides",
     "read_shard_signature",
     "sync",
@@ -52,7 +53,12 @@ def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank
             tensors[f"side.{len(sides)}"] = side.tensor.contiguous().clone()
             sides.append((row, name, side.kind))
     # one entry: safetensors writes several in an order that differs from process to process
-    described = {"format": FORMAT, "signature": signature.to_json(), "sides": sides}
+    described = {
+        "format": FORMAT,
+        "signature": signature.to_json(),
+        "kernels": _kernels(path, loras),
+        "sides": sides,
+    }
     metadata = {"shard": json.dumps(described)}
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata)
@@ -90,6 +96,11 @@ def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
     return batch if rows is None else batch.select(list(rows))
 
 
+def read_shard_kernels(path: Path) -> dict[str, tuple[int, ...]]:
+    """The kernels of the convolutions among a shard's layers."""
+    return {name: tuple(kernel) for name, kernel in _metadata(path, "kernels").items()}
+
+
 def read_shard_sides(path: Path, row: int) -> dict[str, Side]:
     """The side tensors of one LoRA of a shard."""
     entries = _metadata(path, "sides")
@@ -120,6 +131,19 @@ def sync(path: Path) -> None:
     """Make a written file durable before it is renamed into place."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _kernels(path: Path, loras: Sequence[LoRA]) -> dict[str, tuple[int, ...]]:
+    """The kernel of each layer that is a convolution: one base gives all its LoRAs the same."""
+    kernels: dict[str, tuple[int, ...]] = {}
+    for lora in loras:
+        for name, pair in lora.layers.items():
+            if kernels.setdefault(name, pair.kernel) != pair.kernel:
+                raise LayerError(
+                    f"Writing the shard {path}: LoRAs give layer {name!r} the kernels {kernels[name]} and "
+                    f"{pair.kernel}, expected one. Try: a zoo for each base."
+                )
+    return {name: kernel for name, kernel in kernels.items() if kernel}
 
 
 def _metadata(path: Path, key: str) -> Any:

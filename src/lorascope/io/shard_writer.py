@@ -82,8 +82,8 @@ class ZooWriter:
         ]
         _write_table(self._rows(number), pa.Table.from_pylist(full))
 
-    def finish(self, report: Mapping[str, Any] | None = None, card: str | None = None) -> "Zoo":
-        """Make the index from the shards that are there, write splits, report and card, and open the zoo.
+    def finish(self, report: Mapping[str, Any] | None = None) -> "Zoo":
+        """Make the index from the shards that are there, write splits and report, and open the zoo.
 
         Raises DataError if there is no shard.
         """
@@ -101,8 +101,6 @@ class ZooWriter:
         write_json(self.path / "splits.json", SPLITS)
         if report is not None:
             write_json(self.path / "report.json", report)
-        if card is not None:
-            write_text(self.path / "README.md", card)
         return Zoo(self.path)
 
     def log(self, **event: Any) -> None:

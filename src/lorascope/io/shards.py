@@ -6,13 +6,13 @@
     splits.json    the rule of the split: a fold is a hash of the group, so growing a zoo moves nothing
     report.json    ceilings and distributions of the labels
     build.jsonl    times, hosts, failures
-    README.md      the dataset card
 
 `Zoo` only reads; shard_writer.py writes.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,12 @@ from numpy.typing import NDArray
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Signature
 from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.provenance import load_provenance
-from lorascope.io.shard_file import read_shard, read_shard_sides, read_shard_signature
+from lorascope.io.shard_file import (
+    read_shard,
+    read_shard_kernels,
+    read_shard_sides,
+    read_shard_signature,
+)
 
 __all__ = ["HYPER", "LABEL", "SPLITS", "Zoo", "open_zoo", "read_json", "shard_path"]
 
@@ -169,9 +174,14 @@ class Zoo:
                 f"Reading LoRA {row} of {self.path}: it has {len(self)}, counted from 0."
             )
         shard, place = int(self.column("shard")[row]), int(self.column("row")[row])
-        lora = read_shard(self._path(shard), rows=[place]).unbind()[0]
-        sides = read_shard_sides(self._path(shard), place)
-        return LoRA(lora.layers, sides, load_provenance(self.column("provenance")[row]))
+        path = self._path(shard)
+        kernels = read_shard_kernels(path)
+        layers = {
+            name: replace(pair, kernel=kernels.get(name, ()))
+            for name, pair in read_shard(path, rows=[place]).unbind()[0].layers.items()
+        }
+        provenance = load_provenance(self.column("provenance")[row])
+        return LoRA(layers, read_shard_sides(path, place), provenance)
 
     def row_of(self, identity: int) -> int:
         """The place in the index of the LoRA with an id. Raises DataError if there is none."""

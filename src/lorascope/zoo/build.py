@@ -81,7 +81,7 @@ def build_zoo(
     counts = counts_of(writer.path, count)
     groups = list(groups_of(family, counts, slots))
     missing = [group for group in groups if not writer.has_shard(group.number)]
-    if not missing and (writer.path / "index.parquet").is_file():
+    if not missing and _is_whole(writer.path, counts[-1]):
         return open_zoo(writer.path)
     processes = len(cores()) if processes is None else processes
     compiled = compile and bool(missing) and compiler_works()
@@ -97,6 +97,13 @@ def build_zoo(
             writer.log(event="stopped", time=_now())
             raise
     return _finish(writer, family, bar)
+
+
+def _is_whole(folder: Path, count: int) -> bool:
+    """Whether the index names every LoRA and the report is there: what a build does last."""
+    if not (folder / "index.parquet").is_file() or not (folder / "report.json").is_file():
+        return False
+    return len(open_zoo(folder)) == count
 
 
 def _size(groups: list[Group]) -> int:

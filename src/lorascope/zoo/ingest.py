@@ -5,8 +5,8 @@ its layers and rank, the second writes shards, files of one rank together. A fil
 layers have other sizes than in most of the collection, is left out, written to build.jsonl with the reason,
 and counted: never dropped in silence.
 
-Without a group column the group of a LoRA is the hash of its factors, so that exact copies stay on one side
-of a split; LoRAs that share a creator or a dataset then may not, and the report says so.
+Exact copies are always one group, also under different names, so that they stay on one side of a split.
+Without a group column, LoRAs that share a creator or a dataset may not, and the report says so.
 """
 
 import hashlib
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lorascope.core import LayerShape, LoRA, Signature
-from lorascope.errors import DataError, FileError, LorascopeError
+from lorascope.errors import DataError, FileError, LayerError, LorascopeError
 from lorascope.io.read import read_lora
 from lorascope.io.shard_file import lora_digest
 from lorascope.io.shard_writer import ZooWriter
@@ -109,11 +111,12 @@ def import_zoo(
     writer = ZooWriter(out, _recipe(folder, labels, table, signature, kept, group))
     for file, reason in left_out.items():
         writer.log(event="left out", file=file, reason=reason)
+    groups = _groups(kept, table)
     done = len(table.files) + len(left_out)
     for number, members in enumerate(_shards(kept)):
         if not writer.has_shard(number):
             loras = [_read(folder, entry.file, allow_pickle) for entry in members]
-            rows = [_row(entry, table) for entry in members]
+            rows = [_row(entry, table, groups) for entry in members]
             writer.add_shard(number, loras, rows, signature=signature)
         done += len(members)
         progress(done, total)
@@ -144,7 +147,17 @@ def _read(folder: Path, file: str, allow_pickle: bool) -> LoRA:
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise FileError(f"Importing {file!r}: it leads out of {folder}. Expected a path below it.")
-    return read_lora(path, allow_pickle=allow_pickle)
+    lora = read_lora(path, allow_pickle=allow_pickle)
+    bad = next((n for n, p in lora.layers.items() if not (_finite(p.u) and _finite(p.v))), None)
+    if bad is not None:
+        raise LayerError(
+            f"Importing {file!r}: layer {bad!r} holds NaN or Inf, expected finite factors."
+        )
+    return lora
+
+
+def _finite(factor: Tensor) -> bool:
+    return bool(factor.isfinite().all())
 
 
 def _entry(place: int, file: str, lora: LoRA) -> _Entry:
@@ -218,12 +231,29 @@ def _shards(entries: list[_Entry]) -> Iterator[list[_Entry]]:
         yield members
 
 
-def _row(entry: _Entry, table: LabelTable) -> dict[str, Any]:
-    group = table.groups[entry.place] if table.groups else ""
+def _groups(entries: list[_Entry], table: LabelTable) -> dict[int, str]:
+    """The group of each place: those that share a name or the bytes of an adapter are one, however linked."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for entry in entries:
+        named = table.groups[entry.place] if table.groups else ""
+        if named:  # the named group becomes the root: names stay readable in the index
+            parent[root(f"bytes:{entry.digest}")] = root(f"group:{named}")
+    roots = {entry.place: root(f"bytes:{entry.digest}") for entry in entries}
+    return {place: name.partition(":")[2] for place, name in roots.items()}
+
+
+def _row(entry: _Entry, table: LabelTable, groups: Mapping[int, str]) -> dict[str, Any]:
     return {
         "id": entry.place,
         "file": entry.file,
-        "group": group or entry.digest,
+        "group": groups[entry.place],
         **{HYPER + name: values[entry.place] for name, values in table.hyper.items()},
         **{LABEL + name: values[entry.place] for name, values in table.labels.items()},
     }

@@ -128,6 +128,11 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(
             f"Reading labels from {path}: a column stands twice in {', '.join(header)}."
         )
+    if "" in header:
+        raise DataError(
+            f"Reading labels from {path}: column {header.index('') + 1} has no name. "
+            "Try: pandas' to_csv(index=False), or remove the column."
+        )
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(header):
             raise DataError(

@@ -305,3 +305,9 @@ def test_a_part_of_an_attention_takes_the_scale_of_the_whole(tmp_path):
     )
     with pytest.raises(FormatError, match=r"'attn\.out_proj' as PEFT: its rank is 17, expected 8"):
         to_peft(uneven)
+
+
+def test_a_layer_named_after_the_wrapper_is_refused(tmp_path):
+    pair = LowRank(torch.ones(3, 1), torch.ones(4, 1))
+    with pytest.raises(FormatError, match=r"'m\.x\.base_layer' is named after PEFT's own wrapper"):
+        write_lora(LoRA({"m.x.base_layer": pair}), tmp_path / "adapter")

@@ -60,10 +60,17 @@ def to_peft(lora: LoRA, base: str | None = None) -> tuple[dict[str, Tensor], dic
         base: identity of the base model; by default that of the provenance.
 
     Raises:
-        FormatError: it has no layer, a side tensor has no place in PEFT, or a stack of experts has gaps.
+        FormatError: it has no layer, a name or a side tensor has no place in PEFT, or a stack of experts has
+            gaps.
     """
     if not len(lora):
         raise FormatError("Writing a LoRA as PEFT: it has no layers, expected at least one.")
+    wrapped = next((name for name in lora if "base_layer" in name.split(".")), None)
+    if wrapped is not None:
+        raise FormatError(
+            f"Writing a LoRA as PEFT: the layer {wrapped!r} is named after PEFT's own wrapper and would read "
+            "as a stack of experts. Expected the name of the wrapped module. Try: rename the layer."
+        )
     rslora = _uses_rslora(lora)
     entries = [_entry(lora, names, rslora=rslora) for names in _grouped(lora)]
     entries = _inherited(entries)
