@@ -11,6 +11,7 @@ import pytest
 
 import lorascope
 from lorascope import errors
+from tests.readme_tree import BEGIN, END, README, tree
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/lorascope"
@@ -84,11 +85,12 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
 
 
 def test_the_tree_of_the_readme_is_the_tree():
-    text = (ROOT / "README.md").read_text()
+    text = README.read_text(encoding="utf-8")
+    expected = f"{BEGIN}{tree()}{END}"
+    assert expected in text, "Run: python -m tests.readme_tree"
     for path in sorted(SOURCE.iterdir()):
-        if path.name.startswith("__pycache__") or path.name == "py.typed":
-            continue
-        assert path.name in text, f"{path.name} is not in the README's tree"
+        if path.is_dir() and path.name != "__pycache__":
+            assert f"{path.name}/" in text.split(BEGIN)[0], f"{path.name} is not among the rooms"
 
 
 def test_no_file_names_a_place_of_one_machine():

@@ -98,7 +98,7 @@ def run_demo(
 
 
 def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
-    """The zoo, with the rows that the demo asks for: a zoo only grows, so each count has a folder of its own."""
+    """The zoo that the demo asks for: a zoo only grows, so each count has a folder of its own."""
     from lorascope.zoo.build import build_zoo
     from lorascope.zoo.families import FAMILIES
     from lorascope.zoo.fit import SLOTS
@@ -203,11 +203,6 @@ def processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Steps:
