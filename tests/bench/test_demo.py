@@ -3,12 +3,12 @@ import io
 import pytest
 from rich.console import Console
 
+from lorascope.bench.cores import cores
 from lorascope.bench.demo import (
     TARGETS,
     Steps,
     append_comparison,
     best_model,
-    cores,
     demo_plan,
     machine,
     run_demo,

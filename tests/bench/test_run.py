@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import lorascope.bench.run
 from lorascope.bench.results import RESULTS, load_plan, load_results
-from lorascope.bench.run import digests_of, run_bench
+from lorascope.bench.run import run_bench
 from lorascope.errors import DataError
 from lorascope.train.controls import CONTROLS
 from lorascope.train.fit import fit
@@ -96,17 +97,15 @@ def test_other_labels_are_other_runs_and_more_targets_keep_the_old_ones(tmp_path
     assert len(load_results(tmp_path)) == 3 * before
 
 
-def test_the_digest_sees_all_that_a_result_depends_on():
-    (reference,) = digests_of(DATA, ["score"]).values()
-    assert digests_of(planted(80), ["score"]) == {"score": reference}
-    hyper = {name: values + 1 for name, values in DATA.hyper.items()}
-    batch = DATA.batch.with_groups(
-        [replace(group, u=group.u * 1.0001) for group in DATA.batch.groups]
-    )
-    for changes in ({"groups": ["a"] * 80}, {"hyper": hyper}, {"batch": batch}):
-        assert digests_of(replace(DATA, **changes), ["score"])["score"] != reference
-    kind = {name: values[::-1].copy() for name, values in DATA.labels.items()}
-    assert digests_of(replace(DATA, labels=kind), ["score"])["score"] != reference
+def test_an_error_of_torch_is_recorded_too(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(lorascope.bench.run, "fit", fail)
+    found = run_bench(DATA, tmp_path, processes=1, **FEW)
+    errors = {result.error for result in found if not result.control}
+    assert errors == {"_LinAlgError: did not converge"}
+    assert {result.error for result in found if result.control} == {None}
 
 
 def test_a_run_that_fails_is_recorded_with_its_reason_and_the_others_go_on(tmp_path):

@@ -147,3 +147,16 @@ def test_values_that_are_not_finite_are_refused_by_the_number_of_the_lora(loras,
 def test_an_answer_that_is_not_finite_is_refused(loras):
     with pytest.raises(LayerError, match="the answer is"):
         predictor(model="mlp").predict(loras[0] * 1e30)
+
+
+@pytest.mark.parametrize("model", ["svd", "gl_net", "ridge"])
+def test_a_lora_with_none_of_the_layers_is_refused(loras, model):
+    for empty in (LoRA({}), loras[0].map(lambda p: LowRank(p.u[:, :0], p.v[:, :0]))):
+        with pytest.raises(LayerError, match=r"number 1 .* none of the 3 layers"):
+            predictor(model=model).predict([loras[0], empty])
+
+
+def test_factors_too_large_to_decompose_are_refused_by_their_number(loras):
+    huge = loras[1].map(lambda p: LowRank(p.u * 1e25, p.v * 1e25))
+    with pytest.raises(LayerError, match=r"number 1 .*decomposition .* up to \d.*e\+25"):
+        predictor(model="gl_net").predict([loras[0], huge, loras[2]])

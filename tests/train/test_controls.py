@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,27 @@ def test_ranks_that_never_vary_leave_the_majority(target):
 def test_hyper_parameters_find_the_score_that_depends_on_them():
     assert score("hyper-parameters", "score")["r2"] > 0.6
     assert score("majority", "score")["r2"] < 0.05
+
+
+def test_missing_hyper_parameters_are_filled_from_the_training_rows_alone():
+    name = min(DATA.hyper)
+    values = DATA.hyper[name].copy()
+    values[SPLIT.train[0]], values[SPLIT.train[1]] = np.nan, np.inf
+    first = CONTROLS["hyper-parameters"](replace(DATA, hyper={name: values}), SPLIT)
+    middle = np.median(values[SPLIT.train[2:]])
+    assert first[SPLIT.train[:2], 0].tolist() == [middle, middle]
+    values[SPLIT.test] += 1e6
+    second = CONTROLS["hyper-parameters"](replace(DATA, hyper={name: values}), SPLIT)
+    np.testing.assert_array_equal(second[SPLIT.train], first[SPLIT.train])
+
+
+def test_a_norm_that_is_not_finite_is_named_and_does_not_drop_its_layer():
+    batch = DATA.batch.with_groups(
+        [replace(group, u=group.u.clone()) for group in DATA.batch.groups]
+    )
+    batch.groups[0].u[0, 7, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="row 7 is not finite"):
+        control_predictions("norm only", replace(DATA, batch=batch), "score", SPLIT)
 
 
 def test_norms_find_what_size_tells():

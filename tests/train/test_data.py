@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,19 @@ def test_missing_labels_of_a_zoo_are_missing_rows(tmp_path):
     assert data.known("sources").tolist() == list(range(1, 12))
     assert data.known("score").tolist() == list(range(1, 12))
     assert data.known("kind").tolist() == list(range(11))
+
+
+SMALL = planted(80)
+
+
+def test_the_digest_sees_all_that_a_result_depends_on():
+    (reference,) = SMALL.digests(["score"]).values()
+    assert planted(80).digests(["score"]) == {"score": reference}
+    hyper = {name: values + 1 for name, values in SMALL.hyper.items()}
+    batch = SMALL.batch.with_groups(
+        [replace(group, u=group.u * 1.0001) for group in SMALL.batch.groups]
+    )
+    for changes in ({"groups": ["a"] * 80}, {"hyper": hyper}, {"batch": batch}):
+        assert replace(SMALL, **changes).digests(["score"])["score"] != reference
+    kind = {name: values[::-1].copy() for name, values in SMALL.labels.items()}
+    assert replace(SMALL, labels=kind).digests(["score"])["score"] != reference

@@ -8,7 +8,7 @@ import torch
 from lorascope.errors import DataError, TrainingError
 from lorascope.predict import load_predictor
 from lorascope.train.controls import control_predictions
-from lorascope.train.fit import default_split, fit
+from lorascope.train.fit import _group_numbers, default_split, fit
 from lorascope.train.metrics import scores
 from lorascope.train.settings import Settings
 from lorascope.train.splits import row_split
@@ -144,3 +144,32 @@ def test_the_progress_bar_shows_the_validation_score(capsys):
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(TrainingError, match="no CUDA device"):
         fit(DATA, "score", model="svd", device="cuda")
+
+
+@pytest.mark.parametrize("model", ["svd", "ridge", "kernel_spectra"])
+def test_factors_that_are_not_finite_are_refused_by_their_row(model):
+    batch = DATA.batch.with_groups(
+        [replace(group, u=group.u.clone()) for group in DATA.batch.groups]
+    )
+    batch.groups[0].u[0, 7, 0, 0] = float("nan")
+    with pytest.raises(DataError, match="row 7 hold NaN"):
+        fit(replace(DATA, batch=batch), "score", model=model, epochs=1)
+
+
+def test_a_checkpoint_of_other_loras_is_another_run(tmp_path):
+    fit(DATA, "score", model="svd", epochs=1, checkpoint_dir=tmp_path)
+    batch = DATA.batch.with_groups(
+        [replace(group, u=group.u * 1.01) for group in DATA.batch.groups]
+    )
+    with pytest.raises(DataError, match="another run"):
+        fit(replace(DATA, batch=batch), "score", model="svd", epochs=1, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model", ["ridge", "kernel_product"])
+def test_closed_form_models_with_groups_are_solved_on_the_gpu(model):
+    assert fit(DATA, "score", model=model, device="cuda").held_out["r2"] > 0.5
+
+
+def test_groups_are_where_the_model_is():
+    assert _group_numbers(DATA, SPLIT.train, "meta").device.type == "meta"

@@ -6,7 +6,6 @@ Nothing is computed here: every step is another room's, in the order in which a 
 a killed demo has finished is not made again.
 """
 
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from lorascope.bench.cores import cores
 from lorascope.bench.duel import Duel, hold_duel
 from lorascope.bench.report import MARKDOWN, write_report
 from lorascope.bench.results import Result

@@ -6,9 +6,6 @@ Runs are independent: they go to worker processes of one thread each, whose resu
 end. What ends with an error is recorded with its reason, never left out.
 """
 
-import hashlib
-import math
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,17 +17,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from lorascope.bench.cores import cores
 from lorascope.bench.results import Plan, Result, append_results, load_results
 from lorascope.errors import DataError, LorascopeError, TrainingError
 from lorascope.models.build import MODELS
 from lorascope.predict.versions import versions
-from lorascope.train.controls import CONTROLS, control_predictions
+from lorascope.train.controls import control_scores, controls_of
 from lorascope.train.data import LabelledLoRAs, from_zoo
 from lorascope.train.fit import default_split, fit
-from lorascope.train.metrics import scores
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
@@ -87,7 +83,7 @@ def run_bench(
 
 
 def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Result:
-    """Make one run; an error that lorascope raises on purpose becomes part of the result."""
+    """Make one run; an error that lorascope or torch raises becomes part of the result."""
     started = time.perf_counter()
     name: dict[str, Any] = {
         "data": digests[task.target],
@@ -99,7 +95,10 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
     }
     try:
         found = _run_control(data, task) if task.control else _run_model(data, task)
-    except LorascopeError as error:
+    except (
+        LorascopeError,
+        RuntimeError,
+    ) as error:  # torch raises RuntimeErrors, LinAlgError is one
         seconds = time.perf_counter() - started
         return Result(**name, seconds=seconds, error=f"{type(error).__name__}: {error}")
     return Result(**name, **found)
@@ -115,11 +114,10 @@ def _run_model(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
 def _run_control(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
     split = default_split(data, task.seed).among(data.known(task.target)).check()
     started = time.perf_counter()
-    predicted = control_predictions(task.model, data, task.target, split, seed=task.seed)
+    metrics = control_scores(task.model, data, task.target, split, seed=task.seed)
     seconds = time.perf_counter() - started
-    found = scores(data.target(task.target), data.labels[task.target][split.test], predicted)
     return {
-        "metrics": {key: value if math.isfinite(value) else None for key, value in found.items()},
+        "metrics": metrics,
         "rows": {
             "train": len(split.train),
             "validation": len(split.validation),
@@ -170,11 +168,11 @@ def _plan(
         )
     return Plan(
         source=data.source,
-        data=digests_of(data, names),
+        data=data.digests(names),
         loras=len(data),
         targets=tuple(data.target(name) for name in names),
         models=tuple(chosen),
-        controls=tuple(name for name in CONTROLS if name != "hyper-parameters" or data.hyper),
+        controls=controls_of(data),
         seeds=tuple(numbers),
         ceilings={name: ceilings[name] for name in names if name in ceilings},
     )
@@ -197,29 +195,11 @@ def _tasks(plan: Plan) -> list[Task]:
     return sorted(tasks, key=order)
 
 
-def digests_of(data: LabelledLoRAs, targets: Sequence[str]) -> dict[str, str]:
-    """For each target the sha256 of all that its results depend on: the LoRAs, their groups and labels."""
-    digest = hashlib.sha256(data.batch.signature.digest().encode())
-    factors = [tensor for group in data.batch.groups for tensor in (group.u, group.v)]
-    for tensor in (*factors, data.batch.ranks):
-        digest.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data)
-    for name in sorted(data.hyper):
-        digest.update(name.encode() + np.ascontiguousarray(data.hyper[name]).tobytes())
-    digest.update(repr(None if data.groups is None else list(data.groups)).encode())
-    digests = {}
-    for name in targets:
-        own = digest.copy()
-        own.update(repr(data.target(name).to_json()).encode())
-        own.update(np.ascontiguousarray(data.labels[name]).tobytes())
-        digests[name] = own.hexdigest()
-    return digests
-
-
 def _run_all(
     data: LabelledLoRAs, digests: Mapping[str, str], tasks: Sequence[Task], processes: int | None
 ) -> Iterator[Result]:
     """The results as they end."""
-    processes = min(processes or os.cpu_count() or 1, len(tasks))
+    processes = min(processes or cores(), len(tasks))
     if processes <= 1:
         yield from (run_task(data, digests, task) for task in tasks)
         return

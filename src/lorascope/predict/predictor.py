@@ -65,8 +65,9 @@ class Predictor:
         """One prediction for each LoRA, in order.
 
         Raises SignatureError for extra layers, changed sizes or missing layers where the model needs all of
-        them, RankError for a rank above what the model takes, LayerError for factors that are not finite or
-        lead to no finite answer. A LoRA of another or an unknown base is answered with a warning.
+        them, RankError for a rank above what the model takes, LayerError for a LoRA with none of the layers and
+        for factors that are not finite or lead to no finite answer. A LoRA of another or an unknown base is
+        answered with a warning.
         """
         if isinstance(loras, LoRA):
             loras = [loras]
@@ -76,8 +77,12 @@ class Predictor:
         else:
             bases = [lora.provenance.base for lora in loras]
             batch = collate(loras, self.signature, allow_missing=self.model.accepts_missing)
-        self._check(_finite(batch), loras, "the factors hold")
-        outputs = self.outputs(batch)
+        self._check_layers(batch, loras)
+        self._check(finite_loras(batch), loras, "the factors hold")
+        try:
+            outputs = self.outputs(batch)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise self._not_decomposed(batch, loras) from error
         self._check([bool(np.isfinite(row).all()) for row in outputs], loras, "the answer is")
         present = batch.present.float().mean(1).tolist() if batch.size else []
         return [
@@ -113,12 +118,32 @@ class Predictor:
     def _check(self, finite: Sequence[bool], loras: Sequence[LoRA] | LoRABatch, what: str) -> None:
         if all(finite):
             return
-        number = finite.index(False)
-        source = "" if isinstance(loras, LoRABatch) else loras[number].provenance.source
         raise LayerError(
-            f"Predicting {self.target.name!r} of LoRA number {number} ({source or 'in memory'}): {what} "
-            "NaN or infinity, expected finite numbers. Try: lorascope inspect, which names the layers."
+            f"{self._place(finite.index(False), loras)}: {what} NaN or infinity, expected finite numbers. "
+            "Try: lorascope inspect, which names the layers."
         )
+
+    def _check_layers(self, batch: LoRABatch, loras: Sequence[LoRA] | LoRABatch) -> None:
+        some = batch.present.any(1).tolist()
+        if all(some):
+            return
+        raise LayerError(
+            f"{self._place(some.index(False), loras)}: it has none of the {len(self.signature)} layers that "
+            "the model reads, expected at least one. Try: lorascope inspect, which lists its layers."
+        )
+
+    def _not_decomposed(self, batch: LoRABatch, loras: Sequence[LoRA] | LoRABatch) -> LayerError:
+        largest = torch.stack([x.abs().amax((0, 2, 3)) for g in batch.groups for x in (g.u, g.v)])
+        number = int(largest.amax(0).argmax())
+        return LayerError(
+            f"{self._place(number, loras)}: the model's decomposition of the factors failed; they hold values "
+            f"up to {float(largest[:, number].max()):.3g}, expected sizes as training gives them. "
+            "Try: lorascope inspect, which shows each layer's norm."
+        )
+
+    def _place(self, number: int, loras: Sequence[LoRA] | LoRABatch) -> str:
+        source = "" if isinstance(loras, LoRABatch) else loras[number].provenance.source
+        return f"Predicting {self.target.name!r} of LoRA number {number} ({source or 'in memory'})"
 
     def _prediction(
         self, row: NDArray[np.float64], coverage: float, base: str | None
@@ -160,7 +185,7 @@ class Predictor:
         ]
 
 
-def _finite(batch: LoRABatch) -> list[bool]:
+def finite_loras(batch: LoRABatch) -> list[bool]:
     """For each LoRA whether all its factors are finite."""
     if batch.rank == 0:
         return [True] * batch.size

@@ -10,6 +10,7 @@ with ridge or logistic regression, and boosted trees for regression; what is bes
 None of them is a product: they live in memory only and are never saved.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ from lorascope.train.metrics import WATCHED, better, scores
 from lorascope.train.splits import Split
 
 Array = NDArray[np.float64]
-Features = Callable[[LabelledLoRAs], Array]
+Features = Callable[[LabelledLoRAs, Split], Array]
 
 RIDGES = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -42,7 +43,8 @@ def control_predictions(
 ) -> Array:
     """A control's predictions on the test rows, (len(split.test), k): values or probabilities.
 
-    Raises DataError for a name that is no control, or when the data has no hyper-parameters to read.
+    Raises DataError for a name that is no control, when the data has no hyper-parameters to read, or for
+    features that are not finite.
     """
     if name not in CONTROLS:
         raise DataError(
@@ -55,11 +57,25 @@ def control_predictions(
     return _predict(name, data, task, y, split, seed)
 
 
+def control_scores(
+    name: str, data: LabelledLoRAs, target: str, split: Split, *, seed: int = 0
+) -> dict[str, float | None]:
+    """A control's scores on the test rows, None where one does not exist. Raises as `control_predictions`."""
+    predicted = control_predictions(name, data, target, split, seed=seed)
+    found = scores(data.target(target), data.labels[target][split.test], predicted)
+    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+
+
+def controls_of(data: LabelledLoRAs) -> tuple[str, ...]:
+    """The controls that can be run: without hyper-parameters there is none that reads them."""
+    return tuple(name for name in CONTROLS if name != "hyper-parameters" or data.hyper)
+
+
 def _predict(
     name: str, data: LabelledLoRAs, target: Target, y: Array, split: Split, seed: int
 ) -> Array:
     constant = np.repeat(y[split.train].mean(0, keepdims=True), len(split.test), axis=0)
-    table = CONTROLS[name](data)
+    table = _finite(CONTROLS[name](data, split), split, data.source)
     table = table[:, np.ptp(table[split.train], axis=0) > 0] if len(table.T) else table
     if table.shape[1] == 0:  # nothing varies: what is left is the majority
         return constant
@@ -74,6 +90,18 @@ def _predict(
     return best
 
 
+def _finite(table: Array, split: Split, source: str) -> Array:
+    """The table itself. Raises DataError for a row that a comparison with NaN would silently drop."""
+    rows = np.sort(np.concatenate(split.parts()))
+    bad = rows[~np.isfinite(table[rows]).all(axis=1)]
+    if len(bad):
+        raise DataError(
+            f"Running a control on {source}: what it reads of row {bad[0]} is not finite, expected finite "
+            "factors. Try: leave that LoRA out."
+        )
+    return table
+
+
 def layer_norms(batch: LoRABatch) -> Array:
     """Frobenius norm of each layer's update, (b, l): ||u v^T||^2 = sum (u^T u) * (v^T v)."""
     squares = [
@@ -84,27 +112,28 @@ def layer_norms(batch: LoRABatch) -> Array:
     return np.asarray(norms.T.cpu().numpy(), dtype=np.float64)
 
 
-def _no_features(data: LabelledLoRAs) -> Array:
+def _no_features(data: LabelledLoRAs, split: Split) -> Array:
     return np.zeros((len(data), 0))
 
 
-def _norm_features(data: LabelledLoRAs) -> Array:
+def _norm_features(data: LabelledLoRAs, split: Split) -> Array:
     norms = layer_norms(data.batch)
     return np.column_stack([np.sqrt((norms**2).sum(1)), norms])
 
 
-def _rank_features(data: LabelledLoRAs) -> Array:
+def _rank_features(data: LabelledLoRAs, split: Split) -> Array:
     return data.batch.ranks.cpu().numpy().astype(np.float64)
 
 
-def _hyper_features(data: LabelledLoRAs) -> Array:
+def _hyper_features(data: LabelledLoRAs, split: Split) -> Array:
     if not data.hyper:
         raise DataError(
             f"Running the control 'hyper-parameters' on {data.source}: it stores none. Leave the control "
             "out, or add columns to the labels."
         )
     table = np.column_stack([data.hyper[name] for name in sorted(data.hyper)])
-    middle = np.nan_to_num(np.nanmedian(np.where(np.isnan(table).all(0), 0.0, table), axis=0))
+    known = [column[np.isfinite(column)] for column in table[split.train].T]
+    middle = np.array([np.median(column) if len(column) else 0.0 for column in known])
     return np.where(np.isfinite(table), table, middle)
 
 

@@ -4,6 +4,7 @@ It comes from a zoo or from LoRAs in memory; training and benchmarks see only th
 a label that is missing is NaN, and whoever trains leaves its row out and says how many.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
 from lorascope.errors import DataError
+from lorascope.predict.predictor import finite_loras
 from lorascope.predict.target import Target, encode_labels
 from lorascope.train.splits import Rows
 
@@ -72,6 +74,33 @@ class LabelledLoRAs:
     def known(self, name: str) -> Rows:
         """The rows whose label of a target is not missing, ascending."""
         return np.flatnonzero(~np.isnan(self.labels[name]).any(axis=1)).astype(np.int64)
+
+    def check_finite(self, rows: Rows) -> None:
+        """Raises DataError naming the first of the rows whose factors hold NaN or infinity."""
+        finite = finite_loras(self.batch)
+        bad = next((int(row) for row in np.sort(rows) if not finite[int(row)]), None)
+        if bad is not None:
+            raise DataError(
+                f"Learning from {self.source}: the factors of row {bad} hold NaN or infinity, expected finite "
+                "numbers. Try: leave that LoRA out."
+            )
+
+    def digests(self, targets: Sequence[str]) -> dict[str, str]:
+        """For each target the sha256 of all that a result depends on: LoRAs, hyper, groups and labels."""
+        digest = hashlib.sha256(self.batch.signature.digest().encode())
+        factors = [tensor for group in self.batch.groups for tensor in (group.u, group.v)]
+        for tensor in (*factors, self.batch.ranks):
+            digest.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data)
+        for name in sorted(self.hyper):
+            digest.update(name.encode() + np.ascontiguousarray(self.hyper[name]).tobytes())
+        digest.update(repr(None if self.groups is None else list(self.groups)).encode())
+        digests = {}
+        for name in targets:
+            own = digest.copy()
+            own.update(repr(self.target(name).to_json()).encode())
+            own.update(np.ascontiguousarray(self.labels[name]).tobytes())
+            digests[name] = own.hexdigest()
+        return digests
 
     def select(self, rows: Rows) -> "LabelledLoRAs":
         """Some of the rows, in the order given."""

@@ -58,8 +58,8 @@ def fit(
 
     The seed draws the weights, the order and, without a `split`, the salt of the split by group. `options`
     go to the model. With `checkpoint_dir` a killed run is resumed. Rows without a label are left out and
-    counted. Raises DataError for an unknown target, no groups to split by, or an empty part;
-    TrainingError when the training diverges.
+    counted. Raises DataError for an unknown target, no groups to split by, an empty part, or factors that are
+    not finite; TrainingError when the training diverges.
 
     >>> predictor = fit(open_zoo("zoo"), "accuracy", model="gl_net")  # doctest: +SKIP
     """
@@ -67,6 +67,7 @@ def fit(
         data = from_zoo(data, [target])
     task = data.target(target)
     split = (split or default_split(data, seed)).among(data.known(target)).check()
+    data.check_finite(np.concatenate(split.parts()))
     chosen = settings or default_settings(model)
     chosen = _changed(chosen, epochs=epochs, device=device, dtype=dtype)
     network = build_model(
@@ -126,12 +127,12 @@ def _learn(
     held = (_rows(data.batch, split.validation), torch.from_numpy(y[split.validation]))
     if isinstance(network, ClosedForm):
         network.to(settings.device)
-        groups = _group_numbers(data, split.train)
+        groups = _group_numbers(data, split.train, settings.device)
         network.fit(train[0], train[1], kind=task.kind, validation=held, groups=groups)
         return {"settings": {"device": settings.device}}
     checkpoint = None
     if checkpoint_dir is not None:
-        checkpoint = (Path(checkpoint_dir), _identity(network, task, split, y, settings, seed))
+        checkpoint = (Path(checkpoint_dir), _identity(network, data, task, split, settings, seed))
     course = train_model(
         network,
         train,
@@ -154,26 +155,32 @@ def _rows(batch: LoRABatch, rows: Rows) -> LoRABatch:
     return batch.select(torch.from_numpy(rows))
 
 
-def _group_numbers(data: LabelledLoRAs, rows: Rows) -> torch.Tensor | None:
+def _group_numbers(data: LabelledLoRAs, rows: Rows, device: str) -> torch.Tensor | None:
     if data.groups is None:
         return None
     names = [data.groups[int(row)] for row in rows]
-    return torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
+    numbers = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return torch.from_numpy(numbers).to(device)
 
 
 def _identity(
-    network: Model, task: Target, split: Split, y: Array, settings: Settings, seed: int
+    network: Model,
+    data: LabelledLoRAs,
+    task: Target,
+    split: Split,
+    settings: Settings,
+    seed: int,
 ) -> str:
     """A digest of all that decides the result of a run."""
     facts = {
         "model": [network.name, network.rank, network.options],
         "signature": network.signature.to_json(),
-        "target": task.to_json(),
+        "data": data.digests([task.name])[task.name],
         "settings": settings.to_json(),
         "seed": seed,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for array in (*split.parts(), y):
+    for array in split.parts():
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

@@ -8,7 +8,6 @@ checkpoint ends with the same weights. Nothing here knows names of models, metri
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +47,6 @@ class Course:
     best_epoch: int = -1
     best_loss: float = math.inf
     epochs: list[Epoch] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def train_model(
@@ -67,7 +65,6 @@ def train_model(
     `checkpoint` is a folder and the identity of the run: with it, the run is saved after each epoch and
     resumed. Raises TrainingError when the loss is not finite before any epoch has ended well.
     """
-    started = time.perf_counter()
     devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -80,7 +77,6 @@ def train_model(
             if watch is not None:
                 watch(run.course.epochs[-1])
     run.restore_best()
-    run.course.seconds = time.perf_counter() - started
     return run.course
 
 
