@@ -4,7 +4,8 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from lorascope.cli.predict import in_words, quality
+from lorascope.cli.predict import Clock, ask, in_words, quality
+from lorascope.core import LoRA
 from lorascope.io import open_zoo, read_lora
 from lorascope.predict import Prediction, Target, load_predictor
 from lorascope.train import fit
@@ -63,6 +64,28 @@ def test_a_file_that_does_not_fit_costs_its_own_line(run, adapter, predictors):
     assert out.count("  strength: ") == 1
     assert "k_proj" in err
     assert "zzz" in err
+
+
+def test_empty_and_huge_adapters_cost_their_own_lines(run, adapter, predictors):
+    many = adapter.parent / "many"
+    for name in ("empty", "good", "huge"):
+        shutil.copytree(adapter, many / name)
+    weights = "adapter_model.safetensors"
+    save_file({}, many / "empty" / weights)
+    pair = load_file(many / "huge" / weights)
+    save_file({name: t.float() * 1e25 for name, t in pair.items()}, many / "huge" / weights)
+    code, out, _ = run("predict", "--with", predictors / "strength", "--json", many)
+    files = json.loads(out)["files"]
+    assert code == 2
+    assert [len(file["predictions"]) for file in files] == [0, 1, 0]
+    assert [len(file["errors"]) for file in files] == [1, 0, 1]
+
+
+def test_a_lora_without_layers_is_not_passed_over(adapter, predictors, monkeypatch):
+    monkeypatch.setattr("lorascope.cli.predict.read_or_note", lambda *_: LoRA({}))
+    predictor = load_predictor(predictors / "strength")
+    (answer,) = ask([predictor], [adapter], Clock(), allow_pickle=False)
+    assert "none of the 3 layers" in answer.errors[0]
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,13 @@ def test_other_layers_are_refused(loras, generator):
     other = collate([LoRA({"x": random_pair(3, 3, 1, generator)})])
     with pytest.raises(SignatureError, match="expected one signature"):
         gram(collate(loras), other)
+
+
+@pytest.mark.parametrize("kind", ["raw", "cosine"])
+def test_loras_without_layers_give_zeros(loras, kind):
+    full = collate(loras)
+    none = collate([LoRA({}), LoRA({})], full.signature, allow_missing=True)
+    assert none.rank == 0
+    assert gram(none, full, kind=kind).tolist() == [[0.0] * 7] * 2
+    assert gram(full, none, kind=kind).tolist() == [[0.0] * 2] * 7
+    assert gram(none, kind=kind).tolist() == [[0.0] * 2] * 2

@@ -116,7 +116,10 @@ def ask(
         began = time.perf_counter()
         answers = [Answer(path) for path in paths[start : start + BATCH]]
         read = [
-            (answer, lora) for answer in answers if (lora := read_or_note(answer, allow_pickle))
+            (answer, lora)
+            for answer in answers
+            if (lora := read_or_note(answer, allow_pickle))
+            is not None  # one without layers is empty
         ]
         clock.reading += time.perf_counter() - began
         began = time.perf_counter()

@@ -93,6 +93,10 @@ def _unit(batch: LoRABatch) -> LoRABatch:
 
 def _cell(left: LoRABatch, right: LoRABatch, dtype: torch.dtype) -> Tensor:  # (R, C)
     """One block: the products of all layers are added up first, the r x r cells summed once."""
+    if (
+        left.rank == 0 or right.rank == 0
+    ):  # no layer on one side: nothing to sum, and no cells to view
+        return torch.zeros(left.size, right.size, dtype=dtype, device=left.device)
     total = torch.zeros(
         left.size * left.rank, right.size * right.rank, dtype=dtype, device=left.device
     )
