@@ -76,3 +76,14 @@ def test_the_order_given_is_kept(collection):
     assert adapters_in(paths) == paths
     assert adapters_in([]) == []
     assert isinstance(adapters_in(paths)[0], Path)
+
+
+def test_mlx_folders_and_archives_are_found(collection):
+    (collection / "mlx").mkdir()
+    (collection / "mlx" / "adapters.npz").touch()
+    (collection / "deep" / "single.npz").touch()
+    assert names(collection, "mlx", "deep") == [
+        "mlx",
+        "deep/er/single.safetensors",
+        "deep/single.npz",
+    ]

@@ -7,19 +7,10 @@ from pathlib import Path
 
 from lorascope.errors import FileError
 from lorascope.inspect.names import Place, place_of
+from lorascope.io.file_names import WEIGHT_NAMES, WEIGHT_SUFFIXES
 
 __all__ = ["adapters_in"]
 
-# what makes a folder one adapter, the names that io/read.py takes
-WEIGHT_NAMES = (
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-    "adapters.safetensors",
-    "pytorch_lora_weights.safetensors",
-    "pytorch_lora_weights.bin",
-    "adapter_model.pt",
-)
-WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt"})
 # what training leaves beside an adapter under the same suffixes
 STATES = ("optimizer", "scheduler", "rng_state", "random_states", "training_args", "scaler")
 PATTERN_CHARACTERS = frozenset("*?[")

@@ -28,6 +28,7 @@ from lorascope.io.dialects.table import recognise
 from lorascope.io.dialects.torchtune import read_torchtune
 from lorascope.io.dialects.xlabs import read_xlabs
 from lorascope.io.disguise import disguise
+from lorascope.io.file_names import PICKLE_SUFFIXES, WEIGHT_NAMES
 from lorascope.io.gguf import read_gguf
 from lorascope.io.header import open_regular, read_header
 from lorascope.io.npz import read_npz
@@ -38,17 +39,6 @@ from lorascope.io.tensors import TensorFile, read_pickle, read_safetensors
 __all__ = ["FORMATS", "Found", "read_lora", "sniff"]
 
 CONFIG_NAME = "adapter_config.json"
-# What a folder may hold, best first.
-WEIGHT_NAMES = (
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-    "adapters.safetensors",
-    "adapters.npz",
-    "pytorch_lora_weights.safetensors",
-    "pytorch_lora_weights.bin",
-    "adapter_model.pt",
-)
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -205,7 +195,7 @@ def _container(
         return "gguf"
     if weights.suffix.lower() == ".npz":
         return "npz"
-    if weights.suffix.lower() not in PICKLES:
+    if weights.suffix.lower() not in PICKLE_SUFFIXES:
         return "safetensors"
     if disguise(start) not in ("pickle", None):
         return "safetensors"  # whose reader says what it is
