@@ -5,6 +5,7 @@ import torch
 
 from lorascope.cli.zoo import spread
 from lorascope.io import open_zoo, read_lora, write_lora
+from lorascope.io.shard_writer import ZooWriter
 
 
 def test_info_says_what_a_zoo_holds(run, zoo):
@@ -120,6 +121,33 @@ def test_a_zoo_is_built_and_grown(run, tmp_path):
     assert code == 0
     assert "12 LoRAs" in out
     assert "accuracy" in out
+
+
+def test_missing_labels_of_classes_are_counted_apart(run, adapter, tmp_path):
+    lora = read_lora(adapter)
+    targets = {
+        "topics": {"kind": "multilabel", "classes": ["odd", "big"]},
+        "family": {"kind": "multiclass", "classes": ["a", "b"]},
+    }
+    writer = ZooWriter(tmp_path / "z", {"kind": "test", "targets": targets})
+    labels = [([True, False], "a"), (None, None), ([True, True], "b"), (None, "b")]
+    rows = [
+        {"id": i, "seed": i, "group": f"g{i}", "label:topics": topics, "label:family": family}
+        for i, (topics, family) in enumerate(labels)
+    ]
+    writer.add_shard(0, [lora] * 4, rows)
+    writer.finish()
+    code, out, err = run("zoo", "info", tmp_path / "z", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)["targets"]
+    assert facts["topics"] == {
+        "kind": "multilabel",
+        "shares": {"odd": 1.0, "big": 0.5},
+        "missing": 2,
+    }
+    assert facts["family"]["missing"] == 1
+    assert facts["family"]["shares"] == pytest.approx({"a": 1 / 3, "b": 2 / 3})
+    assert "missing: 2 LoRAs have no label" in run("zoo", "info", tmp_path / "z")[1]
 
 
 def test_spread_counts_what_is_missing():

@@ -198,7 +198,11 @@ def zoo_facts(zoo: "Zoo") -> dict[str, Any]:
 
 
 def target_facts(zoo: "Zoo", name: str) -> dict[str, Any]:
-    """Kind of a target and the distribution of its labels."""
+    """Kind of a target and the distribution of the labels that are there."""
+    import numpy as np
+
+    from lorascope.predict.target import Target, encode_labels
+
     target = zoo.targets[name]
     kind = target.get("kind")
     facts: dict[str, Any] = {"kind": kind}
@@ -206,14 +210,11 @@ def target_facts(zoo: "Zoo", name: str) -> dict[str, Any]:
     if kind == "regression":
         return facts | spread(labels) | {"base_value": target.get("base_value")}
     classes = list(target.get("classes", ()))
-    if kind == "multilabel":
-        shares = labels.astype(float).mean(axis=0).tolist()
-    else:
-        values = labels.tolist()
-        shares = [
-            sum(v in (c, i) for v in values) / max(len(values), 1) for i, c in enumerate(classes)
-        ]
-    return facts | {"shares": dict(zip(classes, shares, strict=True))}
+    encoded = encode_labels(Target.from_json(target, name), labels)
+    known = encoded[np.isfinite(encoded).all(axis=1)]
+    shares = (known.sum(axis=0) / max(len(known), 1)).tolist()
+    missing = len(encoded) - len(known)
+    return facts | {"shares": dict(zip(classes, shares, strict=True)), "missing": missing}
 
 
 def spread(values: Any) -> dict[str, Any]:
@@ -261,6 +262,8 @@ def show(facts: dict[str, Any]) -> None:
             out.print()
             shares = [[label, f"{share:.2f}"] for label, share in values["shares"].items()]
             out.print(plain_table([f"{name} ({values['kind']})", "share of LoRAs"], shares))
+            if values["missing"]:
+                out.print(f"missing: {values['missing']} LoRAs have no label")
 
 
 def row(values: dict[str, Any]) -> list[str]:
