@@ -4,6 +4,7 @@ import pytest
 
 from lorascope.cli.train import number
 from lorascope.predict import load_predictor
+from lorascope.train.controls import CONTROLS
 
 
 def test_a_predictor_is_trained_saved_and_scored(run, zoo, tmp_path):
@@ -30,6 +31,50 @@ def test_the_folder_has_a_default_name(run, zoo, tmp_path, monkeypatch):
     assert document["predictor"] == "predictor-topics-gl_net"
     assert document["report"]["epochs"] <= 2
     assert load_predictor(tmp_path / document["predictor"]).model.name == "gl_net"
+
+
+def test_the_controls_stand_beside_the_test_scores(run, zoo, tmp_path):
+    words = (
+        "train",
+        "--zoo",
+        zoo,
+        "--target",
+        "strength",
+        "--model",
+        "ridge",
+        "--out",
+        tmp_path / "p",
+    )
+    code, out, err = run(*words)
+    assert (code, err) == (0, "")
+    for name in CONTROLS:
+        assert f"test: {name}" in out
+    controls = json.loads(run(*words, "--json")[1])["controls"]
+    assert controls["norm only"]["r2"] > 0.5 > controls["majority"]["r2"]  # the label is the norm
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_place_that_is_taken_is_told_before_the_training(run, zoo, tmp_path, taken):
+    place = tmp_path / "p"
+    if taken == "file":
+        place.write_text("thesis")
+    else:
+        place.mkdir()
+        (place / "thesis").touch()
+    words = ("--target", "strength", "--model", "oracle")  # which the training would not know
+    code, out, err = run("train", "--zoo", zoo, *words, "--out", place)
+    assert (code, out) == (2, "")
+    assert "Expected an empty folder" in err
+
+
+def test_a_training_goes_on_from_its_checkpoint(run, zoo, tmp_path):
+    words = ("train", "--zoo", zoo, "--target", "strength", "--epochs", 1, "--out", tmp_path / "p")
+    assert run(*words, "--checkpoint", tmp_path / "c")[0] == 0
+    assert list((tmp_path / "c").iterdir())
+    assert run(*words, "--checkpoint", tmp_path / "c")[0] == 0
+    code, _, err = run(*words, "--checkpoint", tmp_path / "c", "--seed", 1)
+    assert code == 2
+    assert "another run" in err
 
 
 @pytest.mark.parametrize(

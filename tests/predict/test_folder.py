@@ -81,6 +81,13 @@ def test_a_folder_with_other_things_is_never_overwritten(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "p").write_text("thesis")
+    with pytest.raises(FileError, match="it is a file"):
+        predictor().save(tmp_path / "p")
+    assert (tmp_path / "p").read_text() == "thesis"
+
+
 def test_changed_weights_are_refused(saved):
     state = load_file(saved / WEIGHTS)
     name = next(name for name in state if name.endswith("weight"))

@@ -40,7 +40,7 @@ reports, or of brief ones with `--results`; every key stands in [inspect-schema.
 `predictions` (`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, \
 `warnings`) |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
-`versions` and more) |
+`versions` and more) and `controls`, each with its scores on the test rows |
 | `lorascope.zoo/1` | `path`, `count`, `groups`, `base`, `layers`, `shapes`, `targets`, `hyper`, `report` |
 """
 

@@ -7,6 +7,9 @@ import typer
 
 if TYPE_CHECKING:
     from lorascope.predict import Predictor
+    from lorascope.train.data import LabelledLoRAs
+
+    Controls = dict[str, dict[str, float | None]]
 
 __all__ = ["train"]
 
@@ -37,11 +40,22 @@ def train(
             show_default="predictor-T-M",
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="DIR",
+            help="Keep the training here after each epoch; the same command goes on where it was stopped.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the scores.")
     ] = False,
 ) -> None:
     """Train a predictor on a zoo and save it; its scores are on LoRAs that share no group with the training.
+
+    Beside them stand those of the controls, which read no more than sizes, ranks or hyper-parameters.
 
     \b
     Example:
@@ -51,24 +65,43 @@ def train(
 
     from lorascope.cli.output import print_json
     from lorascope.io import open_zoo
-    from lorascope.train import fit
+    from lorascope.predict.folder import check_place
+    from lorascope.train.data import from_zoo
+    from lorascope.train.fit import fit
 
+    folder = check_place(
+        out or Path(f"predictor-{target}-{model}")
+    )  # before the work, not after it
+    data = from_zoo(open_zoo(zoo), [target])
     predictor = fit(
-        open_zoo(zoo),
+        data,
         target,
         model=model,
         seed=seed,
         epochs=epochs,
         device=usable_device(device),
+        checkpoint_dir=checkpoint,
         progress=sys.stderr.isatty(),
     )
-    folder = out or Path(f"predictor-{target}-{model}")
     predictor.save(folder)
+    controls = scores_of_controls(data, target, seed)
     if as_json:
         report = dict(predictor.report)
-        print_json({"schema": "lorascope.train/1", "predictor": str(folder), "report": report})
+        document = {"predictor": str(folder), "report": report, "controls": controls}
+        print_json({"schema": "lorascope.train/1"} | document)
     else:
-        show(predictor, folder)
+        show(predictor, folder, controls)
+
+
+def scores_of_controls(data: "LabelledLoRAs", target: str, seed: int) -> "Controls":
+    """The controls' scores on the test rows of the same split."""
+    from lorascope.train.controls import control_scores, controls_of
+    from lorascope.train.fit import default_split
+
+    split = default_split(data, seed).among(data.known(target))
+    return {
+        name: control_scores(name, data, target, split, seed=seed) for name in controls_of(data)
+    }
 
 
 def usable_device(name: str) -> str:
@@ -87,18 +120,17 @@ def usable_device(name: str) -> str:
     return name
 
 
-def show(predictor: "Predictor", folder: Path) -> None:
-    """The scores of a predictor, and where it is."""
+def show(predictor: "Predictor", folder: Path, controls: "Controls") -> None:
+    """The scores of a predictor beside those of the controls, and where it is."""
     from lorascope.cli.output import console, plain_table
 
     report = predictor.report
     metrics = report["metrics"]
-    rows = [
-        [name, *(number(metrics[part].get(name)) for part in ("validation", "test"))]
-        for name in metrics["test"]
-    ]
+    columns = [metrics["validation"], metrics["test"], *controls.values()]
+    rows = [[name, *(number(column.get(name)) for column in columns)] for name in metrics["test"]]
     out = console()
-    out.print(plain_table([predictor.target.name, "validation", "test"], rows))
+    titles = [predictor.target.name, "validation", "test", *(f"test: {name}" for name in controls)]
+    out.print(plain_table(titles, rows))
     counts = report["rows"]
     out.print(
         f"{predictor.model.name}, {report['parameters']:,} parameters, trained on {counts['train']} LoRAs in "

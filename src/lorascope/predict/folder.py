@@ -49,14 +49,9 @@ MAX_WEIGHTS_BYTES = 16 * 2**30
 def save_predictor(predictor: Predictor, folder: str | Path) -> Path:
     """Write a predictor into a folder; an older predictor there is replaced in one step.
 
-    Raises FileError when the folder exists and holds something else.
+    Raises FileError when the place is taken by something else.
     """
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / DOCUMENT).is_file():
-        raise FileError(
-            f"Saving a predictor to {folder}: the folder exists and holds no {DOCUMENT}. Expected an "
-            "empty folder, an older predictor, or nothing. Try another name."
-        )
+    folder = check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -65,6 +60,22 @@ def save_predictor(predictor: Predictor, folder: str | Path) -> Path:
         _swap(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def check_place(folder: str | Path) -> Path:
+    """The folder, where a predictor may be saved there. Raises FileError when something else is there."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileError(
+            f"Saving a predictor to {folder}: it is a file. Expected an empty folder, an older predictor, or "
+            "nothing. Try another name."
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / DOCUMENT).is_file():
+        raise FileError(
+            f"Saving a predictor to {folder}: the folder exists and holds no {DOCUMENT}. Expected an "
+            "empty folder, an older predictor, or nothing. Try another name."
+        )
     return folder
 
 
