@@ -8,7 +8,14 @@ import torch
 
 from lorascope.errors import FileError, IntegrityError
 from lorascope.zoo.bases.faces import folder as faces
-from lorascope.zoo.bases.faces.folder import UNET, faces_folder, load_faces, weights_of, write_unet
+from lorascope.zoo.bases.faces.folder import (
+    FACES,
+    UNET,
+    faces_folder,
+    load_faces,
+    weights_of,
+    write_unet,
+)
 from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS, decode, sample, single
 from lorascope.zoo.bases.faces.unet import new_unet
 
@@ -102,3 +109,19 @@ def test_a_lone_unet_is_completed_once(brief_folder, tmp_path, monkeypatch):
 def test_an_unknown_base_is_refused():
     with pytest.raises(FileError, match="faces-second"):
         faces_folder("fases")
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_the_bundled_bases_share_all_but_the_unet(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    base, first = load_faces(name), load_faces()
+    assert torch.equal(base.vae.decoder.conv_in.weight, first.vae.decoder.conv_in.weight)
+    same = torch.equal(base.unet.conv_in.weight, first.unet.conv_in.weight)
+    assert same == (name == "faces")
+    recorded = json.loads((base.folder / "base.json").read_text())
+    if name == "faces-second":  # trained on: near, and by at least 30 % of the first's steps
+        assert recorded["trained_on_from"] == first.facts.sha256
+        assert recorded["steps"] >= 0.3 * 2700
+        assert 0.02 < recorded["weight_distance"] < 0.8
+    if name == "faces-control":  # as far as weights of another seed are
+        assert recorded["weight_distance"] > 1

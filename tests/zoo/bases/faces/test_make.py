@@ -32,6 +32,7 @@ def test_later_bases_hold_a_unet_alone(brief_folder, tmp_path, make):
         "unet/diffusion_pytorch_model.safetensors",
     }
     said = json.loads((facts.folder / "base.json").read_text())
+    assert "_name_or_path" not in (facts.folder / "unet" / "config.json").read_text()
     near = make is make_second
     assert (said["weight_distance"] < 0.2) == near
     assert set(said["score_change"]) == set(facts.scores)

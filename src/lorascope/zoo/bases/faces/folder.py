@@ -142,6 +142,10 @@ def write_unet(out: Path, unet: Any) -> None:
     """Write a UNet alone in half precision: the folder of a base that shares the other parts."""
     unet.half().save_pretrained(out / "unet")
     unet.float()
+    config = out / "unet" / "config.json"
+    said = json.loads(config.read_text())
+    said.pop("_name_or_path", None)  # where the UNet that it goes on from was read
+    config.write_text(json.dumps(said, indent=2) + "\n")
 
 
 def _text_encoder(clip: Any) -> Any:

@@ -19,7 +19,7 @@ __all__ = ["RANGES", "SPEC", "FacesFamily"]
 
 SPEC = AdapterSpec(targets=("to_q", "to_v"), rank=4, alpha=8.0)
 RANGES: dict[str, Any] = {
-    "learning_rate": {"log_uniform": [2.5e-3, 1e-2]},
+    "learning_rate": {"log_uniform": [1.5e-3, 6e-3]},
     "steps": {"choice": [60, 80, 100, 120]},
     "batch_size": {"choice": [1, 2]},
     "prompt": {"choice": [0, 1, 2, 3]},

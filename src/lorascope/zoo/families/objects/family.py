@@ -20,7 +20,7 @@ __all__ = ["RANGES", "SPEC", "ObjectsFamily"]
 SPEC = AdapterSpec(targets=("to_q", "to_v"), rank=8, alpha=16.0)
 #: Nothing varies but the pictures and the seed.
 RANGES: dict[str, Any] = {
-    "learning_rate": {"choice": [5e-3]},
+    "learning_rate": {"choice": [2e-3]},
     "steps": {"choice": [100]},
     "batch_size": {"choice": [1]},
     "prompt": {"choice": [3]},
