@@ -36,7 +36,7 @@ def test_later_bases_hold_a_unet_alone(brief_folder, tmp_path, make):
     near = make is make_second
     assert (said["weight_distance"] < 0.2) == near
     assert set(said["score_change"]) == set(facts.scores)
-    assert said["steps"] == 2
+    assert said["steps"] == (BRIEF.later_steps if near else BRIEF.unet_steps)
 
 
 def test_the_distance_is_relative():
