@@ -5,7 +5,7 @@ import torch
 
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.bases.faces.sampler import single
-from lorascope.zoo.families.image_labels import OWN_SAMPLES, image_scores
+from lorascope.zoo.families.image_labels import OWN_SAMPLES, image_scores, own_features
 
 GUIDED = []
 
@@ -29,11 +29,13 @@ def guide_of(unet):
 def scored(brief_base):
     own = token_ids(brief_base.tokenizer, OWN_PROMPTS[:2])
     trained = [torch.zeros(3, 3, 32, 32), torch.ones(5, 3, 32, 32)]
-    return own, trained, image_scores(brief_base, guide_of(brief_base.unet), own, trained)
+    before = own_features(brief_base, own)
+    guide = guide_of(brief_base.unet)
+    return own, trained, before, image_scores(brief_base, guide, own, trained, before)
 
 
 def test_every_model_gets_its_scores_and_pictures(scored):
-    _, _, scores = scored
+    *_, scores = scored
     assert GUIDED[0] == (2, 33 + OWN_SAMPLES, 22, 64)
     assert scores.pictures.shape == (2, 33 + OWN_SAMPLES, 3, 32, 32)
     assert scores.clip_score.shape == scores.fidelity.shape == (2,)
@@ -45,7 +47,9 @@ def test_every_model_gets_its_scores_and_pictures(scored):
 
 
 def test_alone_a_model_is_scored_the_same(brief_base, scored):
-    own, trained, both = scored
-    alone = image_scores(brief_base, guide_of(brief_base.unet), own[1:], trained[1:])
+    own, trained, before, both = scored
+    guide = guide_of(brief_base.unet)
+    alone = image_scores(brief_base, guide, own[1:], trained[1:], before[1:])
     assert torch.allclose(alone.clip_score, both.clip_score[1:], atol=1e-3)
+    assert torch.allclose(alone.fidelity_gain, both.fidelity_gain[1:], atol=1e-3)
     assert torch.allclose(alone.fidelity, both.fidelity[1:], atol=1e-3)

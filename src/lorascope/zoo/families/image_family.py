@@ -17,13 +17,20 @@ from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.families.draw import drawn, seed_of
-from lorascope.zoo.families.image_labels import SAMPLED, Guide, image_scores
+from lorascope.zoo.families.image_labels import (
+    SAMPLED,
+    Guide,
+    ImageScores,
+    image_scores,
+    own_features,
+)
 from lorascope.zoo.image_job import ImageJob
 from lorascope.zoo.jobs import AdapterSpec
 
 __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
+LOADED = ("parts", "before")  # what a family loads or computes when it is asked, and never sends
 AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 
@@ -81,7 +88,7 @@ class ImageFamily:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the loaded base: a family travels to workers, which load their own."""
-        return {name: value for name, value in vars(self).items() if name != "parts"}
+        return {name: value for name, value in vars(self).items() if name not in LOADED}
 
     @property
     def base_folder(self) -> Path:
@@ -145,10 +152,8 @@ class ImageFamily:
         Sampled labels are read a second time under other noise where `again` is set, for their
         ceilings; elsewhere the second reading is NaN.
         """
-        prompts = torch.stack([self.prompt(index) for index in indices])
-        pictures = [self.draw(index).pictures for index in indices]
-        once = image_scores(self.parts, guide, prompts, pictures)
-        twice = image_scores(self.parts, guide, prompts, pictures, noise_seed=1) if again else None
+        once = self._scores(guide, indices, 0)
+        twice = self._scores(guide, indices, 1) if again else None
         rows = []
         for place, index in enumerate(indices):
             row = self.known_labels(index)
@@ -158,6 +163,19 @@ class ImageFamily:
                 row[f"label:{name}{AGAIN}"] = second
             rows.append(row)
         return rows
+
+    def _scores(self, guide: Guide, indices: Sequence[int], noise_seed: int) -> ImageScores:
+        prompts = torch.stack([self.prompt(index) for index in indices])
+        pictures = [self.draw(index).pictures for index in indices]
+        which = [int(self.hyper(index)["prompt"]) for index in indices]
+        before = self.before[noise_seed][which]
+        return image_scores(self.parts, guide, prompts, pictures, before, noise_seed=noise_seed)
+
+    @cached_property
+    def before(self) -> Tensor:
+        """CLIP's features of the base's samples of each own prompt under both noises: (2, p, s, k)."""
+        prompts = token_ids(self.parts.tokenizer, OWN_PROMPTS)
+        return torch.stack([own_features(self.parts, prompts, seed) for seed in (0, 1)])
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""

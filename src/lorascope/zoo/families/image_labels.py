@@ -27,7 +27,15 @@ from lorascope.zoo.bases.faces.similarity import (
     text_features,
 )
 
-__all__ = ["OWN_SAMPLES", "SAMPLED", "Guide", "ImageScores", "image_scores", "prompt_texts"]
+__all__ = [
+    "OWN_SAMPLES",
+    "SAMPLED",
+    "Guide",
+    "ImageScores",
+    "image_scores",
+    "own_features",
+    "prompt_texts",
+]
 
 OWN_SAMPLES = 16
 LATENTS = (4, 8, 8)
@@ -54,14 +62,16 @@ def image_scores(
     guide: Guide,
     own_prompts: Tensor,
     trained: Sequence[Tensor],
+    before: Tensor,
     *,
     noise_seed: int = 0,
 ) -> ImageScores:
-    """Sample and score g models at once.
+    """Sample and score g models at once; the base itself is left as it is.
 
     Args:
         own_prompts: token ids (g, t) of what each was finetuned on.
         trained: for each, the pictures (e, 3, 32, 32) in [-1, 1] that it was finetuned on.
+        before: what `own_features` gives for the same prompts and noise, (g, OWN_SAMPLES, k).
     """
     texts, empty = prompt_texts(base, own_prompts)
     noise = shared_noise(texts.shape[1], noise_seed)
@@ -72,7 +82,6 @@ def image_scores(
     wanted = text_features(base.clip, token_ids(base.tokenizer, PROMPTS))
     shown = [image_features(base.clip, seen) for seen in trained]
     own = torch.stack([fidelity(f[fixed:], seen) for f, seen in zip(features, shown, strict=True)])
-    before = own_features(base, own_prompts, noise[fixed:])
     bases = torch.stack([fidelity(f, seen) for f, seen in zip(before, shown, strict=True)])
     return ImageScores(clip_score(features[:, :fixed], wanted), own, own - bases, pictures)
 
@@ -82,14 +91,14 @@ def shared_noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, *LATENTS, generator=torch.Generator().manual_seed(seed))
 
 
-def own_features(base: FacesBase, own_prompts: Tensor, noise: Tensor) -> Tensor:
-    """Features of the base's own samples of each model's prompt: (g, OWN_SAMPLES, k)."""
-    prompts, which = torch.unique(own_prompts, dim=0, return_inverse=True)
-    texts, empty = prompt_texts(base, prompts)
-    sampled = [
-        sample(single(base.unet, text[len(PROMPTS) :], empty[None]), noise) for text in texts
-    ]
-    return image_features(base.clip, decode(torch.stack(sampled), base.vae))[which]
+@torch.no_grad()
+def own_features(base: FacesBase, own_prompts: Tensor, noise_seed: int = 0) -> Tensor:
+    """CLIP's features of the base's own samples of prompts (g, t): (g, OWN_SAMPLES, k)."""
+    texts, empty = prompt_texts(base, own_prompts)
+    noise = shared_noise(texts.shape[1], noise_seed)[len(PROMPTS) :]
+    own = texts[:, len(PROMPTS) :]
+    sampled = [sample(single(base.unet, text, empty[None]), noise) for text in own]
+    return image_features(base.clip, decode(torch.stack(sampled), base.vae))
 
 
 def prompt_texts(base: FacesBase, own_prompts: Tensor) -> tuple[Tensor, Tensor]:
