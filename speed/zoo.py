@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorascope.zoo.alone import adapt, train_alone
-from lorascope.zoo.build import build_zoo
+from lorascope.zoo.engine.language.alone import adapt, train_alone
+from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.factory.pool import Failure, run_tasks
 from lorascope.zoo.families.exam import ExamFamily
 from lorascope.zoo.families.exam.scores import questions
-from lorascope.zoo.pool import Failure, run_tasks
 
 RATIO, RATE = 4.0, 200.0
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from lorascope.zoo.jobs import AdapterSpec, FitJob
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.language.jobs import FitJob
 from tests.zoo.brief_faces import brief_base, brief_folder
 
 __all__ = ["brief_base", "brief_folder"]  # fixtures

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from lorascope.zoo.evaluate import weighted_loss
-from lorascope.zoo.jobs import AdapterSpec
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.language.evaluate import weighted_loss
 from tests.zoo.conftest import make_base, make_job
 
 SPEC = AdapterSpec(("q_proj", "v_proj"), rank=2, alpha=4)

@@ -99,10 +99,10 @@ def run_demo(
 
 def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
     """The zoo that the demo asks for: a zoo only grows, so each count has a folder of its own."""
-    from lorascope.zoo.build import build_zoo
+    from lorascope.zoo.engine.language.fit import SLOTS
+    from lorascope.zoo.factory.build import build_zoo
+    from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
     from lorascope.zoo.families import FAMILIES
-    from lorascope.zoo.fit import SLOTS
-    from lorascope.zoo.recipe import best_dtype, recipe_of, zoo_folder
 
     family = FAMILIES["exam"](SEED)
     if folder is None:

@@ -40,7 +40,7 @@ def build(
     """
     from lorascope.cli.output import console
     from lorascope.errors import DataError
-    from lorascope.zoo.build import build_zoo
+    from lorascope.zoo.factory.build import build_zoo
     from lorascope.zoo.families import FAMILIES
 
     if family not in FAMILIES:
@@ -101,7 +101,7 @@ def import_folder(
     """
     from lorascope.cli.output import console, progress_bar
     from lorascope.inspect.names import printable
-    from lorascope.zoo.ingest import import_zoo
+    from lorascope.zoo.collect.ingest import import_zoo
 
     with progress_bar() as bar:
         task = bar.add_task("importing", total=None)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lorascope.errors import DataError
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.families.faces import FacesFamily
 from lorascope.zoo.families.faces.family import SPEC
 from lorascope.zoo.families.image_family import AGAIN
 from lorascope.zoo.families.image_labels import SAMPLED
-from lorascope.zoo.jobs import AdapterSpec
 
 
 @pytest.fixture(scope="module")

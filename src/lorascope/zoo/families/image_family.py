@@ -16,6 +16,8 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
     SAMPLED,
@@ -24,8 +26,6 @@ from lorascope.zoo.families.image_labels import (
     image_scores,
     own_features,
 )
-from lorascope.zoo.image_job import ImageJob
-from lorascope.zoo.jobs import AdapterSpec
 
 __all__ = ["Draw", "ImageFamily"]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from lorascope.zoo.bases import load_base
+from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.families.exam import ExamFamily
-from lorascope.zoo.fit import fit_adapters
 
 RANGES = {"epochs": ("choice", (2,)), "learning_rate": ("uniform", (4e-3, 6e-3))}
 

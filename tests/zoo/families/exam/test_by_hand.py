@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from lorascope.io import write_lora
-from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.causal_lm import FrozenBase
+from lorascope.zoo.engine.language.fit import layout_of
 from lorascope.zoo.families.exam import ExamFamily
 from lorascope.zoo.families.exam.by_hand import exam_base, option_likelihoods, scores_by_hand
 from lorascope.zoo.families.exam.scores import exam_scores, questions
-from lorascope.zoo.fit import layout_of
-from lorascope.zoo.fitted import Fitted
 
 
 @pytest.fixture(scope="module")

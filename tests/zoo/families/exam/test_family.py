@@ -7,7 +7,7 @@ import torch
 
 from lorascope.errors import DataError
 from lorascope.zoo.bases import base_facts
-from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.engine.language.causal_lm import FrozenBase
 from lorascope.zoo.families import FAMILIES, ExamFamily
 from lorascope.zoo.families.exam.family import RANGES
 from lorascope.zoo.families.exam.questions import train_questions

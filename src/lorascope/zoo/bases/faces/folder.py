@@ -20,7 +20,7 @@ from typing import Any
 
 from lorascope.errors import FileError, IntegrityError, MissingExtraError
 from lorascope.zoo.bases.bundled import FACTS, BaseFacts, base_facts, sha256_of
-from lorascope.zoo.recipe import home
+from lorascope.zoo.factory.recipe import home
 
 __all__ = ["FACES", "FacesBase", "faces_folder", "load_faces", "write_faces", "write_unet"]
 

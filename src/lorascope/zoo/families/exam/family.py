@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from lorascope.errors import DataError
 from lorascope.zoo.bases.bundled import base_facts
-from lorascope.zoo.causal_lm import FrozenBase
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.causal_lm import FrozenBase
+from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
 from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.exam.tokenizer import examples_of
-from lorascope.zoo.fitted import Fitted
-from lorascope.zoo.jobs import AdapterSpec, FitJob
 
 __all__ = ["RANGES", "SPEC", "ExamFamily"]
 

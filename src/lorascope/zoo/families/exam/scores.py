@@ -13,13 +13,14 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from lorascope.zoo.causal_lm import FrozenBase
-from lorascope.zoo.evaluate import choice_log_likelihoods
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.causal_lm import FrozenBase
+from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
+from lorascope.zoo.engine.language.jobs import ChoiceSet
 from lorascope.zoo.families.exam.questions import Question, exam_questions, validation_questions
 from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.exam.tokenizer import choices_of
-from lorascope.zoo.fitted import Fitted
-from lorascope.zoo.jobs import AdapterSpec, ChoiceSet
 
 __all__ = ["Scores", "exam_scores"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import MissingExtraError
+from lorascope.zoo.engine.language.jobs import ChoiceSet
 from lorascope.zoo.families.exam.questions import WORDINGS, Question, base_questions
-from lorascope.zoo.jobs import ChoiceSet
 
 __all__ = ["LENGTH", "choices_of", "encode", "examples_of", "vocabulary", "write_tokenizer"]
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 
 from lorascope.zoo.drawings import CLASSES, COLOURS, draw_objects
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.families.draw import seed_of
 from lorascope.zoo.families.image_family import Draw, ImageFamily
-from lorascope.zoo.jobs import AdapterSpec
 
 __all__ = ["RANGES", "SPEC", "ObjectsFamily"]
 

@@ -1,0 +1,1 @@
+"""Many adapters finetuned, sampled and asked at once on one frozen base, each as if it were alone."""

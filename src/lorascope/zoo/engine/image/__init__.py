@@ -1,0 +1,1 @@
+"""Latent diffusion models: the UNet of Stable Diffusion."""

@@ -1,0 +1,1 @@
+"""Causal language models: Qwen2 and Llama."""

@@ -1,0 +1,223 @@
+"""Build a zoo: groups of LoRAs are finetuned and labelled in worker processes, a shard for each.
+
+Only whole shards count: a build that was killed goes on where it stopped and ends with the bytes
+of an undisturbed one. Every failure is written to `build.jsonl`; the same call again retries it.
+"""
+
+import contextlib
+import functools
+import logging
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from lorascope.core.lora import LoRA
+from lorascope.errors import DataError, MissingExtraError, TrainingError
+from lorascope.io.shard_writer import ZooWriter
+from lorascope.io.shards import Zoo, open_zoo
+from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.kernels import compiler_works
+from lorascope.zoo.factory.family import Family
+from lorascope.zoo.factory.plan import Group, counts_of, groups_of
+from lorascope.zoo.factory.pool import Failure, cores, run_tasks
+from lorascope.zoo.factory.progress import BuildProgress
+from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Made", "build_zoo", "make_group"]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a worker hands back for a group."""
+
+    loras: list[LoRA]
+    rows: list[dict[str, Any]]
+    seconds: dict[str, float]
+
+
+def build_zoo(
+    family: Family,
+    count: int,
+    out: str | Path | None = None,
+    *,
+    processes: int | None = None,
+    dtype: torch.dtype | None = None,
+    compile: bool = True,
+    slots: int = SLOTS,
+    progress: bool = True,
+    console: Console | None = None,
+) -> Zoo:
+    """Build a zoo of `count` LoRAs, or what is missing of it.
+
+    Args:
+        out: the folder; by default one under $LORASCOPE_HOME, named after the recipe.
+        processes: workers, one pinned to each core (default: as many as cores); 0 uses none.
+        dtype: of the base; by default the fastest that the processor knows. Part of the recipe.
+        compile: fuse kernels where a C++ compiler works.
+        slots: how many batches of 8 rows train at once. Part of the recipe.
+        progress: show a bar on `console` (standard error).
+
+    Raises:
+        DataError: the count is not positive.
+        FileError: the folder holds something else, or a zoo of another recipe.
+        TrainingError: every group failed.
+    """
+    if count < 1:
+        raise DataError(f"building a zoo: found the count {count}, expected at least 1")
+    dtype = dtype or best_dtype()
+    recipe = recipe_of(family, dtype=dtype, slots=slots)
+    writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
+    counts = counts_of(writer.path, count)
+    groups = list(groups_of(family, counts, slots))
+    missing = [group for group in groups if not writer.has_shard(group.number)]
+    if not missing and _is_whole(writer.path, counts[-1]):
+        return open_zoo(writer.path)
+    processes = len(cores()) if processes is None else processes
+    compiled = compile and bool(missing) and compiler_works()
+    start = functools.partial(start_work, family, dtype, compiled, slots)
+    writer.log(event="start", count=counts[-1], missing=_size(missing), **_machine(processes))
+    bar = BuildProgress(counts[-1], counts[-1] - _size(missing), shown=progress, console=console)
+    tasks = run_tasks(missing, start, min(processes, len(missing)))
+    with bar, contextlib.closing(tasks):
+        try:
+            for group, made in tasks:
+                _keep(writer, group, made, bar)
+        except KeyboardInterrupt:
+            writer.log(event="stopped", time=_now())
+            raise
+    return _finish(writer, family, bar)
+
+
+def _is_whole(folder: Path, count: int) -> bool:
+    """Whether the index names every LoRA and the report is there: what a build does last."""
+    if not (folder / "index.parquet").is_file() or not (folder / "report.json").is_file():
+        return False
+    return len(open_zoo(folder)) == count
+
+
+def _size(groups: list[Group]) -> int:
+    return sum(len(group.indices) for group in groups)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _machine(processes: int) -> dict[str, Any]:
+    return {
+        "time": _now(),
+        "host": platform.node(),
+        "processes": processes,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _keep(writer: ZooWriter, group: Group, made: Made | Failure, bar: BuildProgress) -> None:
+    if isinstance(made, Failure):
+        indices = list(group.indices)
+        writer.log(event="failed", shard=group.number, ids=indices, problem=made.message)
+        bar.advance(0, failed=len(indices))
+        bar.problem = made.message
+        return
+    writer.add_shard(group.number, made.loras, made.rows)
+    diverged = [row["id"] for row in made.rows if row["diverged"]]
+    writer.log(event="shard", shard=group.number, size=len(made.rows), seconds=made.seconds)
+    if diverged:
+        writer.log(event="diverged", shard=group.number, ids=diverged)
+    bar.advance(len(made.rows), diverged=len(diverged))
+
+
+def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
+    if bar.failures:
+        log.warning(
+            "building the zoo %s: %d LoRAs failed and are left out. The reasons are in build.jsonl. "
+            "Try the same call again: it keeps what succeeded and retries these",
+            writer.path,
+            bar.failures,
+        )
+    if bar.failures and not any(writer.path.glob("shards/*.parquet")):
+        raise TrainingError(
+            f"building the zoo {writer.path}: every LoRA failed, the last because of\n{bar.problem}"
+        )
+    zoo = writer.finish()
+    report = family.report(zoo.index)
+    writer.log(event="end", size=len(zoo), time=_now())
+    return writer.finish(report)
+
+
+def load_base(folder: Path) -> torch.nn.Module:
+    """The base model of a folder in float32, frozen.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as logs
+    except ImportError as missing:
+        raise MissingExtraError("transformers", "zoo", "loading a base model") from missing
+    shows = logs.is_progress_bar_enabled()
+    logs.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, attn_implementation="sdpa"
+        )
+    finally:
+        if shows:
+            logs.enable_progress_bar()
+    frozen: torch.nn.Module = model.eval().requires_grad_(False)
+    return frozen
+
+
+def start_work(
+    family: Family, dtype: torch.dtype, compiled: bool, slots: int
+) -> Callable[[Group], Made]:
+    """Prepare a worker: load the base once; the answer makes one group after another."""
+    base = replace(FrozenBase.of(load_base(family.base_folder), dtype), compiled=compiled)
+    return functools.partial(make_group, base, family, slots=slots)
+
+
+def _known(value: Any) -> Any:
+    """A label that is no number (of a diverged adapter) is missing."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def make_group(base: FrozenBase, family: Family, group: Group, *, slots: int = SLOTS) -> Made:
+    """Finetune and label the LoRAs of one group."""
+    began = time.perf_counter()
+    jobs = [family.job(i) for i in group.indices]
+    drawn = time.perf_counter()
+    fitted = fit_adapters(base, family.spec, jobs, slots=slots)
+    trained = time.perf_counter()
+    labels = family.evaluate(base, fitted, group.indices)
+    seconds = {
+        "draw": drawn - began,
+        "fit": trained - drawn,
+        "evaluate": time.perf_counter() - trained,
+    }
+    rows = [
+        {
+            "id": index,
+            "seed": job.seed,
+            "group": family.group(index),
+            "diverged": not bool(fitted.finite[i]),
+            **{f"hyper:{name}": value for name, value in family.hyper(index).items()},
+            **{f"label:{name}": _known(value) for name, value in labels[i].items()},
+        }
+        for i, (index, job) in enumerate(zip(group.indices, jobs, strict=True))
+    ]
+    identity = family.base_folder.name
+    loras = [fitted.to_lora(i, base=identity) for i in range(len(fitted))]
+    return Made(loras, rows, {name: round(value, 3) for name, value in seconds.items()})

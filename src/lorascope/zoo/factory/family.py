@@ -1,0 +1,63 @@
+"""`Family`: what a zoo's LoRAs have in common and how one of them is drawn, asked and labelled.
+
+A family is a plain value that travels to worker processes; everything it draws is a pure function
+of its seed and the index.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.jobs import FitJob
+
+__all__ = ["Family"]
+
+
+class Family(Protocol):
+    """How one LoRA's data, hyper-parameters and labels follow from its index."""
+
+    @property
+    def name(self) -> str:
+        """The family's name in recipes."""
+
+    @property
+    def seed(self) -> int:
+        """What all draws start from."""
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The shape of every adapter."""
+
+    @property
+    def base_folder(self) -> Path:
+        """The folder of the base model, as transformers saves it."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What else makes the zoo (ranges, sizes): plain data for the recipe."""
+
+    @property
+    def targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """The labels that can be predicted: name -> kind, classes, metric, the base's own value."""
+
+    def job(self, index: int) -> FitJob:
+        """The finetuning of LoRA `index`."""
+
+    def group(self, index: int) -> str:
+        """What LoRA `index` shares with others; those of one group are never split."""
+
+    def hyper(self, index: int) -> Mapping[str, float]:
+        """The hyper-parameters of LoRA `index`, by name."""
+
+    def evaluate(
+        self, base: FrozenBase, fitted: Fitted, indices: Sequence[int]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The labels of each fitted adapter: one mapping, name -> value, for each index."""
+
+    def report(self, table: pa.Table) -> Mapping[str, Any]:
+        """Distributions, ceilings and the share of hyper-parameters, from the finished index."""

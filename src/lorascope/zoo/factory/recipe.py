@@ -1,0 +1,77 @@
+"""The recipe of a zoo: everything its bytes depend on, and where it lives.
+
+The count is not part of it: LoRA 7 is the same in a zoo of 8 and of 8,000, so a zoo can grow.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorascope.errors import FileError
+from lorascope.zoo.factory.family import Family
+
+__all__ = ["best_dtype", "home", "recipe_digest", "recipe_of", "zoo_folder"]
+
+
+def home() -> Path:
+    """Where zoos and bases live: $LORASCOPE_HOME, by default ~/.cache/lorascope."""
+    return Path(os.environ.get("LORASCOPE_HOME") or Path.home() / ".cache" / "lorascope")
+
+
+def best_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively (3x faster there), else float32."""
+    flags: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if flags.get("avx512_bf16") or flags.get("amx_bf16"):
+        return torch.bfloat16
+    return torch.float32
+
+
+def base_digest(folder: Path) -> str:
+    """sha256 over the configuration and the weights of a base."""
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    digest = hashlib.sha256()
+    for file in files:
+        if not file.is_file():
+            raise FileError(
+                f"reading the base {folder}: there is no {file.name}. Try a folder that "
+                "transformers' save_pretrained made"
+            )
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    if len(files) == 1:
+        raise FileError(
+            f"reading the base {folder}: there are no weights (*.safetensors) in it. Try "
+            "save_pretrained with safetensors"
+        )
+    return digest.hexdigest()
+
+
+def recipe_of(family: Family, *, dtype: torch.dtype, slots: int) -> dict[str, Any]:
+    """The recipe as plain data, as `recipe.json` keeps it."""
+    recipe = {
+        "family": family.name,
+        "seed": family.seed,
+        "base": {"folder": family.base_folder.name, "sha256": base_digest(family.base_folder)},
+        "adapters": asdict(family.spec),
+        "options": dict(family.options),
+        "targets": {name: dict(target) for name, target in family.targets.items()},
+        "engine": {"dtype": str(dtype).removeprefix("torch."), "slots": slots},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))
+    return plain
+
+
+def recipe_digest(recipe: Mapping[str, Any]) -> str:
+    """The name of a recipe: 12 hexadecimal digits of its sha256."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def zoo_folder(recipe: Mapping[str, Any]) -> Path:
+    """Where a zoo is built if nothing else is asked: by family and recipe under `home()`."""
+    return home() / "zoos" / f"{recipe['family']}-{recipe_digest(recipe)}"

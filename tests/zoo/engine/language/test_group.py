@@ -1,0 +1,79 @@
+import torch
+
+from lorascope.zoo.engine.language.group import (
+    GroupData,
+    JobShape,
+    answer_width,
+    answers,
+    arrange,
+    lanes_of_group,
+    rows_of_slot,
+)
+from tests.zoo.conftest import make_job
+
+SHAPES = {"model.layers.0.self_attn.q_proj": (24, 24)}
+
+
+def test_slots_have_eight_rows_where_that_goes():
+    assert [rows_of_slot(size) for size in (8, 16, 5, 24)] == [8, 8, 5, 8]
+    assert [lanes_of_group(size, 64) for size in (8, 16, 5, 1024)] == [64, 32, 64, 1]
+
+
+def test_groups_hold_like_jobs_and_equal_work():
+    shapes = [JobShape(size, 20, False, 10 * k) for size in (8, 16) for k in range(1, 41)]
+    groups = arrange(shapes, slots=4)
+    assert sorted(i for members in groups for i in members) == list(range(80))
+    for members in groups:
+        assert len({shapes[i].batch_size for i in members}) == 1
+        assert len(members) <= 4 * lanes_of_group(shapes[members[0]].batch_size, 4)
+    works = [sum(shapes[i].steps for i in members) for members in groups[:3]]
+    assert max(works) < 1.2 * min(works)
+
+
+def test_answers_are_the_weighted_tokens():
+    tokens = torch.tensor([[5, 6, 7, 8], [1, 2, 3, 0]])
+    weights = torch.tensor([[0, 0, 0.1, 1], [0, 1, 0, 0]])
+    width = answer_width(weights)
+    places, labels, chosen = answers(tokens, weights, width)
+    assert width == 2
+    assert places[0].tolist() == [1, 2]
+    assert labels[0].tolist() == [7, 8]
+    assert torch.allclose(chosen, torch.tensor([[0.1, 1], [1, 0]]))
+    assert (places[1, 0], labels[1, 0]) == (0, 2)
+
+
+def test_batches_hold_each_adapters_own_rows():
+    jobs = [make_job(seed, examples=20, batch_size=16) for seed in range(2)]
+    data = GroupData(jobs, SHAPES, lanes=2)
+    order = data.timeline.jobs[0].tolist()
+    seen = [[], []]
+    for step in range(2):
+        batch = data.batch(step)
+        assert batch.tokens.shape == (4, 8, 8)
+        per_adapter = batch.weights.view(2, -1).sum(1)
+        assert torch.allclose(per_adapter, torch.ones(2).double())
+        for g in range(2):
+            rows = batch.tokens.view(2, 16, 8)[g]
+            real = batch.weights.view(2, 16, -1)[g].sum(1) > 0
+            seen[order[g]] += rows[real].tolist()
+    for g in range(2):
+        assert sorted(seen[g]) == sorted(jobs[g].tokens[:, :-1].tolist())
+
+
+def test_idle_lanes_have_no_weight():
+    data = GroupData([make_job(0)], SHAPES, lanes=3)
+    batch = data.batch(0)
+    assert batch.weights.shape[0] == 3
+    assert [float(w.sum()) for w in batch.weights] == [1, 0, 0]
+
+
+def test_noise_is_each_jobs_own():
+    data = GroupData([make_job(0), make_job(1)], SHAPES, lanes=1)
+    alone = GroupData([make_job(1)], SHAPES, lanes=1)
+    (name,) = SHAPES
+    first, second = (dict(data.noise(step))[name] for step in (0, 6))
+    assert first.shape == (1, 8, 8, 24)
+    assert first.dtype == torch.uint8
+    assert torch.equal(second, dict(alone.noise(0))[name])
+    assert not torch.equal(first, second)
+    assert not GroupData([make_job(0, dropout=0.0)], SHAPES, lanes=1).drops

@@ -1,0 +1,73 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
+from lorascope.zoo.engine.language.fit import fit_adapters
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.kernels import frozen, kernels_for
+from lorascope.zoo.engine.language.network import EAGER
+from tests.zoo.conftest import make_base, make_job
+from tests.zoo.engine.language.test_evaluate import make_choices
+
+SCRIPT = """
+import logging
+import torch
+from tests.zoo.conftest import make_base, make_job
+from lorascope.zoo.engine.language.fit import fit_adapters
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+
+logging.basicConfig()
+base, spec = make_base(dtype=torch.float32), AdapterSpec(("q_proj",), rank=2, alpha=4)
+for _ in range(2):
+    asked = fit_adapters(base, spec, [make_job(0)], compile=True)
+assert torch.equal(asked.rows, fit_adapters(base, spec, [make_job(0)]).rows)
+"""
+
+
+def test_without_a_compiler_it_goes_on_and_says_so_once(tmp_path):
+    root = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "CXX": str(tmp_path / "no-compiler"),
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": str(root),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("no C++ compiler works here") == 1
+
+
+def test_a_base_is_used_as_it_says_unless_asked_otherwise():
+    model = make_base(dtype=torch.float32)
+    base = frozen(model, None, None)
+    assert (base.dtype, base.compiled) == (torch.float32, False)
+    assert frozen(base, torch.bfloat16, None).dtype == torch.bfloat16
+    assert frozen(FrozenBase.of(model, torch.bfloat16), None, False).dtype == torch.bfloat16
+    assert kernels_for(False) is EAGER
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_compiled_path_does_what_the_plain_one_does(spec):
+    base = make_base(dtype=torch.float32)
+    jobs = [make_job(s, examples=80, batch_size=b) for s, b in enumerate((8, 8, 16, 8, 8, 16))]
+    plain = fit_adapters(base, spec, jobs, slots=4)
+    for dtype, tolerance, likeness in (
+        (torch.float32, 1e-4, 1 - 1e-5),
+        (torch.bfloat16, 0.05, 0.995),
+    ):
+        fitted = fit_adapters(base, spec, jobs, slots=4, dtype=dtype, compile=True)
+        for i in range(len(jobs)):
+            assert float(plain.to_lora(i).cosine(fitted.to_lora(i))) > likeness
+        asked = [
+            choice_log_likelihoods(base, spec, plain, make_choices(), dtype=d, compile=c)
+            for d, c in ((torch.float32, False), (dtype, True))
+        ]
+        assert float((asked[0] - asked[1]).abs().max()) < tolerance * float(asked[0].abs().max())

@@ -1,0 +1,168 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorascope.errors import DataError, FileError, TrainingError
+from lorascope.zoo.factory.build import build_zoo
+from tests.zoo.planted_family import PlantedFamily, save_base
+
+OPTIONS = {"compile": False, "progress": False, "slots": 1}
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    return PlantedFamily(save_base(tmp_path_factory.mktemp("base")))
+
+
+@pytest.fixture(scope="module")
+def zoo(family, tmp_path_factory):
+    return build_zoo(family, 11, tmp_path_factory.mktemp("zoo"), processes=0, **OPTIONS)
+
+
+def contents(folder):
+    """The bytes that must not depend on how a build went."""
+    files = [folder / "index.parquet", *sorted((folder / "shards").iterdir())]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "build.jsonl").read_text().splitlines()]
+
+
+def test_a_zoo_has_its_labels_and_traces(zoo, family):
+    assert len(zoo) == 11
+    assert list(zoo.column("id")) == list(range(11))
+    assert zoo.column("seed")[4] == family.job(4).seed
+    assert zoo.hyper()["learning_rate"][1] == family.job(1).learning_rate
+    assert [math.isfinite(loss) for loss in zoo.labels("loss")] == [i != 3 for i in range(11)]
+    assert zoo.report["mean loss"] == pytest.approx(np.nanmean(zoo.labels("loss")))
+    assert zoo.recipe["base"]["sha256"]
+    assert zoo.recipe["engine"]["slots"] == 1
+
+
+def test_a_diverged_adapter_is_flagged_and_harms_no_other(zoo):
+    assert [i for i, bad in enumerate(zoo.column("diverged")) if bad] == [3]
+    assert {"diverged"} <= {event["event"] for event in events(zoo.path)}
+    for row in range(len(zoo)):
+        assert all(pair.u.isfinite().all() for pair in zoo.lora(row).layers.values())
+
+
+def test_the_same_call_again_does_nothing(zoo, family):
+    before = contents(zoo.path), len(events(zoo.path))
+    again = build_zoo(family, 11, zoo.path, processes=0, **OPTIONS)
+    assert (contents(again.path), len(events(again.path))) == before
+
+
+def test_an_index_from_before_the_last_shards_is_made_again(family, tmp_path):
+    """Killed after its last shard: everything is there but the index names only what was there before."""
+    build_zoo(family, 5, tmp_path / "zoo", processes=0, **OPTIONS)
+    old = (tmp_path / "zoo/index.parquet").read_bytes()
+    whole = contents(build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS).path)
+    (tmp_path / "zoo/index.parquet").write_bytes(old)
+    (tmp_path / "zoo/report.json").unlink()
+    again = build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS)
+    assert contents(again.path) == whole
+    assert again.report["mean loss"]
+
+
+def test_growing_moves_nothing(family, tmp_path):
+    small = contents(build_zoo(family, 5, tmp_path / "zoo", processes=0, **OPTIONS).path)
+    large = build_zoo(family, 9, tmp_path / "zoo", processes=0, **OPTIONS)
+    grown = contents(large.path)
+    assert len(large) == 9
+    del small["index.parquet"]
+    assert small.items() <= grown.items()
+    assert len(build_zoo(family, 4, tmp_path / "zoo", processes=0, **OPTIONS)) == 9
+
+
+def test_a_failed_group_is_told_and_retried(zoo, family, tmp_path, caplog):
+    broken = PlantedFamily(family.base_folder, fails_at=6)
+    part = build_zoo(broken, 11, tmp_path / "zoo", processes=0, **OPTIONS)
+    assert 6 not in part.column("id")
+    assert "failed and are left out" in caplog.text
+    failed = [event for event in events(part.path) if event["event"] == "failed"]
+    assert "failed on purpose" in failed[0]["problem"]
+    whole = build_zoo(family, 11, tmp_path / "zoo", processes=0, **OPTIONS)
+    assert contents(whole.path) == contents(zoo.path)
+
+
+def test_when_all_fails_it_says_why(family, tmp_path):
+    broken = PlantedFamily(family.base_folder, fails_at=0)
+    with pytest.raises(TrainingError, match="on purpose"):
+        build_zoo(broken, 1, tmp_path / "zoo", processes=0, **OPTIONS)
+
+
+def test_refusals(family, zoo, tmp_path):
+    with pytest.raises(DataError, match="at least 1"):
+        build_zoo(family, 0, tmp_path)
+    with pytest.raises(FileError, match="another recipe"):
+        build_zoo(PlantedFamily(family.base_folder, seed=5), 3, zoo.path, **OPTIONS)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from tests.zoo.planted_family import PlantedFamily
+from lorascope.zoo.factory.build import build_zoo
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    build_zoo(PlantedFamily(Path(sys.argv[1])), 11, sys.argv[2], processes=2, compile=False,
+              progress=False, slots=1)
+"""
+
+
+def start(family, folder, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, script, family.base_folder, folder],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_for_shards(folder, count, process):
+    for _ in range(600):
+        if len(list(folder.glob("shards/*.parquet"))) >= count or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def alive(session):
+    """Processes that are still in a session."""
+    listing = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True)
+    return [s for s in listing.stdout.split() if not s.startswith(b"Z")]
+
+
+@pytest.mark.parametrize(
+    "stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_stopped_build_leaves_no_process_and_goes_on(zoo, family, tmp_path, stop):
+    folder = tmp_path / "zoo"
+    process = start(family, folder, tmp_path)
+    wait_for_shards(folder, 1, process)
+    process.send_signal(stop)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    for _ in range(100):
+        if not alive(process.pid):
+            break
+        time.sleep(0.05)
+    assert not alive(process.pid)
+    torch.set_num_threads(1)
+    whole = build_zoo(family, 11, folder, processes=0, **OPTIONS)
+    assert contents(whole.path) == contents(zoo.path)

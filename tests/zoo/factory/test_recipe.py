@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorascope.errors import FileError
+from lorascope.zoo.factory.recipe import (
+    base_digest,
+    best_dtype,
+    home,
+    recipe_digest,
+    recipe_of,
+    zoo_folder,
+)
+from tests.zoo.planted_family import PlantedFamily
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def make(folder, **changes):
+    family = PlantedFamily(folder, **changes)
+    return recipe_of(family, dtype=torch.bfloat16, slots=64)
+
+
+def test_the_digest_names_everything_that_decides(folder):
+    recipe = make(folder)
+    assert json.loads(json.dumps(recipe)) == recipe
+    assert recipe_digest(recipe) == recipe_digest(make(folder))
+    assert recipe_digest(recipe) != recipe_digest(make(folder, seed=1))
+    (folder / "model.safetensors").write_bytes(b"others")
+    assert recipe_digest(recipe) != recipe_digest(make(folder))
+
+
+def test_zoos_live_at_home(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    recipe = make(folder)
+    assert zoo_folder(recipe) == tmp_path / "zoos" / f"planted-{recipe_digest(recipe)}"
+    monkeypatch.delenv("LORASCOPE_HOME")
+    assert home() == Path.home() / ".cache" / "lorascope"
+
+
+def test_a_folder_that_is_no_base_is_refused(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileError, match="no weights"):
+        base_digest(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileError, match=r"no config\.json"):
+        base_digest(folder)
+
+
+def test_the_type_is_one_the_processor_knows():
+    assert best_dtype() in (torch.bfloat16, torch.float32)
