@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -12,13 +13,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lorascope import errors
-from lorascope.errors import FileError, FormatError
+from lorascope.errors import FileError, FormatError, LorascopeError
 from lorascope.io.header import read_header
 from lorascope.io.read import read_lora
 from lorascope.io.write import write_lora
 from tests.hostile.files import ADAPTERS, HEADERS, pair, write_adapter, write_header
+from tests.hostile.sites import site_of, sites
+from tests.hostile.stories_containers import CONTAINERS
+from tests.hostile.stories_dialects import DIALECTS
+from tests.hostile.stories_peft import PEFT, PLACES
 
 SECONDS = 2.0
+REFUSALS = {**DIALECTS, **CONTAINERS, **PLACES, **PEFT}
 
 
 @pytest.mark.parametrize("story", HEADERS)
@@ -56,8 +62,47 @@ def test_the_good_file_that_the_adapters_vary_is_read(tmp_path):
 
 def test_every_story_is_told():
     text = (Path(__file__).parent / "README.md").read_text()
-    missing = [story for story in (*HEADERS, *ADAPTERS) if f"**{story}**" not in text]
-    assert missing == []
+    classes = {story: error for story, (*_, error, _) in (*HEADERS.items(), *ADAPTERS.items())}
+    classes |= {story: refusal.error for story, refusal in REFUSALS.items()}
+    assert dict(re.findall(r"^- \*\*(.+?)\*\* \((\w+)\): \S", text, re.MULTILINE)) == classes
+
+
+@pytest.mark.parametrize("story", REFUSALS)
+def test_refusals(story, tmp_path):
+    refusal = REFUSALS[story]
+    path = refusal.make(tmp_path)
+    start = time.process_time()
+    with pytest.raises(getattr(errors, refusal.error), match=f"(?s){refusal.says}") as caught:
+        refusal.ask(path)
+    assert time.process_time() - start < SECONDS
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.fixture(scope="module")
+def met(tmp_path_factory):
+    """Site of the source -> the stories that end there."""
+    found = {}
+    stories = [(story, write_header, read_lora) for story in HEADERS]
+    stories += [(story, write_adapter, read_lora) for story in ADAPTERS]
+    stories += [
+        (story, lambda _, folder, r=refusal: r.make(folder), refusal.ask)
+        for story, refusal in REFUSALS.items()
+    ]
+    for story, write, ask in stories:
+        path = write(story, tmp_path_factory.mktemp("story"))
+        with pytest.raises(LorascopeError) as caught:
+            ask(path)
+        found.setdefault(site_of(caught.value), []).append(story)
+    return found
+
+
+@pytest.mark.parametrize("site", sites(), ids=str)
+def test_every_refusal_has_a_story(met, site):
+    """One that is new needs a file here and its sentence in README.md."""
+    assert site in met, (
+        f"no file meets the refusal at lines {site.first} to {site.last} of {site.file}"
+    )
 
 
 @settings(max_examples=200, deadline=None)

@@ -34,7 +34,9 @@ __all__ = ["TensorFile", "read_pickle", "read_safetensors", "write_safetensors"]
 
 MAX_PICKLE_BYTES = 8 * 2**30
 # How torch's restricted unpickler says that a pickle names a function or a class it must not load.
-FORBIDDEN = re.compile(r"Unsupported (global|class)[^\n]*|[^\n]*not an allowed[^\n]*")
+FORBIDDEN = re.compile(
+    r"Unsupported (global|class)[^\n]*|[^\n]*not an allowed[^\n]*|unsupported GLOBAL [^\n]*"
+)
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {

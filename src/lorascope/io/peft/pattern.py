@@ -20,8 +20,8 @@ __all__ = ["Patterns"]
 MAX_PATTERN_CHARACTERS = 2_000
 MAX_LITERALS = 50_000
 MAX_EXPRESSIONS = 2_000
-MAX_STEPS = 1e8  # of backtracking for one name, about a second
-MAX_SECONDS = 5.0  # for all names of a file
+MAX_STEPS = 1e8  # of backtracking for one name, a tenth of a second
+MAX_SECONDS = 1.0  # for all names of a file, which may take two in all
 
 LITERAL = re.compile(r"[\w.\-]+", re.ASCII)
 ESCAPES = re.compile(r"\\.", re.DOTALL)
@@ -103,14 +103,17 @@ class Patterns:
         """The value of the first pattern that matches the module's path, None if none does."""
         start = time.monotonic()
         first = self._literals.first(module)
+        self._spend(time.monotonic() - start)
         for place, pattern, expression in self._expressions:
             if first is not None and place > first:
                 break
             self._check_cost(pattern, module)
-            if expression.match(module):
+            start = time.monotonic()
+            matches = expression.match(module)
+            self._spend(time.monotonic() - start)
+            if matches:
                 first = place
                 break
-        self._spend(time.monotonic() - start)
         return None if first is None else self._values[first]
 
     def _spend(self, seconds: float) -> None:
