@@ -23,6 +23,10 @@ class Timeline:
     def __len__(self) -> int:
         return int(self.jobs.shape[0])
 
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Job and its own step in each lane; an idle lane repeats job 0. Two (lanes,) tensors."""
+        return self.jobs[step].clamp(min=0), self.local[step]
+
 
 def timeline(steps: Sequence[int], lanes: int) -> Timeline:
     """Spread jobs of so many steps over lanes.

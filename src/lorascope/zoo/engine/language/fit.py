@@ -1,8 +1,7 @@
 """Finetune many adapters at once on one frozen base, each as if it were alone.
 
-One forward and one backward serve a whole group; AdamW runs on one (g, p) buffer with vectors of
-rates, decays and schedules. An adapter that has ended makes room for the next one; one that has
-diverged keeps its last finite numbers. An adapter depends on its own job alone.
+One forward and one backward serve a whole group (`lanes.py` has the loop). An adapter that has
+ended makes room for the next one. An adapter depends on its own job alone.
 """
 
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from lorascope.errors import TrainingError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted, Layout, join
+from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.language.causal_lm import Dropout
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import GroupData, JobShape, arrange, lanes_of_group
@@ -28,8 +28,6 @@ from lorascope.zoo.engine.language.network import (
 
 __all__ = ["fit_adapters", "layout_of"]
 
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
 SLOTS = 32
 
 
@@ -78,7 +76,8 @@ def fit_adapters(
         group = [jobs[i] for i in members]
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
-        parts.append((members, GroupRun(base, spec, layout, group, kernels, lanes).fit()))
+        lesson = WordLesson(base, spec, layout, group, kernels, lanes)
+        parts.append((members, fit_lanes(spec, layout, lesson, master_dtype(base.dtype))))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -93,8 +92,8 @@ def schedule(jobs: Sequence[FitJob]) -> Tensor:
     return rates * torch.where(steps < warmup, steps / warmup.clamp(min=1), fall)
 
 
-class GroupRun:
-    """The training of one group: its data, and the adapters and optimiser state in its lanes."""
+class WordLesson:
+    """What a group of language jobs is trained on: its data, step by step, and its loss."""
 
     def __init__(
         self,
@@ -105,46 +104,20 @@ class GroupRun:
         kernels: Kernels,
         lanes: int,
     ):
-        self.base, self.spec, self.layout, self.kernels = base, spec, layout, kernels
+        self.base, self.layout, self.kernels = base, layout, kernels
         self.data = GroupData(jobs, layout.shapes, lanes)
-        dtype = torch.float64 if base.dtype == torch.float64 else torch.float32
-        self.stored = layout.first([job.seed for job in jobs], dtype)  # (jobs, p)
-        self.rows = torch.zeros(lanes, self.stored.shape[1], dtype=dtype, requires_grad=True)
-        self.first, self.second = (torch.zeros_like(self.rows.detach()) for _ in range(2))
-        self.scales = layout.scales(spec.factor, dtype)
+        self.timeline, self.steps = self.data.timeline, self.data.steps
+        self.seeds = [job.seed for job in jobs]
+        self.scales = layout.scales(spec.factor, master_dtype(base.dtype))
         self.rates = schedule(jobs)
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
         self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)
-        self.finite = torch.ones(len(jobs), dtype=torch.bool)
-        self.losses = torch.zeros_like(self.rates)
+        self.last = torch.tensor([job.steps_per_epoch for job in jobs])
 
-    def fit(self) -> Fitted:
-        """Run every step of every lane."""
-        for step in range(len(self.data.timeline)):
-            self.enter(step)
-            loss = self.loss(step)
-            (gradient,) = torch.autograd.grad(loss.sum(), self.rows)
-            self.update(step, loss.detach(), gradient)
-        epoch = torch.tensor([job.steps_per_epoch for job in self.data.jobs])
-        steps = self.data.steps
-        at = torch.arange(self.losses.shape[1])
-        late = (at < steps[:, None]) & (at >= (steps - epoch)[:, None])
-        mean = torch.where(late, self.losses, 0).sum(1) / epoch
-        return Fitted(self.spec, self.layout, self.stored, mean.float(), steps, self.finite)
-
-    @torch.no_grad()
-    def enter(self, step: int) -> None:
-        """Put the jobs that begin at a step into their lanes."""
-        jobs, local = self.data.at(step)
-        fresh = (local == 0).nonzero()[:, 0]
-        self.rows[fresh] = self.stored[jobs[fresh]]
-        self.first[fresh] = 0
-        self.second[fresh] = 0
-
-    def loss(self, step: int) -> Tensor:
-        """The loss of the adapter in each lane: (lanes,)."""
+    def loss(self, step: int, rows: Tensor) -> Tensor:
+        """The loss of the adapter in each lane: (lanes, p) -> (lanes,)."""
         batch = self.data.batch(step)
-        scaled = (self.rows * self.scales).to(self.base.dtype)
+        scaled = (rows * self.scales).to(self.base.dtype)
         scaled = scaled.repeat_interleave(self.data.copies, 0)
         pairs = pairs_by_block(self.layout.unpack(scaled), len(self.base.blocks))
         views = causal_views(self.base, self.data.length, batch.places)
@@ -158,7 +131,7 @@ class GroupRun:
             self.dropout(step),
         )
         weighted = losses[..., 0] * batch.weights.to(losses.dtype)
-        return weighted.view(len(self.rows), -1).sum(1)
+        return weighted.view(len(rows), -1).sum(1)
 
     def dropout(self, step: int) -> list[Dropout] | None:
         """The dropout of each block at a step, None where no job asks for any."""
@@ -169,31 +142,3 @@ class GroupRun:
         scale = self.data.scales[jobs].to(self.base.dtype)[:, None, None, None]
         noise = noise_by_block(dict(self.data.noise(step)), len(self.base.blocks))
         return [Dropout(each, threshold, scale) for each in noise]
-
-    @torch.no_grad()
-    def update(self, step: int, loss: Tensor, gradient: Tensor) -> None:
-        """AdamW on every lane, with each job's own rate, decay and clipping; store what has ended."""
-        jobs, local = self.data.at(step)
-        busy = self.data.timeline.jobs[step] >= 0
-        norm = gradient.norm(dim=1)
-        sound = torch.isfinite(norm) & torch.isfinite(loss)
-        self.finite[jobs[busy & ~sound]] = False
-        self.losses[jobs[busy], local[busy]] = loss[busy].double()
-        clip = (self.clips[jobs] / (norm.double() + 1e-6)).clamp(max=1)
-        gradient = gradient * clip.to(gradient.dtype)[:, None]
-        self.first.lerp_(gradient, 1 - BETAS[0])
-        self.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        rate, count = self.rates[jobs, local], (local + 1).double()
-        step_size, spread, keep = (
-            column.to(gradient.dtype)[:, None]
-            for column in (
-                rate / (1 - BETAS[0] ** count),
-                (1 - BETAS[1] ** count).sqrt(),
-                1 - rate * self.decays[jobs],
-            )
-        )
-        size = self.second.sqrt().div_(spread).add_(EPSILON)
-        changed = self.rows * keep - step_size * self.first / size
-        self.rows.copy_(torch.where((busy & self.finite[jobs])[:, None], changed, self.rows))
-        ended = busy & (local + 1 == self.data.steps[jobs])
-        self.stored[jobs[ended]] = self.rows[ended]

@@ -144,8 +144,8 @@ class GroupData:
                 self.offsets[name][j, : job.steps] = offsets
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Job and its own step in each lane; an idle lane repeats job 0. Two (lanes,) tensors."""
-        return self.timeline.jobs[step].clamp(min=0), self.timeline.local[step]
+        """Job and its own step in each lane, as `Timeline.at` has them."""
+        return self.timeline.at(step)
 
     def batch(self, step: int) -> Batch:
         """The rows of one step; those of an idle lane have no weight."""
