@@ -1,17 +1,20 @@
 """One shard: layout, refusal of other files, and the digest of a LoRA."""
 
+import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lorascope.core import LoRA, collate
+from lorascope.core import LoRA, Side, collate
 from lorascope.errors import IntegrityError
 from lorascope.io.shard_file import (
+    file_digest,
     lora_digest,
     read_shard,
-    read_shard_sides,
+    read_shard_loras,
     read_shard_signature,
     write_shard,
 )
@@ -38,7 +41,22 @@ def test_the_file_holds_the_layout_of_a_batch(shard, loras):
     assert stored["ranks"].tolist() == batch.ranks.tolist()
     assert read_shard_signature(shard) == loras[0].signature()
     assert read_shard(shard, rows=[1]).ranks.tolist() == [[2, 1, 2, 2]]
-    assert read_shard_sides(shard, 0) == {}
+
+
+def test_loras_come_back_with_kernels_and_what_stood_beside_them(tmp_path, loras):
+    path = tmp_path / "beside.safetensors"
+    first = replace(loras[0], side={"head": Side("full", torch.arange(3))})
+    write_shard(path, [first, loras[1]], loras[0].signature(), rank=3)
+    for rows in (None, [1], [1, 0]):
+        again = read_shard_loras(path, rows)
+        for place, lora in zip(range(2) if rows is None else rows, again, strict=True):
+            assert lora_digest(lora) == lora_digest(loras[place])
+            assert lora["b.1.conv"].kernel == (3, 3)
+            assert list(lora.side) == (["head"] if place == 0 else [])
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(shard):
+    assert file_digest(shard) == hashlib.sha256(shard.read_bytes()).hexdigest()
 
 
 def test_other_files_are_refused(tmp_path, shard):

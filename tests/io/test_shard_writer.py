@@ -1,12 +1,18 @@
 """Writing a zoo: rows of several types, several signatures under one, atomic texts."""
 
+import errno
+import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lorascope.errors import LayerError, SignatureError
-from lorascope.io.shard_writer import ZooWriter, write_json, write_text
+from lorascope.errors import FileError, LayerError, SignatureError
+from lorascope.io import shard_writer
+from lorascope.io.shard_file import file_digest
+from lorascope.io.shard_writer import RECIPE_DIGEST, SHARD_DIGEST, ZooWriter, write_json, write_text
+from lorascope.io.shards import recipe_sha256
 from tests.conftest import random_lora
 
 
@@ -49,3 +55,45 @@ def test_one_layer_has_one_kernel(tmp_path, generator):
     writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
     with pytest.raises(LayerError, match=r"'b\.1\.conv' the kernels \(3, 3\) and \(9,\)"):
         writer.add_shard(0, [lora, other], rows)
+
+
+def test_rows_record_what_their_weights_and_recipe_hash_to(tmp_path, generator):
+    recipe = {"targets": {}, "ranges": (1, 2)}  # JSON makes a list of the tuple
+    writer = ZooWriter(tmp_path / "zoo", recipe)
+    writer.add_shard(0, [random_lora(generator)], [{"id": 0, "seed": 0, "group": "g"}])
+    digests = pq.read_schema(tmp_path / "zoo/shards/shard-00000.parquet").metadata
+    weights = tmp_path / "zoo/shards/shard-00000.safetensors"
+    assert digests[SHARD_DIGEST].decode() == file_digest(weights)
+    assert digests[RECIPE_DIGEST].decode() == recipe_sha256(writer.finish().recipe)
+
+
+@pytest.mark.parametrize("what", ["write_shard", "_write_table"])
+def test_a_full_disk_leaves_nothing_of_the_shard_and_is_recorded(
+    tmp_path, generator, monkeypatch, what
+):
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    lora, row = random_lora(generator), {"id": 0, "seed": 0, "group": "g"}
+
+    def full(path, *_, **__):
+        path.with_name(path.name + ".part").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer, what, full)
+        with pytest.raises(FileError, match=r"shard 0.*No space left.*free space"):
+            writer.add_shard(0, [lora], [row])
+    assert not list((tmp_path / "zoo/shards").iterdir())
+    event = json.loads((tmp_path / "zoo/build.jsonl").read_text())
+    assert event["event"] == "not written"
+    writer.add_shard(0, [lora], [row])
+    assert len(writer.finish()) == 1
+
+
+def test_a_torn_line_of_the_log_spoils_no_other(tmp_path):
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    writer.log(event="start")
+    with (tmp_path / "zoo/build.jsonl").open("a") as file:
+        file.write('{"event": "sha')
+    writer.log(event="end")
+    lines = (tmp_path / "zoo/build.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in (lines[0], lines[2])] == ["start", "end"]

@@ -9,7 +9,7 @@ import torch
 from lorascope.core import Provenance, Scale, Side, collate
 from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.shard_writer import ZooWriter
-from lorascope.io.shards import open_zoo
+from lorascope.io.shards import open_zoo, recipe_sha256
 from tests.conftest import random_lora
 
 RECIPE = {
@@ -168,3 +168,18 @@ def test_damage_is_noticed(tmp_path, loras):
     (zoo.path / "report.json").unlink()
     assert zoo.report == {}
     assert zoo.splits["fractions"] == [0.7, 0.1, 0.2]
+
+
+def test_loras_come_shard_by_shard(tmp_path, loras):
+    zoo = write(tmp_path / "zoo", loras)
+    found = dict(zoo.loras([4, 0, 2]))
+    assert list(found) == [4, 0, 2]  # rows 3 and 4 lie in the first shard
+    for row, lora in found.items():
+        assert lora.provenance == loras[row].provenance
+        assert torch.equal(lora["b.0.q"].u, loras[row]["b.0.q"].u)
+    assert sorted(dict(zoo.loras())) == [0, 1, 2, 3, 4]
+
+
+def test_the_identity_of_a_recipe_sees_values_not_the_order_of_keys():
+    assert recipe_sha256({"a": 1, "b": [2]}) == recipe_sha256({"b": [2], "a": 1})
+    assert recipe_sha256({"a": 1}) != recipe_sha256({"a": 2})

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from lorascope.errors import IntegrityError, LayerError
 from lorascope.io.header import read_header
 
 __all__ = [
+    "file_digest",
     "lora_digest",
     "read_shard",
-    "read_shard_kernels",
-    "read_shard_sides",
+    "read_shard_loras",
     "read_shard_signature",
     "sync",
     "write_shard",
@@ -96,19 +97,31 @@ def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
     return batch if rows is None else batch.select(list(rows))
 
 
-def read_shard_kernels(path: Path) -> dict[str, tuple[int, ...]]:
-    """The kernels of the convolutions among a shard's layers."""
-    return {name: tuple(kernel) for name, kernel in _metadata(path, "kernels").items()}
+def read_shard_loras(path: Path, rows: Sequence[int] | None = None) -> list[LoRA]:
+    """The LoRAs of a shard, or some of its rows, at their true ranks, without provenance.
+
+    Raises IntegrityError if the file is no shard or does not hold what its signature says.
+    """
+    batch = read_shard(path, rows=rows)
+    kernels = {name: tuple(kernel) for name, kernel in _metadata(path, "kernels").items()}
+    sides = _sides(path)
+    places = range(batch.size) if rows is None else rows
+    return [
+        LoRA(
+            {n: replace(pair, kernel=kernels.get(n, ())) for n, pair in lora.layers.items()},
+            sides.get(place, {}),
+        )
+        for place, lora in zip(places, batch.unbind(), strict=True)
+    ]
 
 
-def read_shard_sides(path: Path, row: int) -> dict[str, Side]:
-    """The side tensors of one LoRA of a shard."""
+def _sides(path: Path) -> dict[int, dict[str, Side]]:
+    """The side tensors of each row that has some."""
     entries = _metadata(path, "sides")
-    sides: dict[str, Side] = {}
+    sides: dict[int, dict[str, Side]] = {}
     with safe_open(path, framework="pt") as file:
         for number, (owner, name, kind) in enumerate(entries):
-            if owner == row:
-                sides[name] = Side(kind, file.get_tensor(f"side.{number}"))
+            sides.setdefault(owner, {})[name] = Side(kind, file.get_tensor(f"side.{number}"))
     return sides
 
 
@@ -119,12 +132,18 @@ def lora_digest(lora: LoRA) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(lora):
-        pair = lora[name]
+        pair = lora.pair(name)
         digest.update(f"{name}\0{pair.n}\0{pair.m}\0{pair.rank}\0{pair.dtype}\0".encode())
         for factor in (pair.u, pair.v):
             # columns as rows: the layout of a shard, so that both hash the same bytes
             digest.update(factor.detach().cpu().T.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 (hex) of a file's bytes. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -5,21 +5,26 @@ the index from the complete shards, whatever the order they came in, so an inter
 with the same bytes as an undisturbed one. Reading is shards.py's.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from lorascope.core import LoRA, Signature
 from lorascope.errors import DataError, FileError
 from lorascope.io.provenance import dump_provenance
-from lorascope.io.shard_file import lora_digest, sync, write_shard
-from lorascope.io.shards import SPLITS, Zoo, read_json, shard_path
+from lorascope.io.shard_file import file_digest, lora_digest, sync, write_shard
+from lorascope.io.shards import SPLITS, Zoo, read_json, recipe_sha256, shard_path
 
-__all__ = ["ZooWriter", "write_json", "write_text"]
+__all__ = ["RECIPE_DIGEST", "SHARD_DIGEST", "ZooWriter", "index_of", "write_json", "write_text"]
+
+# in the metadata of a shard's rows: what its weights and the zoo's recipe hash to
+SHARD_DIGEST, RECIPE_DIGEST = b"shard_sha256", b"recipe_sha256"
 
 
 class ZooWriter:
@@ -60,6 +65,7 @@ class ZooWriter:
 
         Raises:
             DataError: the numbers of LoRAs and rows differ, or there are none.
+            FileError: it cannot be written (the disk is full); nothing of it is left.
         """
         if not loras or len(loras) != len(rows):
             raise DataError(
@@ -67,6 +73,16 @@ class ZooWriter:
                 "expected as many of both and at least one."
             )
         signature = signature or loras[0].signature()
+        with self._whole(number):
+            self._add(number, loras, rows, signature)
+
+    def _add(
+        self,
+        number: int,
+        loras: Sequence[LoRA],
+        rows: Sequence[Mapping[str, Any]],
+        signature: Signature,
+    ) -> None:
         rank = max(lora.max_rank for lora in loras)
         write_shard(self._weights(number), loras, signature, rank=rank)
         full = [
@@ -80,7 +96,29 @@ class ZooWriter:
             }
             for place, (lora, row) in enumerate(zip(loras, rows, strict=True))
         ]
-        _write_table(self._rows(number), pa.Table.from_pylist(full))
+        digests = {
+            SHARD_DIGEST: file_digest(self._weights(number)),
+            RECIPE_DIGEST: recipe_sha256(json.loads(json.dumps(self.recipe))),
+        }
+        _write_table(
+            self._rows(number), pa.Table.from_pylist(full).replace_schema_metadata(digests)
+        )
+
+    @contextlib.contextmanager
+    def _whole(self, number: int) -> Iterator[None]:
+        """A shard is written whole, or its halves are removed and build.jsonl says why."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            for path in (self._weights(number), self._rows(number)):
+                path.unlink(missing_ok=True)
+                path.with_name(path.name + ".part").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.log(event="not written", shard=number, problem=str(error))
+            raise FileError(
+                f"Writing shard {number} of the zoo {self.path}: {error}. Nothing of it is left, the "
+                "shards before it are whole. Try: free space on the disk, then the same command again."
+            ) from error
 
     def finish(self, report: Mapping[str, Any] | None = None) -> "Zoo":
         """Make the index from the shards that are there, write splits and report, and open the zoo.
@@ -96,17 +134,23 @@ class ZooWriter:
                 f"Finishing the zoo {self.path}: no shard is there, so every LoRA failed or none was "
                 "built. Try: look into build.jsonl."
             )
-        table = pa.concat_tables(tables, promote_options="permissive").sort_by("id")
-        _write_table(self.path / "index.parquet", _in_order(table))
+        _write_table(self.path / "index.parquet", index_of(tables))
         write_json(self.path / "splits.json", SPLITS)
         if report is not None:
             write_json(self.path / "report.json", report)
         return Zoo(self.path)
 
     def log(self, **event: Any) -> None:
-        """Append one event to build.jsonl: times, hosts, failures."""
-        with (self.path / "build.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        """Append one event to build.jsonl: times, hosts, failures.
+
+        A line that a kill tore stays alone on its line, so that it spoils no other.
+        """
+        with (self.path / "build.jsonl").open("ab+") as file:
+            size = file.seek(0, 2)
+            if size:
+                file.seek(size - 1)
+            torn = size > 0 and file.read(1) != b"\n"
+            file.write((b"\n" if torn else b"") + json.dumps(event).encode() + b"\n")
 
     def _begin(self) -> None:
         recipe_path = self.path / "recipe.json"
@@ -158,6 +202,12 @@ def _write_table(path: Path, table: pa.Table) -> None:
     pq.write_table(table, part)
     sync(part)
     part.replace(path)
+
+
+def index_of(tables: Sequence[pa.Table]) -> pa.Table:
+    """The index that the rows of all shards make, in the order of the ids."""
+    plain = [table.replace_schema_metadata(None) for table in tables]
+    return _in_order(pa.concat_tables(plain, promote_options="permissive").sort_by("id"))
 
 
 def _in_order(table: pa.Table) -> pa.Table:

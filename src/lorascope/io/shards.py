@@ -10,8 +10,9 @@
 `Zoo` only reads; shard_writer.py writes.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,14 +27,18 @@ from numpy.typing import NDArray
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Signature
 from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.provenance import load_provenance
-from lorascope.io.shard_file import (
-    read_shard,
-    read_shard_kernels,
-    read_shard_sides,
-    read_shard_signature,
-)
+from lorascope.io.shard_file import read_shard, read_shard_loras, read_shard_signature
 
-__all__ = ["HYPER", "LABEL", "SPLITS", "Zoo", "open_zoo", "read_json", "shard_path"]
+__all__ = [
+    "HYPER",
+    "LABEL",
+    "SPLITS",
+    "Zoo",
+    "open_zoo",
+    "read_json",
+    "recipe_sha256",
+    "shard_path",
+]
 
 
 HYPER = "hyper:"
@@ -173,15 +178,22 @@ class Zoo:
             raise DataError(
                 f"Reading LoRA {row} of {self.path}: it has {len(self)}, counted from 0."
             )
-        shard, place = int(self.column("shard")[row]), int(self.column("row")[row])
-        path = self._path(shard)
-        kernels = read_shard_kernels(path)
-        layers = {
-            name: replace(pair, kernel=kernels.get(name, ()))
-            for name, pair in read_shard(path, rows=[place]).unbind()[0].layers.items()
-        }
-        provenance = load_provenance(self.column("provenance")[row])
-        return LoRA(layers, read_shard_sides(path, place), provenance)
+        return next(iter(self.loras([row])))[1]
+
+    def loras(self, rows: Sequence[int] | None = None) -> Iterator[tuple[int, LoRA]]:
+        """LoRAs by their place in the index (all by default), shard by shard: (place, LoRA).
+
+        Each shard is read once, so the order is that of the shards, not the one asked for.
+        Raises IntegrityError if a shard is missing or damaged.
+        """
+        chosen = np.arange(len(self)) if rows is None else np.asarray(list(rows), dtype=np.int64)
+        shards, places = self.column("shard")[chosen], self.column("row")[chosen]
+        texts = self.index.column("provenance")
+        for number in np.unique(shards):
+            members = np.flatnonzero(shards == number)
+            stored = read_shard_loras(self._path(int(number)), places[members].tolist())
+            for row, lora in zip(chosen[members].tolist(), stored, strict=True):
+                yield row, replace(lora, provenance=load_provenance(texts[row].as_py()))
 
     def row_of(self, identity: int) -> int:
         """The place in the index of the LoRA with an id. Raises DataError if there is none."""
@@ -221,6 +233,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise IntegrityError(f"Reading {path}: it is no JSON ({error}).") from error
+
+
+def recipe_sha256(recipe: Mapping[str, Any]) -> str:
+    """The identity of a recipe: sha256 (hex) of its JSON, keys sorted."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def shard_path(zoo: Path, number: int) -> Path:

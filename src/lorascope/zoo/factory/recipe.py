@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lorascope.errors import FileError
+from lorascope.io.shards import recipe_sha256
 from lorascope.zoo.factory.family import Family
 
 __all__ = ["best_dtype", "home", "recipe_digest", "recipe_of", "zoo_folder"]
@@ -68,8 +69,7 @@ def recipe_of(family: Family, *, dtype: torch.dtype, slots: int) -> dict[str, An
 
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
     """The name of a recipe: 12 hexadecimal digits of its sha256."""
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return recipe_sha256(recipe)[:12]
 
 
 def zoo_folder(recipe: Mapping[str, Any]) -> Path:
