@@ -1,7 +1,8 @@
 """Fuzz the readers for a while and report counts: python -m fuzz [--seconds 600].
 
 Starts from the valid files of every format (tests/hostile/valid.py). Ends with 1 when a file broke a limit or
-raised another error than one of the tree; the file is kept and named. Needs atheris: pip install '.[fuzz]'.
+raised another error than one of the tree; the file is kept and named. Ends with 2 when the fuzzer itself
+stopped before its time or counted nothing: no news is not good news. Needs atheris: pip install '.[fuzz]'.
 """
 
 import argparse
@@ -12,11 +13,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tests.hostile.valid import NAMES, write
 
-SUFFIXES = (".safetensors", ".gguf", ".npz", ".bin", ".pt")
+from fuzz.kinds import KINDS
+
 FOUND = re.compile(r"Test unit written to (\S+)")
 MAX_BYTES = 1 << 16
 SECONDS_A_FILE = 10  # the target itself allows 2 seconds of work; this ends what hangs
@@ -43,6 +46,7 @@ def main() -> int:
             f"-max_len={MAX_BYTES}", f"-timeout={SECONDS_A_FILE}", f"-rss_limit_mb={MEMORY_MEBIBYTES}",
             f"-artifact_prefix={options.keep}/",
         ]  # fmt: skip
+        began = time.monotonic()
         ended = subprocess.run(
             command,
             env={**os.environ, "LORASCOPE_FUZZ": folder, "OMP_NUM_THREADS": "1"},
@@ -52,8 +56,10 @@ def main() -> int:
         )
         counts = place / "counts.json"
         told = json.loads(counts.read_text()) if counts.is_file() else {}
-    report(told, ended, options.seconds)
-    return 1 if ended.returncode else 0
+    spent = time.monotonic() - began
+    code = verdict(told, ended.returncode, spent, options.seconds)
+    report(told, ended, spent, code)
+    return code
 
 
 def seeds(place: Path) -> Path:
@@ -64,22 +70,45 @@ def seeds(place: Path) -> Path:
         folder = place / f"valid-{number}"
         folder.mkdir()
         path = write(name, folder)
-        kind = SUFFIXES.index(path.suffix)
-        (corpus / str(number)).write_bytes(bytes([kind]) + path.read_bytes())
+        for kind, (suffix, _) in enumerate(KINDS):
+            if suffix == path.suffix:
+                (corpus / f"{number}-{kind}").write_bytes(bytes([kind]) + path.read_bytes())
     return corpus
 
 
-def report(counts: dict[str, int], ended: subprocess.CompletedProcess[str], seconds: int) -> None:
+def verdict(counts: dict[str, int], returncode: int, spent: float, seconds: int) -> int:
+    """0 when it ran its time and found nothing, 1 when it found something, 2 when it did not run.
+
+    Args:
+        counts: what the target counted.
+        returncode: how the fuzzer ended.
+        spent: seconds it took.
+        seconds: what it was given.
+    """
+    if returncode:
+        return 1
+    return 0 if counts.get("files") and spent >= seconds else 2
+
+
+def report(
+    counts: dict[str, int], ended: subprocess.CompletedProcess[str], spent: float, code: int
+) -> None:
     """Print how many files were looked at and what became of them."""
-    files = counts.pop("files", 0)
-    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    print(f"{files} files in at most {seconds} s: {outcomes or 'none finished'}")
-    if ended.returncode:
-        print(ended.stderr[-4000:])
-        for kept in FOUND.findall(ended.stderr):
-            print(f"kept: {kept}")
-    else:
+    files = counts.get("files", 0)
+    outcomes = ", ".join(
+        f"{count} {name}" for name, count in sorted(counts.items()) if name != "files"
+    )
+    print(f"{files} files in {spent:.0f} s: {outcomes or 'none finished'}")
+    if code == 0:
         print("nothing found: every file was read or refused, in time and within memory")
+        return
+    print(ended.stderr[-4000:])
+    if code == 2:
+        print(
+            "the fuzzer ended before its time or looked at nothing: this says nothing about the readers"
+        )
+    for kept in FOUND.findall(ended.stderr):
+        print(f"kept: {kept}")
 
 
 if __name__ == "__main__":

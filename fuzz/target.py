@@ -1,6 +1,6 @@
 """The target that atheris calls: bytes -> a file of one of the kinds -> `survive`.
 
-    first byte: the kind of file (its suffix)        rest: its content
+    first byte: the kind of file (kinds.py)        rest: its content
 
 Run by `python -m fuzz`, not by hand: it needs a corpus folder and a folder for its file.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import atheris
 
+from fuzz.kinds import KINDS
+
 with atheris.instrument_imports(include=["lorascope"]):
     from tests.hostile.survival import survive
 
@@ -20,7 +22,6 @@ with atheris.instrument_imports(include=["lorascope"]):
     import lorascope.inspect.measure
     import lorascope.io.read  # noqa: F401
 
-SUFFIXES = (".safetensors", ".gguf", ".npz", ".bin", ".pt")
 EVERY = 200  # units between two writings of the counts
 FOLDER = Path(os.environ["LORASCOPE_FUZZ"])
 COUNTS: Counter[str] = Counter()
@@ -30,8 +31,9 @@ def one_input(data: bytes) -> None:
     """Look at one file; whatever `survive` raises is a finding, which atheris keeps and reports."""
     if not data:
         return
-    path = FOLDER / f"file{SUFFIXES[data[0] % len(SUFFIXES)]}"
-    path.write_bytes(data[1:])
+    suffix, made = KINDS[data[0] % len(KINDS)]
+    path = FOLDER / f"file{suffix}"
+    path.write_bytes(made(data[1:]))
     COUNTS[survive(path).outcome] += 1
     COUNTS["files"] += 1
     if COUNTS["files"] % EVERY == 0:

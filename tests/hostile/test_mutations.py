@@ -13,7 +13,8 @@ from lorascope.io.header import read_header
 from tests.hostile.survival import peak, restart_peak, survive
 from tests.hostile.valid import NAMES, SAFETENSORS, write
 
-EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+# about a minute of them in all
+EXAMPLES = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 PIECES = [b"", b"\0", b"\xff" * 8, b"9", b"{", b"]", b'"', b",", b"-", b"1e9", b"nan", b"../"]
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 6, 2**20, 2**40]), max_size=5)
 TYPES = ["F16", "BF16", "F32", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4"]
