@@ -1,0 +1,291 @@
+"""The UNet as functions: one forward for s adapters with b images each.
+
+    frozen layer:   y = W x + c                                     on all s b images at once
+    adapted layer:  y = W x + c + B A x                             A, B of each adapter, scaled
+    with DoRA:      y = g (W x + B A x) + c,   g = magnitude / |W + B A|, a row each
+
+A convolution's A is a k x k convolution to r channels, B a 1 x 1 one. Images lie channels last, so
+that their places are tokens without a copy. Guided sampling asks for each image twice, without a
+text and with one: the rows are doubled where the text first comes in, not before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lorascope.zoo.engine.image.frozen_unet import (
+    Attention,
+    Block,
+    Conv,
+    Level,
+    Norm,
+    Plan,
+    Resnet,
+    Spatial,
+)
+
+__all__ = ["Context", "Pair", "contexts_of", "denoise", "loss_of"]
+
+
+class Pair(NamedTuple):
+    """The factors of one layer for every adapter, the scale folded into B."""
+
+    A: Tensor  # (s, r, m)
+    B: Tensor  # (s, n, r)
+    gain: Tensor | None = None  # (s, n): of DoRA
+
+
+class Context(NamedTuple):
+    """What one attention to the text sees."""
+
+    key: Tensor  # (s, e, t, c): of e texts
+    value: Tensor  # (s, e, t, c)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What every layer of one forward needs."""
+
+    weights: Mapping[str, Tensor]
+    pairs: Mapping[str, Pair]
+    slots: int
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+    which: Tensor | None = None  # (rows,) int64: the text of each row; None: one text for all
+
+
+def denoise(
+    plan: Plan,
+    weights: Mapping[str, Tensor],
+    pairs: Mapping[str, Pair],
+    images: Tensor,  # (s, b, c, h, w)
+    clock: Tensor,  # (s, b or 1, k): sines of the times
+    contexts: Mapping[str, Context],
+    which: Tensor | None = None,  # (rows,): rows is a multiple of b
+) -> Tensor:
+    """The noise of images, for every row: (s, rows, c, h, w)."""
+    scene = Scene(weights, pairs, images.shape[0], contexts, which)
+    time = mix(scene, "time_embedding.linear_2", F.silu(mix(scene, "time_embedding.linear_1", clock)))
+    time = F.silu(time)
+    x = conv(scene, plan.first, images.flatten(0, 1))
+    skips = [x]
+    for level in plan.down:
+        x = down(scene, level, x, time, skips)
+    if plan.middle is not None:
+        x = middle(scene, plan.middle, x, time)
+    for level in plan.up:
+        x = up(scene, level, x, time, skips)
+    if plan.norm is not None:
+        x = F.silu(group_norm(scene, plan.norm, x))
+    return conv(scene, plan.last, x).unflatten(0, (scene.slots, -1))
+
+
+def contexts_of(
+    plan: Plan,
+    weights: Mapping[str, Tensor],
+    pairs: Mapping[str, Pair],
+    texts: Tensor,  # (s, e, t, k)
+) -> dict[str, Context]:
+    """Keys and values of the texts in every attention to them."""
+    scene = Scene(weights, pairs, texts.shape[0])
+    levels = [*plan.down, *([] if plan.middle is None else [plan.middle]), *plan.up]
+    names = [
+        block.attentions[1].name
+        for level in levels
+        for spatial in level.spatials
+        if spatial is not None
+        for block in spatial.blocks
+    ]
+    return {
+        name: Context(mix(scene, f"{name}.to_k", texts), mix(scene, f"{name}.to_v", texts))
+        for name in names
+    }
+
+
+def loss_of(
+    plan: Plan,
+    weights: Mapping[str, Tensor],
+    pairs: Mapping[str, Pair],
+    noisy: Tensor,  # (s, b, c, h, w)
+    clock: Tensor,  # (s, b, k)
+    texts: Tensor,  # (s, 1, t, k)
+    noise: Tensor,  # (s, b, c, h, w), in the dtype of the loss
+) -> Tensor:
+    """Mean squared error of each adapter: (s,)."""
+    contexts = contexts_of(plan, weights, pairs, texts)
+    found = denoise(plan, weights, pairs, noisy, clock, contexts)
+    return (found.to(noise.dtype) - noise).square().flatten(1).mean(1)
+
+
+def down(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+    """A level of the way down; what it makes is kept for the way up."""
+    for part, spatial in zip(level.resnets, level.spatials, strict=True):
+        x = resnet(scene, part, x, time)
+        x = x if spatial is None else transformer(scene, spatial, x)
+        skips.append(x)
+    if level.sampler is not None:
+        x = conv(scene, level.sampler, x)
+        skips.append(x)
+    return x
+
+
+def middle(scene: Scene, level: Level, x: Tensor, time: Tensor) -> Tensor:
+    """The middle: a resnet, then transformers and resnets in turn."""
+    for part, spatial in zip(level.resnets, level.spatials, strict=True):
+        x = x if spatial is None else transformer(scene, spatial, x)
+        x = resnet(scene, part, x, time)
+    return x
+
+
+def up(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
+    """A level of the way up."""
+    for part, spatial in zip(level.resnets, level.spatials, strict=True):
+        skip = widen(scene, skips.pop(), x.shape[0])
+        x = resnet(scene, part, torch.cat((x, skip), 1), time)
+        x = x if spatial is None else transformer(scene, spatial, x)
+    if level.sampler is not None:
+        size = skips[-1].shape[-2:] if skips else [2 * side for side in x.shape[-2:]]
+        x = conv(scene, level.sampler, F.interpolate(x, size=size, mode="nearest"))
+    return x
+
+
+def resnet(scene: Scene, part: Resnet, x: Tensor, time: Tensor) -> Tensor:
+    """x + conv(silu(norm(conv(silu(norm(x))) + time))). x: (s b, c, h, w), time: (s, b or 1, k)."""
+    h = conv(scene, part.convs[0], F.silu(group_norm(scene, part.norms[0], x)))
+    late = mix(scene, f"{part.name}.time_emb_proj", time)[..., None, None]
+    h = (h.unflatten(0, (scene.slots, -1)) + late).flatten(0, 1)
+    h = conv(scene, part.convs[1], F.silu(group_norm(scene, part.norms[1], h)))
+    x = x if part.shortcut is None else conv(scene, part.shortcut, x)
+    return x + h if part.scale == 1 else (x + h) / part.scale
+
+
+def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
+    """Attention over the places of images (s b, c, h, w), on top of them."""
+    tokens = tokens_of(scene, group_norm(scene, spatial.norm, x))
+    tokens = mix(scene, f"{spatial.name}.proj_in", tokens)
+    for block in spatial.blocks:
+        tokens = transformer_block(scene, block, tokens)
+    images = images_of(mix(scene, f"{spatial.name}.proj_out", tokens), x.shape[-2:])
+    return images + widen(scene, x, images.shape[0])
+
+
+def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
+    """Attention to itself, to the text, feed-forward. x: (s, b, t, c)."""
+    first, second = block.attentions
+    seen = layer_norm(scene, block.norms[0], x)
+    own = Context(mix(scene, f"{first.name}.to_k", seen), mix(scene, f"{first.name}.to_v", seen))
+    x = x + attend(scene, first, mix(scene, f"{first.name}.to_q", seen), own)
+    query = mix(scene, f"{second.name}.to_q", layer_norm(scene, block.norms[1], x))
+    context, rows = scene.contexts[second.name], x.shape[1]
+    if scene.which is not None:
+        rows = len(scene.which)
+        context = Context(context.key[:, scene.which], context.value[:, scene.which])
+    x, query = (part.repeat(1, rows // x.shape[1], 1, 1) for part in (x, query))
+    x = x + attend(scene, second, query, context)
+    return x + feed_forward(scene, block, layer_norm(scene, block.norms[2], x))
+
+
+def attend(scene: Scene, part: Attention, query: Tensor, context: Context) -> Tensor:
+    """softmax(q k^T) v in heads, and the output's projection. query: (s, b, t, c)."""
+    q, k, v = (
+        each.unflatten(-1, (part.heads, -1)).transpose(-2, -3) for each in (query, *context)
+    )
+    weights = ((q * part.scale) @ k.mT).softmax(-1)
+    return mix(scene, f"{part.name}.to_out.0", (weights @ v).transpose(-2, -3).flatten(-2))
+
+
+def feed_forward(scene: Scene, block: Block, x: Tensor) -> Tensor:
+    """The two layers of a block with the activation between them."""
+    h = mix(scene, f"{block.name}.ff.net.0.proj", x)
+    if block.activation == "geglu":
+        h, gate = h.chunk(2, -1)
+        h = h * F.gelu(gate)
+    else:
+        h = F.gelu(h, approximate="tanh" if block.activation == "tanh" else "none")
+    return mix(scene, f"{block.name}.ff.net.2", h)
+
+
+def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
+    """A linear layer, or a 1 x 1 convolution on tokens. (s, ..., m) -> (s, ..., n)."""
+    weight, bias = scene.weights[f"{name}.weight"].flatten(1), scene.weights.get(f"{name}.bias")
+    pair = scene.pairs.get(name)
+    if pair is None:
+        return F.linear(x, weight, bias)
+    flat = x.flatten(1, -2)
+    low = flat @ pair.A.mT @ pair.B.mT
+    if pair.gain is None:
+        y = F.linear(flat, weight, bias) + low
+    else:
+        y = pair.gain[:, None] * (F.linear(flat, weight) + low)
+        y = y if bias is None else y + bias
+    return y.unflatten(1, x.shape[1:-1])
+
+
+def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
+    """A convolution. (s b, c, h, w) -> (s b, n, h', w')."""
+    weight = scene.weights[f"{part.name}.weight"]
+    kernel, pair = weight.shape[-2:], scene.pairs.get(part.name)
+    if kernel == (1, 1) and part.stride == 1 and part.padding == 0:
+        return images_of(mix(scene, part.name, tokens_of(scene, x)), x.shape[-2:])
+    bias, padding = scene.weights.get(f"{part.name}.bias"), part.padding
+    if padding < 0:
+        x, padding = F.pad(x, (0, 1, 0, 1)), 0
+    x = x.contiguous(memory_format=torch.channels_last)
+    if pair is None:
+        return F.conv2d(x, weight, bias, part.stride, padding)
+    y = F.conv2d(x, weight, None if pair.gain is not None else bias, part.stride, padding)
+    low = low_rank_conv(scene, pair, F.unfold(x, kernel, 1, padding, part.stride))
+    y = y + low.unflatten(-1, y.shape[-2:])
+    if pair.gain is not None:
+        gain = pair.gain.repeat_interleave(y.shape[0] // scene.slots, 0)[..., None, None]
+        y = gain * y if bias is None else gain * y + bias[:, None, None]
+    return y
+
+
+def low_rank_conv(scene: Scene, pair: Pair, patches: Tensor) -> Tensor:
+    """B A of each adapter on patches (s b, m, places): (s b, n, places)."""
+    patches = patches.unflatten(0, (scene.slots, -1))
+    return (pair.B[:, None] @ (pair.A[:, None] @ patches)).flatten(0, 1)
+
+
+def group_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
+    """Group norm over images (s b, c, h, w), by sums over places, which lie far apart, first."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    c = x.shape[1]
+    grouped = (x.shape[0], norm.groups, c // norm.groups)
+
+    def over_group(values: Tensor) -> Tensor:  # (s b, c) -> the mean of its group, (s b, c, 1, 1)
+        mean = values.view(grouped).mean(-1, keepdim=True)
+        return mean.expand(grouped).reshape(-1, c)[..., None, None]
+
+    centred = wide - over_group(wide.mean((-2, -1)))
+    variance = over_group(centred.square().mean((-2, -1)))
+    weight, bias = (scene.weights[f"{norm.name}.{k}"][:, None, None] for k in ("weight", "bias"))
+    return (centred * (variance + norm.epsilon).rsqrt() * weight + bias).to(x.dtype)
+
+
+def layer_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
+    """Layer norm over the last axis."""
+    weight, bias = (scene.weights[f"{norm.name}.{kind}"] for kind in ("weight", "bias"))
+    return F.layer_norm(x, x.shape[-1:], weight, bias, norm.epsilon)
+
+
+def tokens_of(scene: Scene, images: Tensor) -> Tensor:
+    """(s b, c, h, w) -> (s, b, h w, c)."""
+    return images.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (scene.slots, -1))
+
+
+def images_of(tokens: Tensor, size: torch.Size) -> Tensor:
+    """(s, b, h w, c) -> (s b, c, h, w), channels last."""
+    return tokens.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
+
+
+def widen(scene: Scene, images: Tensor, rows: int) -> Tensor:
+    """Images (s b, ...) as often as the text asks for: (rows, ...), rows a multiple of s b."""
+    if images.shape[0] == rows:
+        return images
+    slots = images.unflatten(0, (scene.slots, -1))
+    return slots.repeat(1, rows // images.shape[0], 1, 1, 1).flatten(0, 1)
