@@ -26,6 +26,43 @@ def test_it_is_the_equation(draw):
     torch.testing.assert_close(v, expected[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_without_gradients_it_is_the_same(draw, dtype):
+    batch = draw.batch().to(dtype)
+    layer = draw.linear(batch, 4).to(dtype)
+    expected = layer(batch.groups)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            found = layer(batch.groups)
+        assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+        with mode(), torch.autocast("cpu", torch.bfloat16):
+            assert layer.float()(batch.to(torch.float32).groups).u.dtype == torch.bfloat16
+        layer.to(dtype)
+
+
+def test_the_order_in_memory_follows_the_type_and_changes_no_value(draw):
+    batch = draw.batch()
+    layer = draw.linear(batch, 4)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    held = list(layer.parameters())
+    for dtype in (torch.bfloat16, torch.float16):
+        half = layer.to(dtype)
+        assert all(weight.mT.is_contiguous() for weight in half.parameters())
+        copied = EquivariantLinear(batch.signature, 4).to(dtype)
+        copied.load_state_dict({name: value.to(dtype) for name, value in before.items()})
+        for weight, again, value in zip(
+            half.parameters(), copied.parameters(), before.values(), strict=True
+        ):
+            assert torch.equal(weight, again)
+            assert weight.shape == value.shape
+            torch.testing.assert_close(weight.double(), value, rtol=1e-2, atol=1e-2)
+        layer.double()
+        layer.load_state_dict(before)
+    assert all(weight.is_contiguous() for weight in layer.parameters())
+    # an optimiser made before keeps its parameters
+    assert all(x is y for x, y in zip(layer.parameters(), held, strict=True))
+
+
 def test_equivariant(draw):
     batch = draw.batch()
     layer = draw.linear(batch, 4)

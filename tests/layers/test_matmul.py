@@ -37,6 +37,16 @@ def test_other_types_are_bmm(dtype):
     assert torch.equal(batched_matmul(a, b), torch.bmm(a, b))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_it_writes_into_a_part_of_a_tensor(dtype):
+    a, b = operands(dtype)
+    whole = torch.full((5, 70, 16), 7.0, dtype=dtype)
+    with torch.no_grad():
+        batched_matmul(a, b, out=whole[1:4])
+    assert torch.equal(whole[1:4], batched_matmul(a, b))
+    assert bool((whole[[0, 4]] == 7).all())
+
+
 def test_gradients_are_those_of_bmm():
     found, expected = operands(grad=True), operands(grad=True)
     (batched_matmul(*found).square().sum()).backward()

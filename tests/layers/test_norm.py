@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from lorascope.layers import GLNorm, HiddenPair, divide_by_norm, full_product, product_norm
+from lorascope.layers import (
+    GLNorm,
+    HiddenPair,
+    divide_by_norm,
+    full_product,
+    one_over_norm,
+    product_norm,
+)
 
 
 def test_the_norm_is_that_of_the_product(draw):
@@ -68,6 +75,8 @@ def test_dividing_by_a_given_norm(draw):
     expected = full_product(pair) / norm.T.clamp(min=1e-300)[..., None, None]
     expected[1, 0] = 0
     torch.testing.assert_close(divided, expected)
+    scaled = full_product(pair) * one_over_norm(norm).T[..., None, None]
+    torch.testing.assert_close(divided, scaled)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

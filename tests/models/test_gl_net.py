@@ -49,10 +49,47 @@ def plain_products(model, batch):
     return torch.stack(rows) * model.pair_scale[:, :, None] * model.feature_scale
 
 
-def test_one_layer_is_the_equation():
-    model = make(side=False)
+@pytest.mark.parametrize("width", [5, 6])  # the head reads products, or the pairs
+def test_one_layer_is_the_equation(width):
+    model = make(side=False, width=width)
     expected = model.head(plain_products(model, BATCH).flatten(1))
     torch.testing.assert_close(model(BATCH), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"side": False}, {"unit_norm": False}, {"depth": 2, "gate": "smooth"}, {"norm": True}],
+)
+def test_a_linear_head_on_pairs_is_that_on_products(options, monkeypatch):
+    model = make(width=7, **options)
+    assert_invariant(model, BATCH)
+    weights, found, grads = list(model.parameters()), [], []
+    for direct in (True, False):
+        if not direct:
+            monkeypatch.setattr(model, "_is_bilinear", lambda *_: False)
+        found.append(model(BATCH))
+        grads.append(torch.autograd.grad(found[-1].square().sum(), weights))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-9)
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_dropout_of_a_linear_head_drops_products():
+    model = make(width=7, dropout=0.5)
+    expected = model(BATCH)
+    model.train()
+    assert not torch.allclose(model(BATCH), model(BATCH))
+    torch.testing.assert_close(model.eval()(BATCH), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_small_updates_in_sixteen_bits(dtype):
+    """Their products are below what float16 holds; directions are not."""
+    model = make(width=7, side=False)
+    small = collate([1e-7 * lora for lora in draw()]).to(torch.float32)
+    expected = model(BATCH).detach()
+    found = model.to(dtype)(small).detach().double()
+    assert float((found - expected).abs().max()) < 0.1 * float(expected.abs().max()) + 0.05
 
 
 def test_mean_products():

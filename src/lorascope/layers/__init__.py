@@ -5,8 +5,8 @@ from lorascope.layers.hidden import HiddenPair
 from lorascope.layers.linear import EquivariantLinear, HiddenLinear
 from lorascope.layers.matmul import batched_matmul, onednn_is_exact
 from lorascope.layers.nonlinear import Gate, GateKind
-from lorascope.layers.norm import GLNorm, divide_by_norm, product_norm
-from lorascope.layers.product import full_product, mean_product
+from lorascope.layers.norm import GLNorm, divide_by_norm, one_over_norm, product_norm
+from lorascope.layers.product import bilinear_form, full_product, mean_product
 
 __all__ = [
     "EquivariantLinear",
@@ -17,9 +17,11 @@ __all__ = [
     "HiddenPair",
     "RowDropout",
     "batched_matmul",
+    "bilinear_form",
     "divide_by_norm",
     "full_product",
     "mean_product",
+    "one_over_norm",
     "onednn_is_exact",
     "product_norm",
 ]

@@ -8,12 +8,15 @@ of u with v, no bias; what layers share is left to the invariant head.
 Under g: phi^T (u g) = (phi^T u) g. The maps act on the rows, g on the columns.
 
 Work and layout: one batched matrix product a shape group and side, (l, b r, n) (l, n, c), which reads the
-factors once. Weights are stored as (l, n, c): with (l, c, n) the same product took 9 % longer. They are drawn
-with variance 1 / n, as the paper's.
+factors once; without gradients it writes straight into the stacked pair. Weights have the shape (l, n, c). In
+memory they lie in that order, and on a CPU in 16 bits as (l, c, n), the order that oneDNN's 16-bit kernels
+gather anyway: 8.2 ms against 8.5-9.0 for the first layer of 147 MB, where float32 loses 4-9 % by it. They are
+drawn with variance 1 / n, as the paper's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +62,16 @@ class EquivariantLinear(nn.Module):
                 f"Applying an equivariant layer: found shape groups {found}, expected {self.widths}. "
                 "Try: collate(loras, signature=...) with the signature that the layer was built for."
             )
-        u = [_apply(g.u, phi) for g, phi in zip(groups, self.phi, strict=True)]
-        v = [_apply(g.v, psi) for g, psi in zip(groups, self.psi, strict=True)]
-        return HiddenPair(torch.cat(u), torch.cat(v))
+        u = _stacked([group.u for group in groups], list(self.phi))
+        v = _stacked([group.v for group in groups], list(self.psi))
+        return HiddenPair(u, v)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """A change of type or device also chooses the order of the weights in memory; no value changes."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for weight in self.parameters():
+            weight.data = _in_order(weight.data)
+        return self
 
 
 class HiddenLinear(nn.Module):
@@ -81,13 +91,32 @@ class HiddenLinear(nn.Module):
         self.psi = nn.Parameter(_normal(layers, channels, out_channels))
 
     def forward(self, pair: HiddenPair) -> HiddenPair:  # (l, b, r, c) -> (l, b, r, c')
-        return HiddenPair(_apply(pair.u, self.phi), _apply(pair.v, self.psi))
+        return HiddenPair(_mapped(pair.u, self.phi), _mapped(pair.v, self.psi))
 
 
-def _apply(x: Tensor, weight: Tensor) -> Tensor:  # (l, b, r, n), (l, n, c) -> (l, b, r, c)
+def _stacked(xs: list[Tensor], weights: list[Tensor]) -> Tensor:  # (l, b, r, n), (l, n, c) each
+    """The maps of all groups, one after another along the layers: (l, b, r, c)."""
+    if torch.is_grad_enabled() or torch.is_autocast_enabled(xs[0].device.type):
+        return torch.cat([_mapped(x, weight) for x, weight in zip(xs, weights, strict=True)])
+    _, size, rank, _ = xs[0].shape
+    out = xs[0].new_empty(sum(x.shape[0] for x in xs), size, rank, weights[0].shape[2])
+    parts = torch.split(out.flatten(1, 2), [x.shape[0] for x in xs])
+    for x, weight, part in zip(xs, weights, parts, strict=True):
+        batched_matmul(x.flatten(1, 2), weight, out=part)
+    return out
+
+
+def _mapped(x: Tensor, weight: Tensor) -> Tensor:  # (l, b, r, n), (l, n, c) -> (l, b, r, c)
     layers, size, rank, _ = x.shape
     flat = batched_matmul(x.flatten(1, 2), weight)
     return flat.view(layers, size, rank, weight.shape[2])
+
+
+def _in_order(weight: Tensor) -> Tensor:  # (l, n, c)
+    """The same weights in the order in memory that is fastest for their type and device."""
+    if weight.device.type == "cpu" and weight.dtype in (torch.bfloat16, torch.float16):
+        return weight.mT.contiguous().mT
+    return weight.contiguous()
 
 
 def _normal(layers: int, width: int, channels: int) -> Tensor:  # (l, n, c)

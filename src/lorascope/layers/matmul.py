@@ -22,8 +22,15 @@ from torch import Tensor
 __all__ = ["batched_matmul", "onednn_is_exact"]
 
 
-def batched_matmul(a: Tensor, b: Tensor) -> Tensor:  # (l, i, k), (l, k, j) -> (l, i, j)
+def batched_matmul(
+    a: Tensor,  # (l, i, k)
+    b: Tensor,  # (l, k, j)
+    *,
+    out: Tensor | None = None,
+) -> Tensor:  # (l, i, j)
     """torch.bmm, by the faster library where the result is full float32. Differentiable, also twice.
+
+    `out` is written to, under torch.no_grad() alone.
 
     Example:
         >>> batched_matmul(torch.ones(2, 3, 4), torch.ones(2, 4, 5)).shape
@@ -32,9 +39,12 @@ def batched_matmul(a: Tensor, b: Tensor) -> Tensor:  # (l, i, k), (l, k, j) -> (
     single = a.device.type == "cpu" and a.dtype == b.dtype == torch.float32
     # autocast chooses a type of its own, in torch.bmm and in its backward
     if single and not torch.is_autocast_enabled("cpu") and onednn_is_exact():
+        if out is not None:
+            with _ONEDNN():
+                return torch.bmm(a, b, out=out)
         product: Tensor = _OneDNNProduct.apply(a, b)  # type: ignore[no-untyped-call]
         return product
-    return torch.bmm(a, b)
+    return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
 
 
 @cache

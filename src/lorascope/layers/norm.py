@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorascope.layers.hidden import HiddenPair
 
-__all__ = ["GLNorm", "divide_by_norm", "product_norm"]
+__all__ = ["GLNorm", "divide_by_norm", "one_over_norm", "product_norm"]
 
 
 def product_norm(u: Tensor, v: Tensor) -> Tensor:  # (..., r, n), (..., r, m) -> (...)
@@ -31,10 +31,14 @@ def product_norm(u: Tensor, v: Tensor) -> Tensor:  # (..., r, n), (..., r, m) ->
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
+def one_over_norm(norm: Tensor, eps: float = 1e-12) -> Tensor:
+    """What a product of this norm is multiplied by; 0 for norms up to eps."""
+    return torch.where(norm > eps, norm.clamp(min=eps).reciprocal(), 0.0)
+
+
 def divide_by_norm(pair: HiddenPair, norm: Tensor, eps: float = 1e-12) -> HiddenPair:  # norm (l, b)
     """Divide u and v each by sqrt(norm): the product is divided by the norm. Norms up to eps give zero."""
-    scale = torch.where(norm > eps, norm.clamp(min=eps).rsqrt(), 0.0)
-    scale = scale.to(pair.u.dtype).unsqueeze(-1).unsqueeze(-1)
+    scale = one_over_norm(norm, eps).sqrt().to(pair.u.dtype).unsqueeze(-1).unsqueeze(-1)
     return HiddenPair(pair.u * scale, pair.v * scale)
 
 

@@ -29,9 +29,9 @@ from lorascope.layers.dropout import RowDropout
 from lorascope.layers.hidden import HiddenPair
 from lorascope.layers.linear import EquivariantLinear, HiddenLinear
 from lorascope.layers.nonlinear import Gate, GateKind
-from lorascope.layers.norm import GLNorm, divide_by_norm
-from lorascope.layers.product import full_product, mean_product
-from lorascope.models.heads import HeadKind, MLPHead, build_head
+from lorascope.layers.norm import GLNorm, divide_by_norm, one_over_norm
+from lorascope.layers.product import bilinear_form, full_product, mean_product
+from lorascope.models.heads import HeadKind, LinearHead, MLPHead, build_head
 from lorascope.models.model import Features, Model
 from lorascope.models.spectra import Sizes
 from lorascope.symmetry.invariants import layer_norms
@@ -185,17 +185,47 @@ class GLNet(Model):
             return batch, norms, sizes
 
     def score(self, features: Features) -> Tensor:  # (b, k)
-        """Equivariant layers, products, head."""
+        """Equivariant layers, products, head; one bilinear form where that is less work."""
+        assert isinstance(features, tuple)
+        if isinstance(self.head, LinearHead) and self._is_bilinear(features, self.head):
+            return self._bilinear(features, self.head.out)
         products = self._products(self.body(self._first(features)))
         if self.shared is not None:
             products = self.shared(products)
             products = products * (products.shape[1] * products.shape[2]) ** -0.5
         inputs = products.flatten(1)
         if self.side is not None:
-            assert isinstance(features, tuple)
             inputs = torch.cat([inputs, self.side(features[2])], dim=1)
         out: Tensor = self.head(inputs)
         return out
+
+    def _is_bilinear(self, features: tuple[Tensor | LoRABatch, ...], head: LinearHead) -> bool:
+        """Whether a linear head reads full products at fewer numbers by the pairs than by the products."""
+        assert isinstance(features[0], LoRABatch)
+        drops = self.training and head.dropout.p > 0
+        fewer = self.out_features * features[0].rank <= self.first.channels
+        return self.product == "full" and fewer and not drops
+
+    def _bilinear(
+        self, features: tuple[Tensor | LoRABatch, ...], out: nn.Linear
+    ) -> Tensor:  # (b, k)
+        """The linear head as a bilinear form of the last pairs."""
+        batch, norms, side = features
+        assert isinstance(batch, LoRABatch)
+        assert isinstance(norms, Tensor)
+        products = len(self.signature) * self.first.channels**2
+        scale = self.feature_scale
+        # float16 may not hold a form whose size is still in it
+        if len(self.body) or self.dtype == torch.float16:
+            pair = self.body(self._first(features))
+        else:  # sizes are divided out of one number a layer instead of the pair
+            pair = self.first(batch.groups)
+            scale = scale * one_over_norm(norms.T / self.pair_scale).unsqueeze(2)
+        form = bilinear_form(pair, out.weight[:, :products])
+        total = (form * scale).sum(0).to(form.dtype) + out.bias
+        if self.side is not None:
+            total = total + nn.functional.linear(self.side(side), out.weight[:, products:])
+        return total
 
     def _first(self, features: Features) -> HiddenPair:  # (l, b, r, c)
         """The first equivariant layer, sizes divided out."""
