@@ -1,0 +1,107 @@
+"""A recipe read back: the family that it describes, exactly, or an error that says what differs.
+
+recipe.json is plain data; the family made from it again must give the same recipe, so what is remade
+from a zoo is what the zoo was made from.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorascope.errors import DataError
+from lorascope.zoo.factory.family import Family
+from lorascope.zoo.factory.recipe import recipe_of
+
+__all__ = ["Origin", "family_of", "origin_of", "torch_dtype"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a LoRA of a zoo was made: the recipe, and its index there."""
+
+    recipe: Mapping[str, Any]
+    index: int
+
+
+def origin_of(recipe: Mapping[str, Any], row: Mapping[str, Any]) -> Origin:
+    """The recipe and the index that made a LoRA; a merged or sampled zoo knows those of its origin.
+
+    Args:
+        recipe: of the zoo that holds it.
+        row: its row of the index; a mapping with `id` is enough where the zoo is no merged one.
+    """
+    if recipe.get("kind") == "merged":
+        part = recipe["of"][int(row["origin"])]
+        return origin_of(part["recipe"], {**row, "id": row["origin_id"]})
+    if recipe.get("kind") == "sample":
+        return origin_of(recipe["of"], row)
+    return Origin(recipe, int(row["id"]))
+
+
+def family_of(recipe: Mapping[str, Any], base: str | Path | None = None) -> Family:
+    """The family that a recipe describes.
+
+    Args:
+        recipe: of a built zoo.
+        base: the folder of its base, where that is no bundled one.
+
+    Raises:
+        DataError: the recipe names no bundled family, or the family made from it has another recipe
+            (another base, another version of the family).
+    """
+    from lorascope.zoo.families import FAMILIES
+
+    name = recipe.get("family")
+    if name not in FAMILIES or "engine" not in recipe:
+        raise DataError(
+            f"Reading a recipe: found the family {name!r}, expected one of {', '.join(FAMILIES)}. An "
+            "imported zoo has none; for a family of your own, give it to the Python function"
+        )
+    family = _made(FAMILIES[name], recipe, base or recipe["base"]["folder"])
+    check_recipe(family, recipe)
+    return family
+
+
+def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
+    """Raise DataError unless a family's own recipe is the one given, naming what differs."""
+    engine = recipe["engine"]
+    made = recipe_of(family, dtype=torch_dtype(recipe), slots=int(engine["slots"]))
+    stored = json.loads(json.dumps(dict(recipe)))
+    differing = sorted(k for k in {*made, *stored} if made.get(k) != stored.get(k))
+    if differing:
+        first = differing[0]
+        raise DataError(
+            f"Reading the recipe of a {recipe['family']} zoo: the family made from it differs in "
+            f"{differing}; {first}: found {str(made.get(first))[:120]}, expected "
+            f"{str(stored.get(first))[:120]}. Try: the base it was made on, or the version of "
+            "lorascope that made it"
+        )
+
+
+def torch_dtype(recipe: Mapping[str, Any]) -> torch.dtype:
+    """The type in which a recipe's base is computed. Raises DataError for what is none."""
+    name = str(recipe["engine"]["dtype"])
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise DataError(f"Reading a recipe: found the type {name!r}, expected such as 'bfloat16'")
+    return dtype
+
+
+def _made(kind: Any, recipe: Mapping[str, Any], base: str | Path) -> Family:
+    """A family of a class: a dataclass takes its fields, the others one mapping."""
+    given = {
+        "seed": recipe["seed"],
+        "base": base,
+        "adapters": recipe["adapters"],
+        **recipe["options"],
+    }
+    if not dataclasses.is_dataclass(kind):
+        family: Family = kind(given)
+        return family
+    names = {field.name for field in dataclasses.fields(kind) if field.init}
+    made: Family = kind(**{name: value for name, value in given.items() if name in names})  # type: ignore[assignment]
+    return made
