@@ -4,38 +4,22 @@ from peft import PeftModel
 
 from lorascope.io import write_lora
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
-from lorascope.zoo.engine.draws import first_factors
-from lorascope.zoo.engine.fitted import Fitted, Layout, join, untrained
+from lorascope.zoo.engine.fitted import Fitted, join, untrained
 from lorascope.zoo.engine.language.alone import sequence_loss
 from lorascope.zoo.engine.language.evaluate import weighted_loss
 from lorascope.zoo.engine.language.fit import fit_adapters
+from lorascope.zoo.engine.layout import LayerShape, Layout
 from tests.zoo.conftest import make_base, make_job
 
 SPEC = AdapterSpec(("q_proj",), rank=2, alpha=6)
-LAYOUT = Layout({"x.q_proj": (5, 7), "y.q_proj": (3, 7)}, rank=2)
+LAYOUT = Layout.of({"x.q_proj": LayerShape(5, 7), "y.q_proj": LayerShape(3, 7)}, [SPEC])
 
 
 @pytest.fixture
 def fitted():
     rows = torch.randn(3, sum(LAYOUT.sizes), generator=torch.Generator().manual_seed(0))
     flags = torch.tensor([True, False, True])
-    return Fitted(SPEC, LAYOUT, rows, torch.zeros(3), torch.arange(3), flags)
-
-
-def test_the_layout_goes_there_and_back(fitted):
-    assert fitted.A["y.q_proj"].shape == (3, 2, 7)
-    assert fitted.B["x.q_proj"].shape == (3, 5, 2)
-    pieces = [factor.flatten(1) for pair in LAYOUT.unpack(fitted.rows).values() for factor in pair]
-    assert torch.equal(torch.cat(pieces, 1), fitted.rows)
-
-
-def test_adapters_start_at_their_own_a_and_zero_b():
-    rows = LAYOUT.first([4, 9], torch.float64)
-    factors = LAYOUT.unpack(rows)
-    for name, (A, B) in factors.items():
-        assert torch.equal(A[1], first_factors(9, LAYOUT.shapes, 2)[name].double())
-        assert not torch.equal(A[0], A[1])
-        assert not B.any()
+    return Fitted((SPEC,) * 3, LAYOUT, rows, torch.zeros(3), torch.arange(3), flags)
 
 
 def test_a_lora_has_the_scale_folded_in(fitted):

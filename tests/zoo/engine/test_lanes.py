@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
-from lorascope.zoo.engine.fitted import Layout
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
+from lorascope.zoo.engine.layout import LayerShape, Layout
 from lorascope.zoo.engine.timeline import timeline
 
 STEPS = [3, 7, 5, 4]
@@ -37,14 +37,14 @@ class Bowl:
 
 @pytest.fixture
 def layout():
-    return Layout({"a": (4, 3), "b": (2, 5)}, 2)
+    return Layout.of({"a": LayerShape(4, 3), "b": LayerShape(2, 5)}, SPECS)
 
 
-SPEC = AdapterSpec(("a", "b"), rank=2, alpha=2)
+SPECS = (AdapterSpec(("a", "b"), rank=2, alpha=2),) * len(STEPS)
 
 
 def by_torch(lesson, layout, job):
-    row = layout.first([lesson.seeds[job]], torch.float64)[0].requires_grad_()
+    row = layout.first(SPECS[:1], [lesson.seeds[job]], torch.float64)[0].requires_grad_()
     optimiser = torch.optim.AdamW([row], weight_decay=float(lesson.decays[job]))
     losses = []
     for local in range(STEPS[job]):
@@ -62,7 +62,7 @@ def by_torch(lesson, layout, job):
 @pytest.mark.parametrize("lanes", [1, 2, 6])
 def test_every_job_equals_adamw_alone(layout, lanes):
     lesson = Bowl(sum(layout.sizes), lanes)
-    fitted = fit_lanes(SPEC, layout, lesson, torch.float64)
+    fitted = fit_lanes(SPECS, layout, lesson, torch.float64)
     for job in range(4):
         row, loss = by_torch(lesson, layout, job)
         assert torch.allclose(fitted.rows[job], row, rtol=1e-12, atol=1e-12)
@@ -72,7 +72,7 @@ def test_every_job_equals_adamw_alone(layout, lanes):
 
 def test_a_loss_that_is_no_number_stops_its_job_alone(layout):
     sound, spoilt = (Bowl(sum(layout.sizes), spoilt=s) for s in (None, 1))
-    a, b = (fit_lanes(SPEC, layout, lesson, torch.float64) for lesson in (sound, spoilt))
+    a, b = (fit_lanes(SPECS, layout, lesson, torch.float64) for lesson in (sound, spoilt))
     assert b.finite.tolist() == [True, False, True, True]
     assert torch.equal(a.rows[[0, 2, 3]], b.rows[[0, 2, 3]])
     assert b.rows.isfinite().all()

@@ -10,7 +10,8 @@ each mask took half of the time of a training step.
 import functools
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,13 +34,19 @@ def stream(seed: int, use: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
-def first_factors(seed: int, shapes: Mapping[str, tuple[int, int]], rank: int) -> dict[str, Tensor]:
-    """A of each layer at the start: (r, m) float32, uniform in +-1/sqrt(m) as PEFT draws it."""
+def first_factors(
+    seed: int, shapes: Mapping[str, Sequence[Any]], ranks: int | Mapping[str, int]
+) -> dict[str, Tensor]:
+    """A of each layer at the start: (r, m) float32, uniform in +-1/sqrt(m) as PEFT draws it.
+
+    shapes: layer -> (n, m, ...); ranks: of all layers, or of each.
+    """
     generator = stream(seed, "A")
-    return {
-        name: (torch.rand(rank, m, generator=generator) * 2 - 1) / math.sqrt(m)
-        for name, (_, m) in shapes.items()
-    }
+    factors = {}
+    for name, (_, m, *_) in shapes.items():
+        rank = ranks if isinstance(ranks, int) else ranks[name]
+        factors[name] = (torch.rand(rank, m, generator=generator) * 2 - 1) / math.sqrt(m)
+    return factors
 
 
 def data_order(seed: int, examples: int, epochs: int, batch_size: int) -> Tensor:

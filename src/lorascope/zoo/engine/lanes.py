@@ -8,6 +8,7 @@ words or pictures, the loop does not know.
     x = x (1 - rate decay) - rate / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -63,16 +64,18 @@ def master_dtype(activations: torch.dtype) -> torch.dtype:
     return torch.float64 if activations == torch.float64 else torch.float32
 
 
-def fit_lanes(spec: AdapterSpec, layout: Layout, lesson: Lesson, dtype: torch.dtype) -> Fitted:
+def fit_lanes(
+    specs: Sequence[AdapterSpec], layout: Layout, lesson: Lesson, dtype: torch.dtype
+) -> Fitted:
     """Train every job of a lesson, from its seed to its last step; answers in their order."""
-    stored = layout.first(lesson.seeds, dtype)
+    stored = layout.first(specs, lesson.seeds, dtype)
     run = LanesRun(lesson, stored)
     for step in range(len(lesson.timeline)):
         run.enter(step)
         loss = lesson.loss(step, run.rows)
         (gradient,) = torch.autograd.grad(loss.sum(), run.rows)
         run.update(step, loss.detach(), gradient)
-    return Fitted(spec, layout, stored, run.mean_losses(), lesson.steps, run.finite)
+    return Fitted(tuple(specs), layout, stored, run.mean_losses(), lesson.steps, run.finite)
 
 
 class LanesRun:

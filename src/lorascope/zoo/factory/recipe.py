@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def recipe_of(family: Family, *, dtype: torch.dtype, slots: int) -> dict[str, An
         "family": family.name,
         "seed": family.seed,
         "base": {"folder": family.base_folder.name, "sha256": base_digest(family.base_folder)},
-        "adapters": asdict(family.spec),
+        "adapters": family.spec.plain(),
         "options": dict(family.options),
         "targets": {name: dict(target) for name, target in family.targets.items()},
         "engine": {"dtype": str(dtype).removeprefix("torch."), "slots": slots},

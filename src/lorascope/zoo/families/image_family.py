@@ -5,7 +5,7 @@ A family fills in what one LoRA is finetuned on (`draw`), the labels that follow
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -193,7 +193,7 @@ class ImageFamily:
 
 def _spec(fields: Mapping[str, Any], default: AdapterSpec) -> AdapterSpec:
     """The adapters of a recipe; a rank without its alpha keeps the family's factor."""
-    chosen = {**asdict(default), "alpha": None, **fields}
+    chosen = {**default.plain(), "alpha": None, **fields}
     if chosen["alpha"] is None:
         chosen["alpha"] = default.alpha / default.rank * chosen["rank"]
     return AdapterSpec(**{**chosen, "targets": tuple(chosen["targets"])})

@@ -15,10 +15,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 def alone(base, spec, job):
     model = fit_alone(base, spec, job)
     layers = adapted_layers(model)
-    factors = {
-        name: (m.lora_A.default.weight.detach().clone(), m.lora_B.default.weight.detach().clone())
-        for name, m in layers.items()
-    }
+    factors = {}
+    for name, m in layers.items():
+        own = [m.lora_A.default.weight, m.lora_B.default.weight]
+        own += [m.lora_magnitude_vector.default.weight] if spec.dora else []
+        factors[name] = [weight.detach().clone() for weight in own]
     model.unload()
     return factors
 
@@ -26,11 +27,14 @@ def alone(base, spec, job):
 def distance(fitted, i, factors):
     """Largest relative distance over all A and B of adapter i."""
     worst = 0.0
-    assert list(fitted.A) == list(factors)
-    for name, (A, B) in factors.items():
-        for mine, other in ((fitted.A[name][i], A), (fitted.B[name][i], B)):
+    found = fitted.layout.unpack(fitted.rows[i : i + 1])
+    assert list(found) == list(factors)
+    for name, others in factors.items():
+        for mine, other in zip(found[name], others, strict=len(others) == 3):
+            cut = mine[0][tuple(slice(size) for size in other.shape)]  # to its own rank
             assert other.norm() > 0
-            worst = max(worst, float((mine - other).norm() / other.norm()))
+            assert mine.count_nonzero() == cut.count_nonzero()  # zero beyond it
+            worst = max(worst, float((cut - other).norm() / other.norm()))
     return worst
 
 
@@ -65,6 +69,26 @@ def test_every_module_can_be_adapted(base):
     jobs = [make_job(seed) for seed in range(2)]
     fitted = fit_adapters(base, spec, jobs, dtype=torch.float64)
     for i, job in enumerate(jobs):
+        assert distance(fitted, i, alone(base, spec, job)) < 1e-10
+
+
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SHAPES = [
+    {"rank": 2, "alpha": 3},
+    {"rank": 1, "alpha": 8, "rslora": True, "rank_pattern": {"v_proj": 4, "layers.1.q_proj": 3}},
+    {"rank": 4, "alpha": 2, "rslora": True, "alpha_pattern": {"mlp.up_proj": 16}},
+    {"rank": 3, "alpha": 6, "rank_pattern": {"down_proj": 1}, "alpha_pattern": {"down_proj": 5}},
+]
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_adapters_of_any_shapes_train_together_as_peft_trains_each(kind, dora):
+    base = make_base(kind)
+    specs = [AdapterSpec(ALL, dora=dora, **shape) for shape in SHAPES]
+    jobs = [make_job(seed, **changes) for seed, changes in enumerate(MIXED[:4])]
+    fitted = fit_adapters(base, specs, jobs, dtype=torch.float64, slots=4)
+    for i, (spec, job) in enumerate(zip(specs, jobs, strict=True)):
         assert distance(fitted, i, alone(base, spec, job)) < 1e-10
 
 

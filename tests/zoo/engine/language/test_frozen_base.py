@@ -3,6 +3,7 @@ import torch
 
 from lorascope.errors import DataError
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.layout import LayerShape
 from tests.zoo.conftest import make_base
 
 
@@ -19,7 +20,22 @@ def test_targets_are_suffixes_of_whole_names():
         f"model.layers.{i}.self_attn.q_proj" for i in range(3)
     ]
     assert base.targeted(("proj",)) == {}
-    assert base.targeted(("layers.1.mlp.down_proj",)) == {"model.layers.1.mlp.down_proj": (24, 32)}
+    assert base.targeted(("layers.1.mlp.down_proj",)) == {
+        "model.layers.1.mlp.down_proj": LayerShape(24, 32)
+    }
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_fused_weights_come_apart(kind):
+    model = make_base(kind)
+    base, modules = FrozenBase.of(model, torch.float64), dict(model.named_modules())
+    assert len(base.linear_shapes) == 21
+    for layer, (n, m, _) in base.linear_shapes.items():
+        part = base.blocks[int(layer.split(".")[2])].part(layer.rsplit(".", 1)[-1], base.heads)
+        assert torch.equal(base.weight_of(layer), modules[layer].weight)
+        assert part.weight.shape == (n, m)
+        bias = modules[layer].bias
+        assert (part.bias is None) if bias is None else torch.equal(part.bias, bias)
 
 
 def test_other_architectures_are_refused():

@@ -9,9 +9,10 @@ from lorascope.zoo.engine.language.group import (
     lanes_of_group,
     rows_of_slot,
 )
+from lorascope.zoo.engine.layout import LayerShape
 from tests.zoo.conftest import make_job
 
-SHAPES = {"model.layers.0.self_attn.q_proj": (24, 24)}
+SHAPES = {"model.layers.0.self_attn.q_proj": LayerShape(24, 24)}
 
 
 def test_slots_have_eight_rows_where_that_goes():

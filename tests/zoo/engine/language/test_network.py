@@ -8,10 +8,11 @@ from lorascope.zoo.engine.language.network import (
     split_name,
     views,
 )
+from lorascope.zoo.engine.layout import Factors
 
 
 def test_layers_are_sorted_by_block():
-    factor = (torch.zeros(1), torch.ones(1))
+    factor = Factors(torch.zeros(1), torch.ones(1))
     name = "model.layers.{}.self_attn.q_proj"
     pairs = pairs_by_block({name.format(2): factor, name.format(0): factor}, 3)
     assert [list(each) for each in pairs] == [["q_proj"], [], ["q_proj"]]

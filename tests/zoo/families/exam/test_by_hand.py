@@ -18,10 +18,10 @@ def base():
 @pytest.fixture(scope="module")
 def fitted(base):
     """An adapter of random factors, as if it had been trained."""
-    layout = layout_of(FrozenBase.of(base, torch.float32), ExamFamily.spec)
+    layout = layout_of(FrozenBase.of(base, torch.float32), [ExamFamily.spec])
     rows = 0.1 * torch.randn(1, sum(layout.sizes), generator=torch.Generator().manual_seed(0))
     one = torch.ones(1)
-    return Fitted(ExamFamily.spec, layout, rows, one, one.long(), one.bool())
+    return Fitted((ExamFamily.spec,), layout, rows, one, one.long(), one.bool())
 
 
 def test_peft_and_the_engine_give_the_same_scores(base, fitted, tmp_path):

@@ -50,6 +50,9 @@ def adapt(base: nn.Module, spec: AdapterSpec) -> Any:
         r=spec.rank,
         lora_alpha=spec.alpha,
         use_rslora=spec.rslora,
+        rank_pattern=dict(spec.rank_pattern),
+        alpha_pattern=dict(spec.alpha_pattern),
+        use_dora=spec.dora,
         target_modules=list(spec.targets),
         lora_dropout=0.5,  # any: each job puts its own in place
         task_type="CAUSAL_LM",
@@ -67,12 +70,16 @@ def adapted_layers(model: Any) -> dict[str, Any]:
 
 
 def _seed(model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool) -> None:
-    """Start afresh from a job's seed: A, B = 0, dropout."""
+    """Start afresh from a job's seed: A, B = 0, magnitudes, dropout."""
     layers = adapted_layers(model)
     shapes = {name: (m.out_features, m.in_features) for name, m in layers.items()}
-    for name, A in first_factors(job.seed, shapes, spec.rank).items():
+    ranks = {name: spec.rank_of(name) for name in layers}
+    for name, A in first_factors(job.seed, shapes, ranks).items():
         layers[name].lora_A.default.weight.data.copy_(A)
         nn.init.zeros_(layers[name].lora_B.default.weight)
+        if spec.dora:
+            norms = layers[name].get_base_layer().weight.norm(dim=1)
+            layers[name].lora_magnitude_vector.default.weight.data.copy_(norms)
         layers[name].lora_dropout["default"] = nn.Dropout(job.dropout)
     if masks and job.dropout > 0:
         tokens = job.batch_size * (job.tokens.shape[1] - 1)

@@ -5,6 +5,10 @@ weights are frozen, fused and shared; the adapters are batched products over the
 
     y = x @ W.T + bias + (drop(x) @ A.T) @ (factor * B).T
 
+and with DoRA, whose rows have gains (`dora.py`):
+
+    y = x @ W.T + bias + gain * drop(x) @ W.T + (1 + gain) * (drop(x) @ A.T) @ (factor * B).T
+
 What is not here: training (`fit.py`), questions (`evaluate.py`), generation.
 """
 
@@ -15,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorascope.zoo.engine.language.frozen_base import Block, FrozenBase, Heads
+from lorascope.zoo.engine.language.frozen_base import Block, Frozen, FrozenBase, Heads
 
 __all__ = [
     "Block",
@@ -34,6 +38,7 @@ class Pair(NamedTuple):
 
     A: Tensor  # (s, r, m)
     B: Tensor  # (s, n, r)
+    gain: Tensor | None = None  # (s, n), of DoRA
 
 
 class Dropout(NamedTuple):
@@ -62,20 +67,27 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return weight * wide.to(x.dtype)
 
 
-def _update(x: Tensor, name: str, pairs: Mapping[str, Pair], dropout: Dropout | None) -> Tensor:
-    """(drop(x) @ A.T) @ B.T of one adapted module. x: (s, b, t, m) -> (s, b, t, n)."""
-    pair = pairs[name]
-    if dropout is not None:
-        keep = dropout.noise[name] >= dropout.threshold
-        x = torch.where(keep, x * dropout.scale, 0)
-    flat = x.flatten(1, 2)
-    return ((flat @ pair.A.mT) @ pair.B.mT).view(*x.shape[:3], -1)
-
-
 def _adapted(
-    y: Tensor, x: Tensor, name: str, pairs: Mapping[str, Pair], dropout: Dropout | None
+    y: Tensor,  # (s, b, t, n)
+    x: Tensor,  # (s, b, t, m)
+    module: Frozen,
+    pairs: Mapping[str, Pair],
+    dropout: Dropout | None,
 ) -> Tensor:
-    return y + _update(x, name, pairs, dropout) if name in pairs else y
+    """What a module gives with its adapters, from what it gives without, y."""
+    if module.name not in pairs:
+        return y
+    pair = pairs[module.name]
+    if dropout is not None:
+        keep = dropout.noise[module.name] >= dropout.threshold
+        x = torch.where(keep, x * dropout.scale, 0)
+    update = ((x.flatten(1, 2) @ pair.A.mT) @ pair.B.mT).view(*x.shape[:3], -1)
+    if pair.gain is None:
+        return y + update
+    plain = y if module.bias is None else y - module.bias
+    if dropout is not None:
+        plain = F.linear(x, module.weight)
+    return y + update + pair.gain[:, None, None] * (plain + update)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -141,12 +153,13 @@ def block_forward(
     x, late = _take(x, view.select), _take(h, view.select)
     q, k, v = _project(h, late, block, heads, view.select is None)
     q, k, v = (
-        _adapted(y, z, name, pairs, dropout).view(*z.shape[:3], -1, heads.size)
+        _adapted(y, z, block.part(name, heads), pairs, dropout).view(*z.shape[:3], -1, heads.size)
         for name, y, z in (("q_proj", q, late), ("k_proj", k, h), ("v_proj", v, h))
     )
     q, k = _rotate(q, view.query_cos, view.query_sin), _rotate(k, view.key_cos, view.key_sin)
     mixed = _attend(q, k, v, view.mask)
-    x = x + _adapted(F.linear(mixed, block.out), mixed, "o_proj", pairs, dropout)
+    out = block.part("o_proj", heads)
+    x = x + _adapted(F.linear(mixed, block.out), mixed, out, pairs, dropout)
     return x + _mlp(x, block, pairs, dropout, heads)
 
 
@@ -167,10 +180,11 @@ def _mlp(
 ) -> Tensor:
     h = rms_norm(x, block.mlp_norm, heads.epsilon)
     gate, up = F.linear(h, block.gate_up).chunk(2, -1)
-    gate = _adapted(gate, h, "gate_proj", pairs, dropout)
-    up = _adapted(up, h, "up_proj", pairs, dropout)
+    gate = _adapted(gate, h, block.part("gate_proj", heads), pairs, dropout)
+    up = _adapted(up, h, block.part("up_proj", heads), pairs, dropout)
     inner = F.silu(gate) * up
-    return _adapted(F.linear(inner, block.down), inner, "down_proj", pairs, dropout)
+    down = block.part("down_proj", heads)
+    return _adapted(F.linear(inner, block.down), inner, down, pairs, dropout)
 
 
 def head_losses(x: Tensor, norm: Tensor, head: Tensor, labels: Tensor, epsilon: float) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.fitted import Fitted, untrained
 from lorascope.zoo.engine.language.fit import SLOTS, layout_of
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
@@ -129,9 +130,8 @@ def _ask(
 ) -> Tensor:
     """Losses of every label for every adapter: (g, e, q, w)."""
     kernels = kernels_for(base.compiled and fitted is not None)
-    fitted = fitted or untrained(spec, layout_of(base, spec))
-    factors = fitted.rows * fitted.layout.scales(fitted.spec.factor, fitted.rows.dtype)
-    factors = factors.to(base.dtype)
+    fitted = fitted or untrained(spec, layout_of(base, [spec]))
+    factors = with_gains(fitted.layout, fitted.scaled, base.weight_of).to(base.dtype)
     chunks = math.ceil(len(rows.tokens) / ROWS)
     # a slot is one adapter and one chunk of questions, so that any number of adapters fills them
     adapters = torch.arange(len(fitted)).repeat_interleave(chunks)

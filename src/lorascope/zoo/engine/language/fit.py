@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import TrainingError
-from lorascope.zoo.engine.adapter_spec import AdapterSpec
-from lorascope.zoo.engine.fitted import Fitted, Layout, join
+from lorascope.zoo.engine.adapter_spec import AdapterSpec, specs_of
+from lorascope.zoo.engine.dora import with_gains
+from lorascope.zoo.engine.fitted import Fitted, join
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.language.causal_lm import Dropout
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
@@ -25,30 +26,33 @@ from lorascope.zoo.engine.language.network import (
     noise_by_block,
     pairs_by_block,
 )
+from lorascope.zoo.engine.layout import Layout
 
 __all__ = ["fit_adapters", "layout_of"]
 
 SLOTS = 32
 
 
-def layout_of(base: FrozenBase, spec: AdapterSpec) -> Layout:
-    """Where the factors of an adapter of this base lie.
+def layout_of(base: FrozenBase, specs: Sequence[AdapterSpec]) -> Layout:
+    """Where the numbers of adapters of these specs lie on this base.
 
     Raises:
-        TrainingError: the base has no module that the targets name.
+        TrainingError: the base has no module that the targets name, or the specs do not go together.
     """
-    shapes = base.targeted(spec.targets)
+    targets = specs[0].targets
+    shapes = base.targeted(targets)
     if not shapes:
         known = sorted({path.rsplit(".", 1)[-1] for path in base.linear_shapes})
         raise TrainingError(
-            f"laying out adapters: no module of the base ends in {list(spec.targets)}. Try {known}"
+            f"laying out adapters: no module of the base ends in {list(targets)}. Try {known}"
         )
-    return Layout(shapes, spec.rank)
+    norms = {name: base.weight_of(name).double().norm(dim=1) for name in shapes}
+    return Layout.of(shapes, specs, norms)
 
 
 def fit_adapters(
     base: nn.Module | FrozenBase,
-    spec: AdapterSpec,
+    specs: AdapterSpec | Sequence[AdapterSpec],
     jobs: Sequence[FitJob],
     *,
     dtype: torch.dtype | None = None,
@@ -59,6 +63,7 @@ def fit_adapters(
 
     Args:
         base: the frozen model (float64 or float32 weights), or its `FrozenBase`.
+        specs: of all adapters, or of each: the same targets, any ranks and alphas.
         dtype: of the activations (that of a `FrozenBase`, or float32); adapters and optimiser are
             float32, or float64 for float64.
         compile: fuse with torch.compile where a C++ compiler works; short groups are padded.
@@ -66,18 +71,19 @@ def fit_adapters(
         slots: how many batches of at most 8 rows train at once.
 
     Raises:
-        TrainingError: the base has no module that the spec targets.
+        DataError: there are more or fewer specs than jobs.
+        TrainingError: the base has no module that the targets name, or the specs do not go together.
     """
-    base = frozen(base, dtype, compile)
-    layout = layout_of(base, spec)
+    base, specs = frozen(base, dtype, compile), specs_of(specs, len(jobs))
+    layout = layout_of(base, specs)
     kernels = kernels_for(base.compiled)
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([JobShape.of(job) for job in jobs], slots):
-        group = [jobs[i] for i in members]
+        group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
-        lesson = WordLesson(base, spec, layout, group, kernels, lanes)
-        parts.append((members, fit_lanes(spec, layout, lesson, master_dtype(base.dtype))))
+        lesson = WordLesson(base, shapes, layout, group, kernels, lanes)
+        parts.append((members, fit_lanes(shapes, layout, lesson, master_dtype(base.dtype))))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -98,7 +104,7 @@ class WordLesson:
     def __init__(
         self,
         base: FrozenBase,
-        spec: AdapterSpec,
+        specs: Sequence[AdapterSpec],
         layout: Layout,
         jobs: Sequence[FitJob],
         kernels: Kernels,
@@ -108,7 +114,7 @@ class WordLesson:
         self.data = GroupData(jobs, layout.shapes, lanes)
         self.timeline, self.steps = self.data.timeline, self.data.steps
         self.seeds = [job.seed for job in jobs]
-        self.scales = layout.scales(spec.factor, master_dtype(base.dtype))
+        self.scales = layout.scales(specs, master_dtype(base.dtype))
         self.rates = schedule(jobs)
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
         self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)
@@ -117,8 +123,9 @@ class WordLesson:
     def loss(self, step: int, rows: Tensor) -> Tensor:
         """The loss of the adapter in each lane: (lanes, p) -> (lanes,)."""
         batch = self.data.batch(step)
-        scaled = (rows * self.scales).to(self.base.dtype)
-        scaled = scaled.repeat_interleave(self.data.copies, 0)
+        scales = self.scales if len(self.scales) == 1 else self.scales[self.data.at(step)[0]]
+        scaled = with_gains(self.layout, rows * scales, self.base.weight_of)
+        scaled = scaled.to(self.base.dtype).repeat_interleave(self.data.copies, 0)
         pairs = pairs_by_block(self.layout.unpack(scaled), len(self.base.blocks))
         views = causal_views(self.base, self.data.length, batch.places)
         losses = answer_losses(

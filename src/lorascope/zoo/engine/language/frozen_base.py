@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import DataError
+from lorascope.zoo.engine.layout import LayerShape
 
-__all__ = ["Block", "FrozenBase", "Heads"]
+__all__ = ["Block", "Frozen", "FrozenBase", "Heads"]
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -26,6 +27,14 @@ class Heads(NamedTuple):
     key_value: int
     size: int
     epsilon: float
+
+
+class Frozen(NamedTuple):
+    """One frozen linear module."""
+
+    name: str
+    weight: Tensor  # (n, m)
+    bias: Tensor | None = None  # (n,)
 
 
 class Block(NamedTuple):
@@ -44,6 +53,17 @@ class Block(NamedTuple):
         changed = {name: w.to(dtype) for name, w in self._asdict().items() if w is not None}
         return self._replace(**changed)
 
+    def part(self, name: str, heads: Heads) -> Frozen:
+        """One of the modules that are fused, as views."""
+        if name in ("o_proj", "down_proj"):
+            return Frozen(name, self.out if name == "o_proj" else self.down)
+        if name in ("gate_proj", "up_proj"):
+            return Frozen(name, self.gate_up.chunk(2)[name == "up_proj"])
+        query, rest = heads.query * heads.size, heads.key_value * heads.size
+        start = {"q_proj": 0, "k_proj": query, "v_proj": query + rest}[name]
+        rows = slice(start, start + (query if name == "q_proj" else rest))
+        return Frozen(name, self.qkv[rows], None if self.qkv_bias is None else self.qkv_bias[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class FrozenBase:
@@ -57,7 +77,7 @@ class FrozenBase:
     frequencies: Tensor  # (h / 2,) float32
     rope_scale: float
     dtype: torch.dtype
-    linear_shapes: Mapping[str, tuple[int, int]]  # module path -> (n, m), in the model's order
+    linear_shapes: Mapping[str, LayerShape]  # module path -> shape, in the model's order
 
     compiled: bool = False  # whether compiled kernels are to be used: known to work here
 
@@ -92,8 +112,13 @@ class FrozenBase:
         cos, sin = angles.cos() * self.rope_scale, angles.sin() * self.rope_scale
         return cos.to(self.dtype), sin.to(self.dtype)
 
-    def targeted(self, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-        """The (n, m) of every module that the target suffixes name, in the model's order."""
+    def weight_of(self, layer: str) -> Tensor:
+        """The frozen weight of a module by its path: (n, m)."""
+        parts = layer.split(".")
+        return self.blocks[int(parts[2])].part(parts[-1], self.heads).weight
+
+    def targeted(self, targets: tuple[str, ...]) -> dict[str, LayerShape]:
+        """The shape of every module that the target suffixes name, in the model's order."""
         return {
             path: shape
             for path, shape in self.linear_shapes.items()
@@ -119,7 +144,7 @@ def _freeze(model: nn.Module, dtype: torch.dtype) -> FrozenBase:
         rope_scale=float(rotary.attention_scaling),
         dtype=dtype,
         linear_shapes={
-            path: (module.out_features, module.in_features)
+            path: LayerShape(module.out_features, module.in_features)
             for path, module in model.named_modules()
             if isinstance(module, nn.Linear) and path.rsplit(".", 1)[-1] in ATTENTION + MLP
         },

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorascope.zoo.engine.draws import byte_bank, data_order, dropout_threshold, mask_offsets
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.engine.layout import LayerShape
 from lorascope.zoo.engine.timeline import timeline
 
 __all__ = ["Batch", "GroupData", "JobShape", "arrange", "lanes_of_group"]
@@ -98,7 +99,7 @@ def answers(tokens: Tensor, weights: Tensor, width: int) -> tuple[Tensor, Tensor
 class GroupData:
     """The data of every step of some jobs of one batch size and length, in lanes."""
 
-    def __init__(self, jobs: Sequence[FitJob], shapes: Mapping[str, tuple[int, int]], lanes: int):
+    def __init__(self, jobs: Sequence[FitJob], shapes: Mapping[str, LayerShape], lanes: int):
         self.jobs = jobs
         self.steps = torch.tensor([job.steps for job in jobs])
         self.timeline = timeline(self.steps.tolist(), lanes)
@@ -125,7 +126,7 @@ class GroupData:
             order = data_order(job.seed, e, job.epochs, job.batch_size)
             self.order[j, : job.steps] = order
 
-    def _draw_masks(self, shapes: Mapping[str, tuple[int, int]]) -> None:
+    def _draw_masks(self, shapes: Mapping[str, LayerShape]) -> None:
         pairs = [dropout_threshold(job.dropout) for job in self.jobs]
         self.thresholds = torch.tensor([p[0] for p in pairs], dtype=torch.uint8)
         self.scales = torch.tensor([p[1] for p in pairs], dtype=torch.float64)
@@ -133,7 +134,7 @@ class GroupData:
         if not self.drops:
             return
         tokens = self.batch_size * self.length
-        self.windows = {name: tokens * m for name, (_, m) in shapes.items()}
+        self.windows = {name: tokens * shape.m for name, shape in shapes.items()}
         self.bank = byte_bank(max(self.windows.values()))
         longest = int(self.steps.max())
         self.offsets = {

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lorascope.zoo.engine.language.causal_lm import Dropout, Pair, View, block_forward, head_losses
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.layout import Factors
 
 __all__ = ["EAGER", "Kernels", "answer_losses", "causal_views", "pairs_by_block"]
 
@@ -39,14 +40,12 @@ def split_name(layer: str) -> tuple[int, str]:
     return int(parts[2]), parts[-1]
 
 
-def pairs_by_block(
-    factors: Mapping[str, tuple[Tensor, Tensor]], blocks: int
-) -> list[dict[str, Pair]]:
-    """Sort factors (layer -> A, B) by transformer block."""
+def pairs_by_block(factors: Mapping[str, Factors], blocks: int) -> list[dict[str, Pair]]:
+    """Sort factors (layer -> A, B, gain) by transformer block."""
     sorted_pairs: list[dict[str, Pair]] = [{} for _ in range(blocks)]
-    for layer, (A, B) in factors.items():
+    for layer, (A, B, gain) in factors.items():
         index, module = split_name(layer)
-        sorted_pairs[index][module] = Pair(A, B)
+        sorted_pairs[index][module] = Pair(A, B, gain)
     return sorted_pairs
 
 
