@@ -10,11 +10,11 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -26,6 +26,7 @@ from lorascope.io.shards import Zoo, open_zoo
 from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.kernels import compiler_works
+from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family
 from lorascope.zoo.factory.plan import Group, counts_of, groups_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
@@ -55,6 +56,8 @@ def build_zoo(
     dtype: torch.dtype | None = None,
     compile: bool = True,
     slots: int = SLOTS,
+    cluster: Literal["ray"] | None = None,
+    address: str | None = None,
     progress: bool = True,
     console: Console | None = None,
 ) -> Zoo:
@@ -66,6 +69,9 @@ def build_zoo(
         dtype: of the base; by default the fastest that the processor knows. Part of the recipe.
         compile: fuse kernels where a C++ compiler works.
         slots: how many batches of 8 rows train at once. Part of the recipe.
+        cluster: "ray" spreads the groups over a Ray cluster; `processes` is then by default as many as
+            the cluster has cores.
+        address: of the cluster (see `cluster.run_on_ray`).
         progress: show a bar on `console` (standard error).
 
     Raises:
@@ -83,12 +89,13 @@ def build_zoo(
     missing = [group for group in groups if not writer.has_shard(group.number)]
     if not missing and _is_whole(writer.path, counts[-1]):
         return open_zoo(writer.path)
-    processes = len(cores()) if processes is None else processes
     compiled = compile and bool(missing) and compiler_works()
     start = functools.partial(start_work, family, dtype, compiled, slots)
-    writer.log(event="start", count=counts[-1], missing=_size(missing), **_machine(processes))
+    run = _runner(writer, cluster, address, processes, len(missing))
+    machine = _machine(processes, cluster)
+    writer.log(event="start", count=counts[-1], missing=_size(missing), **machine)
     bar = BuildProgress(counts[-1], counts[-1] - _size(missing), shown=progress, console=console)
-    tasks = run_tasks(missing, start, min(processes, len(missing)))
+    tasks = run(missing, start)
     with bar, contextlib.closing(tasks):
         try:
             for group, made in tasks:
@@ -114,11 +121,25 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _machine(processes: int) -> dict[str, Any]:
+def _runner(
+    writer: ZooWriter, cluster: str | None, address: str | None, processes: int | None, tasks: int
+) -> Callable[..., Generator[tuple[Any, Any], None, None]]:
+    """What does the tasks: processes of this machine, or a cluster."""
+    if cluster is None:
+        count = len(cores()) if processes is None else processes
+        return functools.partial(run_tasks, processes=min(count, tasks))
+    if cluster != "ray":
+        raise DataError(f"building a zoo: found the cluster {cluster!r}, expected 'ray' or None")
+    workers = tasks if processes is None else min(processes, tasks)
+    return functools.partial(run_on_ray, address=address, workers=workers, note=writer.log)
+
+
+def _machine(processes: int | None, cluster: str | None) -> dict[str, Any]:
     return {
         "time": _now(),
         "host": platform.node(),
-        "processes": processes,
+        "processes": len(cores()) if processes is None and cluster is None else processes,
+        "cluster": cluster,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
