@@ -25,6 +25,11 @@ RANK = 4  # what the models are built for; the LoRAs have less, so that padding 
 OUTPUTS = 3
 SMALL = {"mlp": {"hidden": 16}, "o_align": {"hidden": 16}, "svd": {"hidden": 16}}
 SMALL |= {"dense": {"hidden": 16}, "transformer": {"width": 16, "depth": 1, "heads": 2}}
+SMALL |= {"w2t": {"width": 16, "depth": 1, "heads": 2}, "sketch": {"size": 4}}
+SMALL |= {
+    "mvprobe": {"probes": 4, "hidden": 4, "width": 8, "head": 16},
+    "deep_sets": {"hidden": 16, "width": 8, "head": 16},
+}
 
 
 def draw(count: int, seed: int, rank: int = 3) -> list[LoRA]:
@@ -156,8 +161,13 @@ def test_repeated_singular_values(model: Model) -> None:
         return replace(pair, u=torch.linalg.qr(u).Q, v=torch.linalg.qr(v).Q)
 
     batch = collate([lora.map(orthonormal) for lora in LORAS])
-    assert_invariant(model, batch, group=model.symmetry, tolerance=TOLERANCE)
     assert_close(model(batch.select([1])), model(batch)[1:2])
+    if model.breaks:  # said, and true
+        assert model.breaks == "equal singular values"
+        assert model.breaks in (type(model).__doc__ or "")
+        assert invariance_error(model, batch, group=model.symmetry).error > 1e-3
+        return
+    assert_invariant(model, batch, group=model.symmetry, tolerance=TOLERANCE)
 
 
 def test_pairs_below_their_own_rank(model: Model) -> None:
@@ -183,7 +193,8 @@ def test_missing_layers(model: Model) -> None:
     assert bool(out.isfinite().all())
     assert_close(out[1:], model(BATCH)[1:])
     assert_close(model(batch.select([0])), out[:1])
-    assert float((out[0] - model(BATCH)[0]).detach().abs().max()) > 1e-6
+    if "Piecewise constant" not in (type(model).__doc__ or ""):
+        assert float((out[0] - model(BATCH)[0]).detach().abs().max()) > 1e-6
     assert_invariant(model, batch, group=model.symmetry, tolerance=TOLERANCE)
 
 

@@ -5,7 +5,8 @@ import torch
 
 from lorascope.core import LoRA, Symmetry, collate
 from lorascope.errors import DataError, SignatureError, TrainingError
-from lorascope.models.model import ClosedForm, Model, select_features
+from lorascope.models.closed_form import ClosedForm
+from lorascope.models.model import Model, select_features
 from tests.conftest import random_lora
 
 
@@ -89,7 +90,7 @@ def test_what_a_subclass_must_fill_says_so(batch):
     model = Nothing(batch.signature, 1, rank=3, choose_by="left_out")
     with pytest.raises(NotImplementedError, match="Nothing must fill score"):
         model(batch)
-    with pytest.raises(NotImplementedError, match="Nothing must fill fit"):
+    with pytest.raises(NotImplementedError, match="Nothing must fill study"):
         model.fit(batch, torch.zeros(4, 1), kind="regression")
     assert model.dtype == torch.float32  # without weights, torch's default
     with pytest.raises(TrainingError, match="it has not been fitted"):

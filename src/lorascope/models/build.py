@@ -7,15 +7,21 @@ import torch
 
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError
+from lorascope.models.deep_sets import DeepSets
 from lorascope.models.dense import Dense
 from lorascope.models.gl_net import GLNet
 from lorascope.models.kernel import KernelCosine, KernelProduct, KernelRaw, KernelSpectra
 from lorascope.models.mlp import MLP
 from lorascope.models.model import Model
+from lorascope.models.mvprobe import MVProbe
 from lorascope.models.o_align import OAlign
 from lorascope.models.ridge import Ridge
+from lorascope.models.sketch import Sketch
+from lorascope.models.spectra_knn import SpectraKNN
+from lorascope.models.spectral_statistics import SpectralStatistics
 from lorascope.models.svd import SVD
 from lorascope.models.transformer import Transformer
+from lorascope.models.w2t import W2T
 
 __all__ = ["MODELS", "build_model", "model_options"]
 
@@ -26,7 +32,13 @@ MODELS: dict[str, type[Model]] = {
     Dense.name: Dense,
     GLNet.name: GLNet,
     Transformer.name: Transformer,
+    W2T.name: W2T,
+    MVProbe.name: MVProbe,
+    DeepSets.name: DeepSets,
     Ridge.name: Ridge,
+    SpectralStatistics.name: SpectralStatistics,
+    SpectraKNN.name: SpectraKNN,
+    Sketch.name: Sketch,
     KernelRaw.name: KernelRaw,
     KernelCosine.name: KernelCosine,
     KernelSpectra.name: KernelSpectra,

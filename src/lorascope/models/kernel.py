@@ -27,8 +27,9 @@ from lorascope.core.batch import GroupBatch, LoRABatch
 from lorascope.core.gram import gram, layer_norms
 from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
+from lorascope.models.closed_form import ChooseBy, ClosedForm, Labels, Study
 from lorascope.models.logistic import calibrate
-from lorascope.models.model import ChooseBy, ClosedForm, Features, Kind
+from lorascope.models.model import Features
 from lorascope.models.smoother import Choice, Smoother
 from lorascope.models.spectra import Sizes
 
@@ -48,6 +49,7 @@ class KernelRidge(ClosedForm):
 
     symmetry: ClassVar[Symmetry] = Symmetry.GL
     accepts_missing: ClassVar[bool] = True
+    solved: ClassVar[tuple[str, ...]] = ("dual", "intercept", "bandwidth")
     direction: ClassVar[Literal["raw", "cosine"] | None] = None
     radial: ClassVar[bool] = False
 
@@ -118,50 +120,51 @@ class KernelRidge(ClosedForm):
         dual, intercept = self.get_buffer("dual"), self.get_buffer("intercept")
         return (features.to(dual.dtype) @ dual + intercept).to(self.dtype)
 
-    @torch.no_grad()
-    def fit(
-        self,
-        batch: LoRABatch,
-        y: Tensor,
-        *,
-        kind: Kind,
-        validation: tuple[LoRABatch, Tensor] | None = None,
-        groups: Tensor | None = None,
-    ) -> None:
-        """Solves for the training LoRAs; see `ClosedForm.fit`."""
-        self.check(batch)
-        labels = self.targets(batch, y, kind)
-        y = labels if kind == "regression" else 2 * labels - 1
+    def study(self, batch: LoRABatch, held: LoRABatch | None = None) -> Study:
+        """Stores the training LoRAs and compares them: the Gram matrix that all targets share."""
         self.prepare(batch)
-        smoother, choice = self._choose(batch, y, self._held_out(validation, kind), groups)
+        beside = None if held is None else self._compare(held)
+        return Study(batch.size, self._compare(batch, own=True), beside)
+
+    @torch.no_grad()
+    def solve(self, study: Study, labels: Labels) -> None:
+        """Fills the weights of the comparisons, and keeps the LoRAs that have a label."""
+        plain = labels.kind == "regression"
+        y = labels.y if plain else 2 * labels.y - 1
+        smoother, choice = self._choose(study, labels, y)
         dual, intercept = smoother.solve(y, choice.strength)
-        if kind != "regression":
-            logit = calibrate(choice.left_out, labels, kind)
+        if not plain:
+            logit = calibrate(choice.left_out, labels.y, labels.kind)
             dual, intercept = dual * logit.slope, logit(intercept)
+        self._keep(labels.rows)
         self.register_fitted("dual", dual)
         self.get_buffer("intercept").copy_(intercept)
 
-    def _held_out(
-        self, validation: tuple[LoRABatch, Tensor] | None, kind: Kind
-    ) -> tuple[LoRABatch, Tensor] | None:
-        """`held_out` with labels as this model fits them."""
-        held = self.held_out(validation, kind)
-        return held if held is None or kind == "regression" else (held[0], 2 * held[1] - 1)
+    def _keep(self, rows: Tensor) -> None:
+        """Only these of the training LoRAs that were stored."""
+        for name, buffer in list(self.named_buffers(recurse=False)):
+            if name.startswith("landmark"):
+                axis = 1 if name[:10] in ("landmark_u", "landmark_v") else 0
+                if len(rows) < buffer.shape[axis]:
+                    self.register_fitted(name, buffer.index_select(axis, rows))
 
-    def _choose(
-        self,
-        batch: LoRABatch,
-        y: Tensor,
-        held_out: tuple[LoRABatch, Tensor] | None,
-        groups: Tensor | None,
-    ) -> tuple[Smoother, Choice]:
+    def _choose(self, study: Study, labels: Labels, y: Tensor) -> tuple[Smoother, Choice]:
         """The bandwidth (left in its buffer) and the strength of least error."""
-        inner, distance = self._compare(batch, own=True)
-        outer = None if held_out is None else (self._compare(held_out[0]), held_out[1])
+        inner, distance = (_cut(part, labels.rows, labels.rows) for part in study.facts)
+        outer = None
+        if labels.held is not None:
+            assert study.held is not None
+            there, truth = labels.held
+            truth = truth if labels.kind == "regression" else 2 * truth - 1
+            outer = [_cut(part, there, labels.rows) for part in study.held], truth
 
         def choose(rows: Tensor) -> tuple[Smoother, Choice]:
-            kernel = self._combine(_cut(inner, rows, rows), _cut(distance, rows, rows))
-            smoother = Smoother(kernel, None if groups is None else groups[rows])
+            def make() -> Smoother:
+                kernel = self._combine(_cut(inner, rows, rows), _cut(distance, rows, rows))
+                return Smoother(kernel, None if labels.groups is None else labels.groups[rows])
+
+            bandwidth = float(self.get_buffer("bandwidth")) if self.radial else 0.0
+            smoother = study.once((labels.key, bandwidth, rows.cpu().numpy().tobytes()), make)
             if outer is None:
                 return smoother, smoother.choose(y[rows])
             beside = self._combine(*(_cut(part, ..., rows) for part in outer[0]))

@@ -10,7 +10,7 @@ the fitted buffers whose size only the training set knows. What it is not: a tra
 training may compute it once for a whole set and draw minibatches with `select_features`.
 """
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
-from lorascope.errors import DataError, RankError, SignatureError, TrainingError
+from lorascope.errors import DataError, RankError, SignatureError
 
-__all__ = ["ChooseBy", "ClosedForm", "Features", "Kind", "Model", "select_features"]
+__all__ = ["Features", "Kind", "Model", "select_features"]
 
 Kind = Literal["regression", "multilabel", "multiclass"]
-ChooseBy = Literal["left_out", "validation"]
 Features = Tensor | LoRABatch | tuple[Tensor | LoRABatch, ...]
 
 
@@ -45,8 +44,8 @@ class Model(nn.Module):
     """A model on LoRAs that is bound to one signature.
 
     A subclass says its `name`, its `symmetry` (the group under which its output does not change),
-    whether it `accepts_missing` layers, and fills at most three methods: `prepare`, `features`,
-    `score`.
+    where that symmetry `breaks` (a set of measure zero, "" for nowhere), whether it `accepts_missing`
+    layers, and fills at most three methods: `prepare`, `features`, `score`.
 
     `rank` is the rank it is built for. `max_rank` is the highest rank it takes (None: any).
     `options` are the remaining constructor options, fit for JSON; with `signature`, `out_features`
@@ -55,6 +54,7 @@ class Model(nn.Module):
 
     name: ClassVar[str]
     symmetry: ClassVar[Symmetry]
+    breaks: ClassVar[str] = ""
     accepts_missing: ClassVar[bool] = False
 
     def __init__(
@@ -174,91 +174,3 @@ class Model(nn.Module):
             if found is not None and found.ndim == buffer.ndim and found.shape != buffer.shape:
                 setattr(self, name, buffer.new_zeros(found.shape))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-class ClosedForm(Model):
-    """A model that is solved instead of descended: `fit` fills its buffers, `score` reads them.
-
-    A closed-form model is trained by `fit` alone; it has no parameters for an optimiser. What `fit`
-    must choose (strengths, bandwidths) it chooses by the error on LoRAs left out of the training set,
-    which wastes none, or with `choose_by="validation"` by the error on the validation LoRAs.
-    """
-
-    def __init__(
-        self,
-        signature: Signature,
-        out_features: int,
-        *,
-        rank: int,
-        choose_by: ChooseBy,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        if choose_by not in get_args(ChooseBy):
-            raise DataError(
-                f"Building the model {self.name!r}: found choose_by={choose_by!r}, expected one of "
-                f"{', '.join(get_args(ChooseBy))}"
-            )
-        options = {"choose_by": choose_by, **(options or {})}
-        super().__init__(signature, out_features, rank=rank, options=options)
-        self.choose_by = choose_by
-
-    def fit(
-        self,
-        batch: LoRABatch,
-        y: Tensor,  # (b, k) float, or (b,) class indices for multiclass
-        *,
-        kind: Kind,
-        validation: tuple[LoRABatch, Tensor] | None = None,
-        groups: Tensor | None = None,  # (b,) int64
-    ) -> None:
-        """Solves for the training LoRAs.
-
-        `y` holds standardised values (regression), 0 or 1 (multilabel, multiclass as one-hot) or
-        class indices (multiclass). `groups` numbers the LoRAs that share data: they are left out
-        together when the regularisation is chosen. `validation` is used where the model's option
-        asks for it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must fill fit()")
-
-    def held_out(
-        self, validation: tuple[LoRABatch, Tensor] | None, kind: Kind
-    ) -> tuple[LoRABatch, Tensor] | None:
-        """The validation LoRAs and their label columns where `choose_by` asks for them, else None."""
-        if self.choose_by == "left_out":
-            return None
-        if validation is None or validation[0].size == 0:
-            raise DataError(
-                f"Fitting the model {self.name!r} with choose_by='validation': found no validation "
-                "LoRAs. Try choose_by='left_out', which needs none."
-            )
-        self.check(validation[0])
-        return validation[0], self.targets(*validation, kind)
-
-    def targets(self, batch: LoRABatch, y: Tensor, kind: Kind) -> Tensor:  # (b, k)
-        """Labels as float64 columns: values as they are, classes as one-hot rows.
-
-        Raises DataError where their shape does not fit the batch and `out_features`.
-        """
-        if kind == "multiclass" and y.ndim == 1:
-            y = torch.nn.functional.one_hot(y.long(), self.out_features)
-        columns = y.to(self.device).double().reshape(y.shape[0], -1)
-        if columns.shape != (batch.size, self.out_features):
-            raise DataError(
-                f"Fitting the model {self.name!r}: found labels of shape {tuple(y.shape)} for "
-                f"{batch.size} LoRAs, expected ({batch.size}, {self.out_features})"
-            )
-        if not bool(columns.isfinite().all()):
-            bad = int((~columns.isfinite()).any(1).nonzero()[0])
-            raise DataError(
-                f"Fitting the model {self.name!r}: the label of LoRA {bad} is not a finite number. "
-                "Try leaving out the rows without a label."
-            )
-        return columns
-
-    def require_fitted(self, buffer: Tensor) -> None:
-        """Raises TrainingError while `buffer` is still empty."""
-        if buffer.numel() == 0:
-            raise TrainingError(
-                f"Applying the model {self.name!r}: it has not been fitted. "
-                "Try model.fit(batch, y, kind=...) or load a saved state."
-            )

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from lorascope.core.batch import LoRABatch
 from lorascope.errors import DataError, TrainingError
 from lorascope.models.build import build_model
-from lorascope.models.model import ClosedForm, Model
+from lorascope.models.closed_form import ClosedForm
+from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
