@@ -47,12 +47,16 @@ def test_it_writes_into_a_part_of_a_tensor(dtype):
     assert bool((whole[[0, 4]] == 7).all())
 
 
-def test_gradients_are_those_of_bmm():
-    found, expected = operands(grad=True), operands(grad=True)
+@pytest.mark.parametrize(
+    ("dtype", "limit"), [(torch.float32, 2e-6), (torch.bfloat16, 5e-3), (torch.float64, 1e-14)]
+)
+def test_gradients_are_those_of_bmm(dtype, limit):
+    found, expected = operands(dtype, grad=True), operands(dtype, grad=True)
     (batched_matmul(*found).square().sum()).backward()
     (torch.bmm(*expected).square().sum()).backward()
     for x, y in zip(found, expected, strict=True):
-        assert float((x.grad - y.grad).norm() / y.grad.norm()) < 2e-6
+        assert x.grad.dtype == dtype
+        assert float((x.grad - y.grad).norm() / y.grad.norm()) < limit
 
 
 def test_a_gradient_that_is_not_needed_is_not_computed():

@@ -4,7 +4,7 @@
     pair_1 = pair_1 / sqrt|u_l v_l^T|                  unit norm: direction apart from size
     pair_i = linear(gate(drop(norm(pair_i-1))))        for each further equivariant layer
     p_l    = u_l v_l^T of the last pair                (c, c), or its mean, or a shared map of it
-    f      = head([p_1 .. p_L, side])                  linear or MLP
+    f      = head([p_1 .. p_L, side])                  linear or MLP; linear with few outputs: u . (w v)
     side   = MLP(standardise(log spectra, log norms))
 
 arXiv 2410.04207, section 4.2. Beyond the paper:
