@@ -1,65 +1,99 @@
-"""The part of JSON Schema that docs/inspect-schema.json uses, checked by the plain rules."""
+"""The schemas that documents of `lorascope inspect` are held against, by the validator of `jsonschema`.
+
+`violations` takes the documented one (docs/inspect-schema.json), `sarif_violations` the part of SARIF 2.1.0
+that lorascope writes, every object closed: a property that the standard does not have is one too many.
+"""
 
 import json
 from pathlib import Path
 
+from jsonschema import Draft202012Validator
+
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/inspect-schema.json").read_text())
-TYPES = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "null": type(None),
-    "integer": int,
-    "number": (int, float),
+
+
+def table(required, **properties):
+    """An object of these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required.split(),
+        "additionalProperties": False,
+    }
+
+
+def listed(item, **limits):
+    return {"type": "array", "items": item, **limits}
+
+
+TEXT = {"type": "string"}
+URI = {"type": "string", "format": "uri-reference", "pattern": r"^[^\s\\]+$"}
+MESSAGE = table("text", text={"type": "string", "minLength": 1})
+# SARIF 2.1.0: sections 3.13 log, 3.14 run, 3.19 tool component, 3.49 rule, 3.27 result, 3.28 location
+RULE = table("id", id={"type": "string", "pattern": "^[a-z][a-z0-9_-]*$"}, shortDescription=MESSAGE)
+DRIVER = table(
+    "name rules",
+    name=TEXT,
+    version=TEXT,
+    informationUri={"type": "string", "format": "uri"},
+    rules=listed(RULE, uniqueItems=True),
+)
+LOCATION = table(
+    "physicalLocation",
+    physicalLocation=table("artifactLocation", artifactLocation=table("uri", uri=URI)),
+    logicalLocations=listed(
+        table("fullyQualifiedName", fullyQualifiedName=TEXT, kind={"const": "member"}), minItems=1
+    ),
+)
+RESULT = table(
+    "ruleId ruleIndex level message locations",
+    ruleId=TEXT,
+    ruleIndex={"type": "integer", "minimum": 0},
+    level={"enum": ["none", "note", "warning", "error"]},
+    message=MESSAGE,
+    locations=listed(LOCATION, minItems=1),
+)
+RUN = table(
+    "tool results",
+    tool=table("driver", driver=DRIVER),
+    results=listed(RESULT),
+    columnKind={"enum": ["utf16CodeUnits", "unicodeCodePoints"]},
+)
+SARIF = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    **table(
+        "$schema version runs",
+        **{"$schema": {"const": "https://json.schemastore.org/sarif-2.1.0.json"}},
+        version={"const": "2.1.0"},
+        runs=listed(RUN, minItems=1),
+    ),
 }
-KNOWN = {
-    "$schema", "$defs", "$ref", "title", "description", "type", "properties", "required",
-    "additionalProperties", "items", "anyOf", "enum", "const", "minimum",
-}  # fmt: skip
 
 
-def violations(value, rule=SCHEMA, where="document"):
-    """Every way in which a value breaks a rule of the schema, as sentences."""
-    assert rule.keys() <= KNOWN, f"the schema uses {sorted(rule.keys() - KNOWN)}"
-    if "$ref" in rule:
-        return violations(value, SCHEMA["$defs"][rule["$ref"].rpartition("/")[2]], where)
-    if "anyOf" in rule:
-        tried = [violations(value, option, where) for option in rule["anyOf"]]
-        return [] if any(not found for found in tried) else min(tried, key=len)
-    if "const" in rule and value != rule["const"]:
-        return [f"{where} is {value!r}, not {rule['const']!r}"]
-    if "enum" in rule and value not in rule["enum"]:
-        return [f"{where} is {value!r}, not one of {rule['enum']}"]
-    kinds = rule.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if kinds and not any(is_a(value, kind) for kind in kinds):
-        return [f"{where} is {value!r:.40}, not {' or '.join(kinds)}"]
-    if "minimum" in rule and value < rule["minimum"]:
-        return [f"{where} is {value}, below {rule['minimum']}"]
-    return [*inside(value, rule, where)]
+def validator(schema):
+    """The validator of a schema that is one itself."""
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
 
 
-def is_a(value, kind):
-    """Whether a value is of a kind of JSON; a truth value is no number."""
-    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+INSPECT, LOG = validator(SCHEMA), validator(SARIF)
 
 
-def inside(value, rule, where):
-    """Violations of the parts of an object or a list."""
-    if isinstance(value, list) and "items" in rule:
-        for place, item in enumerate(value):
-            yield from violations(item, rule["items"], f"{where}[{place}]")
-    if not isinstance(value, dict):
-        return
-    for name in rule.get("required", []):
-        if name not in value:
-            yield f"{where} lacks {name}"
-    named, extra = rule.get("properties", {}), rule.get("additionalProperties", True)
-    for name, item in value.items():
-        if name in named:
-            yield from violations(item, named[name], f"{where}.{name}")
-        elif extra is False:
-            yield f"{where} has {name}, which the schema does not name"
-        elif isinstance(extra, dict):
-            yield from violations(item, extra, f"{where}.{name}")
+def violations(document, against=INSPECT):
+    """Every way in which a document breaks the schema, as sentences."""
+    found = against.iter_errors(json.loads(json.dumps(document, allow_nan=False)))
+    return [f"{'/'.join(map(str, error.path))}: {error.message:.300}" for error in found]
+
+
+def sarif_violations(log):
+    """The same for SARIF, and that each result points to its own rule."""
+    found = violations(log, LOG)
+    if found:
+        return found
+    for run in log["runs"]:
+        rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        found += [f"rules {rules} repeat"] if len(set(rules)) < len(rules) else []
+        for result in run["results"]:
+            if rules[result["ruleIndex"] : result["ruleIndex"] + 1] != [result["ruleId"]]:
+                found.append(f"{result['ruleId']} is not rule {result['ruleIndex']}")
+    return found

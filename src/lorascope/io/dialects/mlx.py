@@ -49,7 +49,7 @@ def read_mlx(file: TensorFile, config: Mapping[str, Any], where: str) -> LoRA:
         assembly.ambiguities.append(
             "scale: no lora_parameters.scale beside the weights; the factors are read with scale 1"
         )
-    base = config.get("model")
+    base = config.get("model") or None
     return assembly.lora(config, base if isinstance(base, str) else None, "mlx-lm")
 
 
