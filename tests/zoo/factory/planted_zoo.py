@@ -55,7 +55,7 @@ def write_planted(folder, *, seeds=range(12), first_id=0, shard=5, rank=2, recip
     for number, start in enumerate(range(0, len(seeds), shard)):
         some = seeds[start : start + shard]
         rows = [
-            planted_row(first_id + start + i, seed, f"g{seed // 2}", **more)
+            {**planted_row(first_id + start + i, seed, f"g{seed // 2}"), **more}
             for i, seed in enumerate(some)
         ]
         # of two ranks, so that a shard holds padding

@@ -12,11 +12,19 @@ from typing import Any
 
 import torch
 
-from lorascope.errors import DataError
+from lorascope.errors import DataError, LorascopeError
 from lorascope.zoo.factory.family import Family
 from lorascope.zoo.factory.recipe import recipe_of
 
-__all__ = ["Origin", "family_of", "origin_of", "torch_dtype"]
+__all__ = [
+    "Origin",
+    "check_recipe",
+    "family_of",
+    "origin_of",
+    "parts_of",
+    "report_of",
+    "torch_dtype",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +42,31 @@ def origin_of(recipe: Mapping[str, Any], row: Mapping[str, Any]) -> Origin:
         recipe: of the zoo that holds it.
         row: its row of the index; a mapping with `id` is enough where the zoo is no merged one.
     """
-    if recipe.get("kind") == "merged":
-        part = recipe["of"][int(row["origin"])]
-        return origin_of(part["recipe"], {**row, "id": row["origin_id"]})
+    parts = parts_of(recipe)
+    if "origin" in row:
+        return Origin(parts[int(row["origin"])], int(row["origin_id"]))
+    return Origin(parts[0], int(row["id"]))
+
+
+def parts_of(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The recipes that made the LoRAs of a zoo: itself, or those of a sampled or merged one."""
     if recipe.get("kind") == "sample":
-        return origin_of(recipe["of"], row)
-    return Origin(recipe, int(row["id"]))
+        return parts_of(recipe["of"])
+    if recipe.get("kind") == "merged":
+        return [part["recipe"] for part in recipe["of"]]
+    return [recipe]
+
+
+def report_of(recipe: Mapping[str, Any], index: Any) -> dict[str, Any]:
+    """The report of a sampled or merged zoo: of its one family, where that is a bundled one."""
+    parts = parts_of(recipe)
+    try:
+        family = family_of(parts[0])
+    except LorascopeError:
+        return {}
+    if any(part.get("family") != family.name for part in parts):
+        return {}
+    return dict(family.report(index))
 
 
 def family_of(recipe: Mapping[str, Any], base: str | Path | None = None) -> Family:
@@ -103,5 +130,6 @@ def _made(kind: Any, recipe: Mapping[str, Any], base: str | Path) -> Family:
         family: Family = kind(given)
         return family
     names = {field.name for field in dataclasses.fields(kind) if field.init}
-    made: Family = kind(**{name: value for name, value in given.items() if name in names})  # type: ignore[assignment]
+    make: Any = kind
+    made: Family = make(**{name: value for name, value in given.items() if name in names})
     return made

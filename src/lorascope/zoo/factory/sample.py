@@ -1,0 +1,170 @@
+"""A smaller zoo, drawn at random by group: whole groups, each stratum in its share.
+
+Groups stay whole, so a person's two LoRAs are both in or both out, and fold and group of each LoRA are
+those of the large zoo. Strata are the folds of the split, or the values of a label; within one, groups
+come in the order of hash("sample:SEED:group").
+"""
+
+import csv
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorascope.errors import DataError, FileError
+from lorascope.io.shard_file import file_digest
+from lorascope.io.shard_writer import ZooWriter
+from lorascope.io.shards import LABEL, Zoo
+from lorascope.zoo.factory.restore import report_of
+from lorascope.zoo.factory.transfer import Taken, transfer
+
+__all__ = ["draw_rows", "fold_of", "sample_zoo", "write_list"]
+
+BINS = 5  # of a label that is a number
+
+
+def draw_rows(zoo: Zoo, count: int, *, seed: int = 0, by: str | None = None) -> list[int]:
+    """Places in the index of at most `count` LoRAs, of whole groups, ascending.
+
+    Args:
+        by: a target: its classes, its number of labels or its quintiles are the strata, by the first
+            LoRA of each group; the folds of the split otherwise.
+
+    Raises:
+        DataError: the count is not positive, or no group is as small as that, or no such target.
+    """
+    if count < 1:
+        raise DataError(f"Sampling {zoo.path}: found the count {count}, expected at least 1.")
+    members: dict[str, list[int]] = {}
+    for place, group in enumerate(zoo.groups()):
+        members.setdefault(group, []).append(place)
+    order = sorted(members, key=lambda group: _hash(f"sample:{seed}:{group}"))
+    strata = _strata(zoo, members, by)
+    quota = _quotas(count, strata, members)
+    chosen: list[str] = []
+    for stratum in sorted(quota, key=str):
+        left = quota[stratum]
+        for group in order:
+            if strata[group] == stratum and len(members[group]) <= left:
+                chosen.append(group)
+                left -= len(members[group])
+    left = count - sum(len(members[group]) for group in chosen)
+    for group in order:  # what the strata left over
+        if group not in chosen and len(members[group]) <= left:
+            chosen.append(group)
+            left -= len(members[group])
+    if not chosen:
+        least = min(map(len, members.values()))
+        raise DataError(
+            f"Sampling {count} LoRAs of {zoo.path}: groups are never cut, and the smallest has {least}. "
+            f"Try: --count {least} or more."
+        )
+    return sorted(place for group in chosen for place in members[group])
+
+
+def sample_zoo(
+    zoo: Zoo,
+    rows: Sequence[int],
+    out: str | Path,
+    *,
+    drawn: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Zoo:
+    """Some LoRAs of a zoo as a zoo of its own, with their ids.
+
+    Args:
+        drawn: how the rows were drawn, for the recipe.
+        progress: called with (done, total) LoRAs.
+
+    Raises:
+        FileError: `out` holds something else.
+    """
+    recipe = {
+        "kind": "sample",
+        "base": zoo.recipe.get("base"),
+        "targets": zoo.targets,
+        "of": zoo.recipe,
+        "index": file_digest(zoo.path / "index.parquet"),
+        "drawn": dict(drawn or {}) | {"loras": len(rows)},
+    }
+    table = zoo.index.to_pylist()
+    taken = [Taken(0, place, table[place]) for place in rows]
+    writer = ZooWriter(out, recipe)
+    writer.log(event="sample", of=zoo.path.resolve().name, loras=len(rows))
+    transfer([zoo], taken, writer, progress)
+    made = writer.finish()
+    return writer.finish(report_of(made.recipe, made.index))
+
+
+def write_list(zoo: Zoo, rows: Sequence[int], path: Path) -> Path:
+    """Rows as CSV: id, group, sha256, hyper-parameters and labels; classes by name, joined by "|".
+
+    Raises:
+        FileError: the file is there already.
+    """
+    if path.exists():
+        raise FileError(f"Writing the list {path}: it is there already. Try: another name.")
+    names = [n for n in zoo.index.column_names if n.startswith((LABEL, "hyper:"))]
+    columns = ["id", "group", "sha256", *names]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(name.removeprefix(LABEL) for name in columns)
+        for row in zoo.index.select(columns).take(list(rows)).to_pylist():
+            writer.writerow(_cell(zoo, name, row[name]) for name in columns)
+    return path
+
+
+def _cell(zoo: Zoo, name: str, value: Any) -> Any:
+    """A value as import_zoo reads it back: classes by name."""
+    classes = zoo.targets.get(name.removeprefix(LABEL), {}).get("classes")
+    if isinstance(value, list) and classes:
+        return "|".join(c for c, has in zip(classes, value, strict=True) if has)
+    return "|".join(map(str, value)) if isinstance(value, list) else value
+
+
+def fold_of(group: str, fractions: Sequence[float], seed: int = 0) -> int:
+    """The fold of a group: the first whose cumulative fraction exceeds its hash (see splits.json)."""
+    bounds = np.cumsum(fractions)[:-1]
+    return int(np.searchsorted(bounds, _hash(f"{seed}:{group}"), side="right"))
+
+
+def _hash(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def _strata(zoo: Zoo, members: Mapping[str, list[int]], by: str | None) -> dict[str, Any]:
+    """The stratum of each group."""
+    if by is None:
+        fractions = zoo.splits["fractions"]
+        return {group: fold_of(group, fractions) for group in members}
+    labels = zoo.labels(by)
+    if zoo.targets[by].get("kind") == "regression":
+        values = np.asarray(labels, dtype=np.float64)
+        edges = np.nanquantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
+        labels = np.searchsorted(edges, values, side="right")
+    return {group: _stratum(labels[places[0]]) for group, places in members.items()}
+
+
+def _stratum(label: Any) -> Any:
+    if isinstance(label, list | np.ndarray):
+        return int(sum(bool(value) for value in label))
+    return label
+
+
+def _quotas(
+    count: int, strata: Mapping[str, Any], members: Mapping[str, list[int]]
+) -> dict[Any, int]:
+    """How many LoRAs of each stratum: proportional, remainders to the largest fractions."""
+    sizes: dict[Any, int] = {}
+    for group, stratum in strata.items():
+        sizes[stratum] = sizes.get(stratum, 0) + len(members[group])
+    total = sum(sizes.values())
+    count = min(count, total)
+    exact = {stratum: count * size / total for stratum, size in sizes.items()}
+    quota = {stratum: int(share) for stratum, share in exact.items()}
+    short = count - sum(quota.values())
+    for stratum in sorted(exact, key=lambda s: (quota[s] - exact[s], str(s)))[:short]:
+        quota[stratum] += 1
+    return quota

@@ -1,0 +1,87 @@
+"""A sample: whole groups, each stratum in its share, the same for the same seed."""
+
+import csv
+from collections import Counter
+
+import pytest
+
+from lorascope.errors import DataError, FileError
+from lorascope.train.splits import group_split
+from lorascope.zoo.factory.sample import draw_rows, fold_of, sample_zoo, write_list
+from lorascope.zoo.factory.verify import verify_zoo
+from tests.zoo.factory.planted_zoo import write_planted
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    return write_planted(tmp_path_factory.mktemp("zoo") / "zoo", seeds=range(200), shard=50)
+
+
+def test_groups_are_whole_and_the_seed_decides(zoo):
+    rows = draw_rows(zoo, 41)
+    groups = Counter(zoo.groups()[row] for row in rows)
+    assert len(rows) == 40  # groups have two: 41 cannot be had
+    assert set(groups.values()) == {2}
+    assert rows == draw_rows(zoo, 41) == sorted(rows)
+    assert rows != draw_rows(zoo, 41, seed=1)
+
+
+def test_folds_keep_their_shares(zoo):
+    rows = draw_rows(zoo, 60)
+    whole = Counter(fold_of(group, (0.7, 0.1, 0.2)) for group in zoo.groups())
+    part = Counter(fold_of(zoo.groups()[row], (0.7, 0.1, 0.2)) for row in rows)
+    for fold, count in whole.items():
+        assert part[fold] == pytest.approx(count * 60 / 200, abs=2)
+
+
+def test_the_fold_is_the_one_that_training_uses(zoo):
+    split = group_split(zoo.groups())
+    for fold, part in enumerate(split.parts()):
+        assert {fold_of(zoo.groups()[row], (0.7, 0.1, 0.2)) for row in part} == {fold}
+
+
+@pytest.mark.parametrize("target", ["score", "topics", "maker"])
+def test_strata_by_a_label(zoo, target):
+    rows = draw_rows(zoo, 50, by=target)
+    assert len(rows) == 50
+    if target == "score":  # groups are of neighbours: 0 and .25, .5 and .75, ...
+        firsts = Counter(zoo.labels("score")[row] for row in rows[::2])
+        assert max(firsts.values()) - min(firsts.values()) <= 2
+
+
+def test_all_is_a_sample_too(zoo):
+    assert draw_rows(zoo, 900) == list(range(200))
+
+
+def test_refusals(zoo, tmp_path):
+    for count, problem in ((0, "at least 1"), (1, "the smallest has 2")):
+        with pytest.raises(DataError, match=problem):
+            draw_rows(zoo, count)
+    with pytest.raises(DataError, match="nothing"):
+        draw_rows(zoo, 4, by="nothing")
+    (tmp_path / "x.csv").write_text("mine")
+    with pytest.raises(FileError, match="there already"):
+        write_list(zoo, [0], tmp_path / "x.csv")
+
+
+def test_a_sample_is_a_zoo_with_the_same_loras(zoo, tmp_path):
+    rows = draw_rows(zoo, 30)
+    steps = []
+    made = sample_zoo(
+        zoo, rows, tmp_path / "s", drawn={"seed": 0}, progress=lambda *step: steps.append(step)
+    )
+    assert steps[-1] == (30, 30)
+    assert made.column("id").tolist() == rows
+    assert made.column("sha256").tolist() == zoo.column("sha256")[rows].tolist()
+    assert made.groups() == [zoo.groups()[row] for row in rows]
+    assert made.recipe["drawn"] == {"seed": 0, "loras": 30}
+    assert verify_zoo(made.path).sound
+
+
+def test_a_list_can_be_read_by_an_import(zoo, tmp_path):
+    path = write_list(zoo, [3, 8], tmp_path / "x.csv")
+    with path.open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["id"], first["group"], first["maker"], first["topics"]) == ("3", "g1", "b", "odd")
+    assert second["topics"] == "big"
+    assert float(first["score"]) == 0.75
