@@ -49,11 +49,11 @@ def _is_faster(dtype: torch.dtype) -> bool:
 
 
 def _by_onednn(a: Tensor, b: Tensor, out: Tensor | None) -> Tensor:
-    if out is None:
+    if out is None and torch.is_grad_enabled():
         product: Tensor = _OneDNNProduct.apply(a, b)  # type: ignore[no-untyped-call]
         return product
     with _mode(a.dtype):
-        return torch.bmm(a, b, out=out)
+        return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)
 
 
 @cache

@@ -176,7 +176,8 @@ class GLNet(Model):
 
     def features(self, batch: LoRABatch) -> Features:
         """The factors, what to divide each update by (b, l), and standardised spectra (b, f)."""
-        batch = batch.to(dtype=self.dtype)
+        if batch.dtype != self.size.dtype:
+            batch = batch.to(dtype=self.size.dtype)
         with torch.no_grad():
             norms = self.size.expand(batch.size, -1)
             if self.unit_norm:
@@ -216,10 +217,11 @@ class GLNet(Model):
         products = len(self.signature) * self.first.channels**2
         scale = self.feature_scale
         # float16 may not hold a form whose size is still in it
-        if len(self.body) or self.dtype == torch.float16:
+        if len(self.body) or self.size.dtype == torch.float16:
             pair = self.body(self._first(features))
         else:  # sizes are divided out of one number a layer instead of the pair
             pair = self.first(batch.groups)
+            norms = norms if self.unit_norm else norms[:1]  # the same for every LoRA
             scale = scale * one_over_norm(norms.T / self.pair_scale).unsqueeze(2)
         form = bilinear_form(pair, out.weight[:, :products])
         total = (form * scale).sum(0).to(form.dtype) + out.bias
