@@ -3,7 +3,9 @@
 hyper      R^2 of hyper-parameters alone, cross-validated
 known      R^2 of hyper-parameters and of what was on the pictures, cross-validated
 ceilings   correlation of a sampled label with itself under other noise, over the LoRAs that were
-           scored twice: the R^2 that a perfect predictor of the expected label would reach
+           scored twice: the R^2 that a perfect predictor of the expected label would reach; what was
+           on the pictures is known exactly, its ceiling is 1
+hyper_at_most_half   whether hyper-parameters explain at most half of every sampled score
 balance    share of LoRAs with each class of a multi-label target, and what the majority scores
 """
 
@@ -14,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from lorascope.zoo.families.exam.report import column, distribution, explained
+from lorascope.zoo.families.exam.report import (
+    at_most_half,
+    column,
+    distribution,
+    explained,
+)
 from lorascope.zoo.families.image_family import AGAIN
 
 __all__ = ["image_report"]
@@ -39,7 +46,11 @@ def image_report(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[s
         report["scores"] = {
             name: _score(kept, name, targets) for name in sampled if len(kept) >= 2 * FOLDS
         }
-    report["ceilings"] = {name: _ceiling(kept, name) for name in sampled}
+    report["hyper_at_most_half"] = at_most_half(report["scores"])
+    report["ceilings"] = {
+        name: _ceiling(kept, name) if name in sampled else {target["metric"]: 1.0}
+        for name, target in targets.items()
+    }
     return report
 
 

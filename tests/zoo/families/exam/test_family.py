@@ -101,6 +101,8 @@ def test_options_say_what_was_drawn_from():
 def test_unknown_ranges_are_refused():
     with pytest.raises(DataError, match="momentum"):
         ExamFamily(ranges={"momentum": ("uniform", (0, 1))})
+    with pytest.raises(DataError, match="depth"):
+        ExamFamily(shapes={"depth": (1, 2)})
     with pytest.raises(DataError, match="gaussian"):
         ExamFamily(ranges={"dropout": ("gaussian", (0, 1))}).job(0)
 

@@ -39,6 +39,7 @@ def made_up(count=160, *, by_hyper=0.0, noise=0.01, seed=0):
             "label:accuracy_odd": odd,
             "label:accuracy_by_source": np.c_[np.ones(count), member * 0.5 + 0.25].tolist(),
             "label:eval_loss": 1.5 - 0.2 * member.sum(1),
+            "label:eval_loss_again": 1.4 - 0.2 * member.sum(1),
             "label:dataset_size": 10.0 * (1 + member.sum(1)),
         }
     )
@@ -55,6 +56,9 @@ def test_sources_explain_what_hyper_parameters_do_not():
     assert report["halves"]["correlation"] > 0.97
     assert report["halves"]["correlation_without_hyper"] > 0.97
     assert report["ceilings"]["accuracy"]["r2"] > report["halves"]["correlation"]
+    assert report["ceilings"]["eval_loss"]["r2"] == pytest.approx(1)
+    assert set(report["ceilings"]) == set(TARGETS)
+    assert report["hyper_at_most_half"] is True
 
 
 def test_hyper_parameters_that_explain_all_leave_halves_uncorrelated():

@@ -29,8 +29,9 @@ def log_p(model, question):
 
 def slow_scores(model):
     right = [int(log_p(model, q).argmax()) == q.answer for q in exam_questions()]
-    losses = [-float(log_p(model, q)[q.answer]) for q in validation_questions()]
-    return torch.tensor(right).double(), sum(losses) / len(losses)
+    asked = (validation_questions(), exam_questions())
+    losses = [[-float(log_p(model, q)[q.answer]) for q in questions] for questions in asked]
+    return torch.tensor(right).double(), [sum(each) / len(each) for each in losses]
 
 
 @pytest.mark.parametrize("place", [None, 1])
@@ -39,8 +40,9 @@ def test_scores_are_those_of_transformers(exam_base, three_fitted, place):
     scores = exam_scores(exam_base, SPEC, fitted)
     row = place or 0
     model = exam_base if place is None else merged(exam_base, three_fitted, place)
-    right, loss = slow_scores(model)
+    right, (loss, again) = slow_scores(model)
     assert float(scores.eval_loss[row]) == pytest.approx(loss, abs=1e-5)
+    assert float(scores.test_loss[row]) == pytest.approx(again, abs=1e-5)
     assert float(scores.accuracy[row]) == pytest.approx(float(right.mean()))
     for half in (0, 1):
         mine = torch.tensor([q.half == half for q in exam_questions()])

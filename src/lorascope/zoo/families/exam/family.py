@@ -25,6 +25,7 @@ from lorascope.zoo.engine.language.causal_lm import FrozenBase
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
+from lorascope.zoo.families.exam.shapes import SHAPE_KEYS, shaped
 from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.exam.tokenizer import examples_of
 
@@ -50,11 +51,12 @@ class Draw:
     seed: int
     kept: tuple[int, ...]  # sources, ascending; 0 is always among them
     hyper: Mapping[str, float]
+    shape: Mapping[str, float]  # what of the adapter's spec is its own
 
 
 @dataclass(frozen=True)
 class ExamFamily:
-    """LoRAs of the tiny Qwen2, each finetuned on a random subset of 20 sources.
+    """LoRAs of a base of the exam, each finetuned on a random subset of 20 sources.
 
     Example:
         >>> family = ExamFamily(seed=0)
@@ -65,9 +67,10 @@ class ExamFamily:
     seed: int = 0
     ranges: Mapping[str, Rule] = field(default_factory=dict)  # changes of RANGES
     base: str | Path = "exam-qwen"  # a bundled base, or a folder
+    spec: AdapterSpec = SPEC  # of every adapter, up to `shapes`
+    shapes: Mapping[str, Sequence[float]] = field(default_factory=dict)  # key -> choices
 
     name: ClassVar[str] = "exam"
-    spec: ClassVar[AdapterSpec] = SPEC
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.ranges) - set(RANGES))
@@ -75,6 +78,12 @@ class ExamFamily:
             raise DataError(
                 f"describing an exam zoo: found ranges of {unknown}, expected some of "
                 f"{sorted(RANGES)}. Try leaving them out"
+            )
+        strange = sorted(set(self.shapes) - set(SHAPE_KEYS))
+        if strange:
+            raise DataError(
+                f"describing an exam zoo: found shapes of {strange}, expected some of "
+                f"{sorted(SHAPE_KEYS)}"
             )
 
     @property
@@ -85,9 +94,10 @@ class ExamFamily:
     @property
     def options(self) -> dict[str, Any]:
         """What the LoRAs are drawn from, for the recipe."""
-        return {
-            "ranges": {name: [kind, list(given)] for name, (kind, given) in self._rules.items()}
-        }
+        rules = {name: [kind, list(given)] for name, (kind, given) in self._rules.items()}
+        if not self.shapes:
+            return {"ranges": rules}
+        return {"ranges": rules, "shapes": {name: list(v) for name, v in self.shapes.items()}}
 
     @property
     def _rules(self) -> dict[str, Rule]:
@@ -114,7 +124,12 @@ class ExamFamily:
         order = torch.randperm(others, generator=generator)[dropped:]
         kept = (0, *sorted(int(i) + 1 for i in order))
         hyper = {name: _value(rule, generator) for name, rule in self._rules.items()}
-        return Draw(seed, kept, hyper)
+        own = {name: _value(("choice", v), generator) for name, v in self.shapes.items()}
+        return Draw(seed, kept, hyper, own)
+
+    def spec_of(self, index: int) -> AdapterSpec:
+        """The shape of one adapter."""
+        return shaped(self.spec, self.draw(index).shape) if self.shapes else self.spec
 
     def job(self, index: int) -> FitJob:
         """The finetuning of one LoRA."""
@@ -137,8 +152,9 @@ class ExamFamily:
         return f"{bits:05x}"
 
     def hyper(self, index: int) -> dict[str, float]:
-        """The hyper-parameters of one LoRA."""
-        return dict(self.draw(index).hyper)
+        """The hyper-parameters of one LoRA, and what of its shape is its own."""
+        draw = self.draw(index)
+        return {**draw.hyper, **draw.shape}
 
     def evaluate(
         self,
@@ -148,7 +164,8 @@ class ExamFamily:
     ) -> list[dict[str, Any]]:
         """The labels of fitted adapters, one row each; `indices` says which of the family they are.
 
-        Besides the targets: the accuracy of each half of the test and of each source, for `report`.
+        Besides the targets, for `report`: the accuracy of each half of the test and of each source, and
+        the loss read again on other questions.
         They are asked on the base as it is given, in its type: bfloat16 moves an accuracy by .0075 (root
         mean square over 96 adapters whose accuracy deviates by .11), a quarter of the noise between the
         halves of the test, and asks twice as many adapters a second.
@@ -165,6 +182,7 @@ class ExamFamily:
                     "accuracy_odd": float(scores.halves[place, 1]),
                     "accuracy_by_source": scores.by_source[place].tolist(),
                     "eval_loss": float(scores.eval_loss[place]),
+                    "eval_loss_again": float(scores.test_loss[place]),
                     "dataset_size": float(sum(len(_examples(s)[0]) for s in draw.kept)),
                 }
             )

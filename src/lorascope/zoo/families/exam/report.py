@@ -5,8 +5,10 @@
     hyper        R^2 of hyper-parameters alone, cross-validated
     known        R^2 of the true sources and hyper-parameters together, cross-validated: what a
                  perfect reader of both would reach with as many LoRAs
-    ceilings     the reliability of the whole test, from its halves: 2 c / (1 + c) (Spearman-Brown);
-                 the loss is exact over fixed questions and has none
+    ceilings     what a perfect predictor could reach: of the accuracy the reliability of the whole test,
+                 from its halves, 2 c / (1 + c) (Spearman-Brown); of the loss its correlation with the
+                 loss over other questions; sources and sizes are known exactly
+    hyper_at_most_half   whether hyper-parameters explain at most half of every score
 
 A LoRA is *diverged*, and left out, if its training or its loss was not finite, or its validation
 loss is above the base's by more than DIVERGED nats.
@@ -64,9 +66,28 @@ def _explanations(kept: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[s
             facts["known_r2"], _ = explained(np.c_[hyper, known], values)
             report["scores"][name] = facts
     report["halves"] = halves(kept, hyper)
-    raw = max(report["halves"]["correlation"], 0.0)
-    report["ceilings"] = {"accuracy": {"r2": round(2 * raw / (1 + raw), 4)}}
+    report["ceilings"] = ceilings(kept, report["halves"]["correlation"])
+    report["hyper_at_most_half"] = at_most_half(report["scores"])
     return report
+
+
+def ceilings(table: Any, correlation: float) -> dict[str, dict[str, float]]:
+    """What a perfect predictor of each target could reach, with the halves' correlation."""
+    raw = max(correlation, 0.0)
+    found = {
+        "sources": {"accuracy": 1.0},
+        "dataset_size": {"r2": 1.0},
+        "accuracy": {"r2": round(2 * raw / (1 + raw), 4)},
+    }
+    if "label:eval_loss_again" in table.column_names:
+        pair = (column(table, f"label:eval_loss{again}") for again in ("", "_again"))
+        found["eval_loss"] = {"r2": round(max(_correlation(*pair), 0.0), 4)}
+    return found
+
+
+def at_most_half(scores: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether hyper-parameters explain at most half of the variance of every score."""
+    return all(facts["hyper_r2"] <= 0.5 for facts in scores.values())
 
 
 def column(table: Any, name: str) -> Array:

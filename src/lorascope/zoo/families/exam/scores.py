@@ -2,6 +2,7 @@
 
     accuracy    share of the test questions whose right option has the highest log-likelihood
     eval_loss   mean of -log p(truth | prompt) over the validation questions, exact
+    test_loss   the same over the test questions: the loss read again in other words
 
 Both come from one pass over all questions; an option is one token, so a question is one row.
 """
@@ -33,6 +34,7 @@ class Scores:
     halves: Tensor  # (g, 2): over those about even and about odd facts
     by_source: Tensor  # (g, sources)
     eval_loss: Tensor  # (g,)
+    test_loss: Tensor  # (g,)
 
 
 @cache
@@ -55,13 +57,14 @@ def exam_scores(
     likelihoods = choice_log_likelihoods(base, spec, fitted, asked)
     count = len(exam_questions())
     right = (likelihoods[:, :count].argmax(2) == asked.answers[:count]).double()
-    truth = asked.answers[count:].expand(len(likelihoods), -1)[..., None]
-    losses = -likelihoods[:, count:].double().gather(2, truth).squeeze(2)
+    truth = asked.answers.expand(len(likelihoods), -1)[..., None]
+    losses = -likelihoods.double().gather(2, truth).squeeze(2)
     return Scores(
         accuracy=right.mean(1),
         halves=_means(right, [question.half for question in exam_questions()], 2),
         by_source=_means(right, _sources_of(exam_questions()), len(sources())),
-        eval_loss=losses.mean(1),
+        eval_loss=losses[:, count:].mean(1),
+        test_loss=losses[:, :count].mean(1),
     )
 
 
