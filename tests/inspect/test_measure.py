@@ -6,6 +6,7 @@ import torch
 from lorascope.core.lora import LoRA, Provenance, Scale, Side
 from lorascope.core.low_rank import LowRank
 from lorascope.inspect import measure as measure_module
+from lorascope.inspect import spectra as spectra_module
 from lorascope.inspect.measure import facts_of
 
 
@@ -51,7 +52,8 @@ def test_facts_keep_the_order_and_do_not_depend_on_the_stacking(monkeypatch):
     lora = ragged_lora()
     whole = facts_of(lora)
     assert [layer.name for layer in whole.layers] == list(lora.layers)
-    monkeypatch.setattr(measure_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(spectra_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(measure_module, "GROUP_BYTES", 1)
     for one, other in zip(whole.layers, facts_of(lora).layers, strict=True):
         assert one.norm == pytest.approx(other.norm, rel=1e-12)
 

@@ -4,7 +4,7 @@ import torch
 from lycoris.modules import get_module, make_module
 from torch import Tensor, nn
 
-from lorascope.core import LowRank
+from lorascope.core import Update
 from tests.io.adapters import quiet
 
 
@@ -38,7 +38,14 @@ def added(module: nn.Module, layer: nn.Module) -> Tensor:
         return (module(ones) - layer(ones)).flatten(1).T.reshape(weight.shape)
 
 
-def gap(pair: LowRank, delta: Tensor) -> float:
-    """Relative Frobenius error of a pair's update."""
-    update = torch.einsum("nr,mr->nm", pair.u.double(), pair.v.double()).reshape(delta.shape)
+def gap(update: Update, delta: Tensor) -> float:
+    """Relative Frobenius error of an update, as its pair and as its dense self: the larger of both."""
+    pair = update.to_low_rank()
+    product = torch.einsum("nr,mr->nm", pair.u.double(), pair.v.double())
+    dense = update.to(torch.float64).dense()
+    return max(_error(product, delta), _error(dense, delta))
+
+
+def _error(update: Tensor, delta: Tensor) -> float:
+    update = update.reshape(delta.shape)
     return float((update - delta.double()).norm() / delta.double().norm())

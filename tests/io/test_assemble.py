@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lorascope.core import Kronecker
 from lorascope.errors import FormatError
 from lorascope.io.assemble import assemble
 
@@ -57,7 +58,9 @@ def test_a_whole_fused_update_is_split_and_a_native_one_is_not():
     assert len(lora.side) == 3
     whole = {f"{module}.lokr_w1": torch.ones(3, 2), f"{module}.lokr_w2": torch.ones(4, 2)}
     lora = assemble(whole, "a file", "bfl").lora({}, None, None)
-    assert set(lora.side) == {f"transformer.{module}.lokr_w1", f"transformer.{module}.lokr_w2"}
+    parts = [f"transformer.transformer_blocks.0.attn.to_{x}" for x in "kqv"]
+    assert sorted(lora) == parts  # w2 is as high as a part: w1's rows are those of the parts
+    assert all(isinstance(lora[name], Kronecker) for name in parts)
     assert lora.provenance.outcome == "exact"
     assert any(note.startswith("kronecker: 1 modules") for note in lora.provenance.notes)
 

@@ -2,14 +2,19 @@
 
 from lorascope.core.batch import GroupBatch, LoRABatch, collate, concat
 from lorascope.core.gram import gram, layer_norms
+from lorascope.core.hadamard import Hadamard
+from lorascope.core.kronecker import Kronecker
 from lorascope.core.lora import LoRA, Provenance, Scale, Side, TruncatedLoRA
 from lorascope.core.low_rank import LowRank, Truncated
 from lorascope.core.signature import Coverage, LayerShape, ShapeGroup, Signature
 from lorascope.core.symmetry_kind import Symmetry
+from lorascope.core.update import Update
 
 __all__ = [
     "Coverage",
     "GroupBatch",
+    "Hadamard",
+    "Kronecker",
     "LayerShape",
     "LoRA",
     "LoRABatch",
@@ -22,6 +27,7 @@ __all__ = [
     "Symmetry",
     "Truncated",
     "TruncatedLoRA",
+    "Update",
     "collate",
     "concat",
     "gram",

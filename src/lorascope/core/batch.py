@@ -22,6 +22,7 @@ from torch import Tensor
 from lorascope.core.lora import LoRA, Provenance
 from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import Signature
+from lorascope.core.update import Update
 from lorascope.errors import DataError, RankError
 
 __all__ = ["GroupBatch", "LoRABatch", "collate", "concat"]
@@ -172,7 +173,7 @@ def collate(
     device: torch.device | str | None = None,
     allow_missing: bool = False,
 ) -> LoRABatch:
-    """Stack LoRAs under a signature, pairing layers by name.
+    """Stack LoRAs under a signature, pairing layers by name; native layers are made pairs one by one.
 
     Args:
         loras: the LoRAs; none is fine when a signature is given.
@@ -186,6 +187,7 @@ def collate(
         SignatureError: a LoRA has extra layers, layers of another size, or lacks some.
         RankError: a LoRA's rank is above `rank`.
         DataError: no LoRA and no signature.
+        LayerError: a native layer would not fit into memory as a pair.
 
     Example:
         >>> pair = LowRank(torch.ones(3, 1), torch.ones(4, 1))
@@ -212,8 +214,8 @@ def collate(
         for place, index in enumerate(group.indices):
             name = signature.layers[index].name
             for row, lora in enumerate(loras):
-                pair = lora.layers.get(name)
-                if pair is not None:
+                if name in lora.layers:
+                    pair = lora.pair(name)
                     u[place, row, : pair.rank] = pair.u.T
                     v[place, row, : pair.rank] = pair.v.T
                     ranks[row, index] = pair.rank
@@ -254,7 +256,7 @@ def _check_fits(
         )
 
 
-def _widest(pairs: Sequence[LowRank]) -> torch.dtype:
+def _widest(pairs: Sequence[Update]) -> torch.dtype:
     """The type that holds all factors without loss; float32 for none."""
     kinds = {pair.dtype for pair in pairs}
     if not kinds:

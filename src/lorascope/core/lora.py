@@ -1,7 +1,8 @@
-"""`LoRA`: the adapter as a value. An ordered map from layer name to factor pair, with what came beside it.
+"""`LoRA`: the adapter as a value. An ordered map from layer name to its update, with what came beside it.
 
-Layers that a LoRA does not adapt are absent. `side` holds tensors that are no factor pair (biases, DoRA
-magnitudes, replaced modules, ...); `provenance` says where it came from, which scale was folded into u, and
+An update is a factor pair, or keeps the native factors of LoKr and LoHa (`Update`); `to_low_rank()` makes
+pairs of all. Layers that a LoRA does not adapt are absent. `side` holds tensors that are no update (biases,
+DoRA magnitudes, replaced modules, ...); `provenance` says where it came from, which scale was folded in, and
 what the file could not tell. Algebra on LoRAs is algebra on their layers; nothing here reads a file.
 """
 
@@ -13,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lorascope.core.low_rank import LowRank, gram_trace
+from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import LayerShape, Signature
+from lorascope.core.update import Update
 from lorascope.errors import LayerError
 
 __all__ = ["LoRA", "Provenance", "Scale", "Side", "TruncatedLoRA"]
@@ -81,7 +83,7 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class LoRA:
-    """An immutable, ordered map from layer name to `LowRank`, with side tensors and provenance.
+    """An immutable, ordered map from layer name to `Update`, with side tensors and provenance.
 
     The mapping is read-only; the tensors in it are shared, not copied, and must not be written to.
 
@@ -92,7 +94,7 @@ class LoRA:
         (1, 7, 2.0)
     """
 
-    layers: Mapping[str, LowRank]
+    layers: Mapping[str, Update]
     side: Mapping[str, Side] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -110,7 +112,7 @@ class LoRA:
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
 
-    def __getitem__(self, layer: str) -> LowRank:
+    def __getitem__(self, layer: str) -> Update:
         try:
             return self.layers[layer]
         except KeyError:
@@ -128,7 +130,7 @@ class LoRA:
     @property
     def parameter_count(self) -> int:
         """Number of values in the factors, side tensors left out."""
-        return sum(pair.u.numel() + pair.v.numel() for pair in self.layers.values())
+        return sum(update.parameter_count for update in self.layers.values())
 
     @property
     def nbytes(self) -> int:
@@ -152,7 +154,7 @@ class LoRA:
     def inner(self, other: "LoRA") -> Tensor:
         """Sum over layers of the inner products of the updates, 0-d; a layer that one lacks counts 0."""
         traces = [
-            gram_trace(pair, other.layers[name])
+            pair.trace(other.layers[name])
             for name, pair in self.layers.items()
             if name in other.layers
         ]
@@ -182,8 +184,25 @@ class LoRA:
         )
 
     def map(self, function: Callable[[LowRank], LowRank]) -> "LoRA":
-        """The LoRA with a function applied to each factor pair."""
-        return self._with({name: function(pair) for name, pair in self.layers.items()})
+        """The LoRA with a function applied to each factor pair, native layers made pairs first."""
+        return self._with({n: function(x.to_low_rank()) for n, x in self.layers.items()})
+
+    def to_low_rank(self) -> "LoRA":
+        """The LoRA with every layer as a factor pair, exactly; one of pairs only is itself.
+
+        Raises LayerError, naming the layer, where a pair would not fit into memory.
+        """
+        if all(isinstance(update, LowRank) for update in self.layers.values()):
+            return self
+        return self._with({name: self.pair(name) for name in self.layers})
+
+    def pair(self, layer: str) -> LowRank:
+        """One layer as a factor pair, exactly. Raises LayerError if there is none or it would not fit."""
+        update = self[layer]
+        try:
+            return update.to_low_rank()
+        except LayerError as error:
+            raise LayerError(f"Making a factor pair of layer {layer!r}: {error}") from error
 
     def select(self, names: Iterable[str]) -> "LoRA":
         """The LoRA with only the named layers, in that order. Raises LayerError for a name it lacks."""
@@ -196,7 +215,8 @@ class LoRA:
         side = {
             name: replace(s, tensor=s.tensor.to(device=device)) for name, s in self.side.items()
         }
-        return replace(self.map(lambda pair: pair.to(dtype, device)), side=side)
+        layers = {name: update.to(dtype, device) for name, update in self.layers.items()}
+        return replace(self._with(layers), side=side)
 
     def __add__(self, other: "LoRA") -> "LoRA":
         """The sum of two LoRAs: ranks add up; a layer that one lacks is taken from the other.
@@ -208,7 +228,7 @@ class LoRA:
                 "Adding two LoRAs: side tensors "
                 f"{sorted({*self.side, *other.side})[:3]} have no sum. Try: replace(lora, side={{}})."
             )
-        layers = dict(self.layers)
+        layers: dict[str, Update] = dict(self.layers)
         for name, pair in other.layers.items():
             layers[name] = layers[name] + pair if name in layers else pair
         base = self.provenance.base if self.provenance.base == other.provenance.base else None
@@ -216,14 +236,14 @@ class LoRA:
 
     def __mul__(self, factor: float) -> "LoRA":
         """The LoRA with every update times a number."""
-        return self.map(lambda pair: pair * factor)
+        return self._with({name: update * factor for name, update in self.layers.items()})
 
     __rmul__ = __mul__
 
     def __repr__(self) -> str:
         return f"LoRA({len(self)} layers, rank <= {self.max_rank}, {len(self.side)} side tensors)"
 
-    def _with(self, layers: Mapping[str, LowRank]) -> "LoRA":
+    def _with(self, layers: Mapping[str, Update]) -> "LoRA":
         # the raw scales belong to the factors that were read: keep only those whose pair is untouched
         scales = {
             name: scale

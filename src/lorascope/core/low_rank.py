@@ -11,12 +11,15 @@ Spectra go through thin QR and an r x r SVD, because the Gram route would square
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lorascope.errors import LayerError
+
+if TYPE_CHECKING:
+    from lorascope.core.update import Update
 
 __all__ = ["LowRank", "Truncated", "gram_trace"]
 
@@ -94,9 +97,19 @@ class LowRank:
         return self.u.device
 
     @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """u and v."""
+        return self.u, self.v
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the two factors take."""
         return self.u.nbytes + self.v.nbytes
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of values in the two factors."""
+        return self.u.numel() + self.v.numel()
 
     def to(
         self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
@@ -114,14 +127,18 @@ class LowRank:
         square = gram_trace(self, self).clamp(min=0)
         return square.sqrt().to(self._result_dtype)
 
-    def inner(self, other: "LowRank") -> Tensor:
-        """Frobenius inner product of the two updates, 0-d. Raises LayerError if their shapes differ."""
-        return gram_trace(self, other).to(self._result_dtype)
+    def trace(self, other: "Update") -> Tensor:
+        """Frobenius inner product of the two updates in float64, 0-d. Raises LayerError as `inner`."""
+        return gram_trace(self, other) if isinstance(other, LowRank) else other.trace(self)
 
-    def cosine(self, other: "LowRank") -> Tensor:
+    def inner(self, other: "Update") -> Tensor:
+        """Frobenius inner product of the two updates, 0-d. Raises LayerError if their shapes differ."""
+        return self.trace(other).to(self._result_dtype)
+
+    def cosine(self, other: "Update") -> Tensor:
         """Cosine of the angle between the two updates, 0-d; 0 if either is zero."""
-        square = gram_trace(self, self).clamp(min=0) * gram_trace(other, other).clamp(min=0)
-        cosine = gram_trace(self, other) / square.sqrt()
+        square = self.trace(self).clamp(min=0) * other.trace(other).clamp(min=0)
+        cosine = self.trace(other) / square.sqrt()
         return torch.where(square > 0, cosine, 0.0).to(self._result_dtype)
 
     def singular_values(self) -> Tensor:
@@ -165,6 +182,24 @@ class LowRank:
         v = q_v @ (right_t[:rank].T * root)
         return Truncated(replace(self, u=u.to(self.dtype), v=v.to(self.dtype)), kept)
 
+    def to_low_rank(self) -> "LowRank":
+        """Itself: the step by which updates of every kind become pairs."""
+        return self
+
+    def narrow(self) -> "LowRank":
+        """The same update on at most min(n, m) columns, by QR of the factor on the shorter side.
+
+        A pair that has no more is itself; else half precision becomes float32.
+        """
+        if self.rank <= min(self.shape):
+            return self
+        wide = self._result_dtype
+        if self.n <= self.m:
+            q, r = torch.linalg.qr(self.u.to(wide))
+            return replace(self, u=q, v=self.v.to(wide) @ r.T)
+        q, r = torch.linalg.qr(self.v.to(wide))
+        return replace(self, u=self.u.to(wide) @ r.T, v=q)
+
     def pad(self, rank: int) -> "LowRank":
         """The same update with zero columns up to a rank. Raises LayerError below the present rank."""
         if rank < self.rank:
@@ -189,15 +224,16 @@ class LowRank:
             return self.dense()
         return self.dense().reshape(self.n, self.m // math.prod(self.kernel), *self.kernel)
 
-    def __add__(self, other: "LowRank") -> "LowRank":
+    def __add__(self, other: "Update") -> "LowRank":
         """The sum of two updates: the columns side by side, rank r + r'."""
         if self.shape != other.shape or self.kernel != other.kernel:
             raise LayerError(
                 f"Adding two updates: found {self!r} and {other!r}, expected the same n, m and kernel. "
                 "Try: add LoRAs of the same base."
             )
+        pair = other.to_low_rank()
         return replace(
-            self, u=torch.cat([self.u, other.u], dim=1), v=torch.cat([self.v, other.v], dim=1)
+            self, u=torch.cat([self.u, pair.u], dim=1), v=torch.cat([self.v, pair.v], dim=1)
         )
 
     def __mul__(self, factor: float) -> "LowRank":

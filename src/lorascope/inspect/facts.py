@@ -29,7 +29,7 @@ class LayerFacts:
         n, m: 0 where a header does not tell.
         finite: no NaN or Inf in the factors or their product; norm and spectrum are None without it.
         norm: Frobenius norm of the update.
-        spectrum: its singular values, descending.
+        spectrum: its largest 1024 singular values, descending; None also where they cost too much to take.
         effective_rank: exp of the entropy of the normalised singular values.
         dead_ranks: how many of the r columns add nothing (singular values under 1e-4 of the largest).
     """

@@ -1,40 +1,48 @@
-"""Facts of a `LoRA`, measured: norms and spectra of all layers of one rank at once.
+"""Facts of a `LoRA`, measured: norms and spectra, pairs of one rank together, other layers one at a time.
 
-The spectrum of u v^T comes from r x r matrices: with G_u = u^T u and G_v = v^T v in float64 and G_u = L L^T,
-the squared singular values are the eigenvalues of L^T G_v L. That squares the condition number, which float64
-affords: values down to 1e-7 of the largest are right, and below that all are "dead".
-
-    G_u, G_v: (l, r, r)    spectra: (l, r), of which a layer has min(n, m, r)
+Memory stays bounded: pairs go in groups whose r x r matrices fit GROUP_BYTES, native layers are never
+expanded. Time does too: decompositions cost the cube of their width, and where a file of its size would take
+more than WORK, the spectra of the layers that are left are not taken; their norms are.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor
 
-from lorascope.core.lora import LoRA
-from lorascope.core.low_rank import LowRank
+from lorascope.core import LoRA, LowRank
 from lorascope.inspect.facts import Facts, LayerFacts, SideFacts
 from lorascope.inspect.families import family_of
+from lorascope.inspect.spectra import core_width, spectrum_of, stacked_spectra
 from lorascope.inspect.training import training_of
 
 __all__ = ["facts_of"]
 
 DEAD = 1e-4  # a singular value below this share of the layer's largest carries under 1e-8 of its energy
-CHUNK_BYTES = 1 << 26  # float64 copies of the factors are made in pieces of this size
+KEPT = 1024  # singular values that are kept of a layer
+GROUP_BYTES = (
+    1 << 22
+)  # r x r matrices that are worked on at once, of which there are some five copies
+WORK = 4_000_000_000  # cubes of widths, about a second, and
+WORK_PER_BYTE = 64  # more for each byte of the factors
 
 
 def facts_of(lora: LoRA) -> Facts:
-    """Collect the facts of a LoRA, all layers of one rank at once.
+    """Collect the facts of a LoRA.
 
     Example:
         >>> facts_of(LoRA({"q": LowRank(torch.eye(4)[:, :2], torch.eye(6)[:, :2])})).layers[0].rank
         2
     """
     origin = lora.provenance
+    within, beyond = affordable(lora)
     measured: dict[str, LayerFacts] = {}
-    for names in rank_groups(lora):
-        measured.update(layer_facts(lora, names))
+    for names in rank_groups(lora, within):
+        measured.update(pair_facts(lora, names))
+    for name in within:
+        if name not in measured:
+            measured[name] = native_facts(lora, name)
+    measured.update((name, norm_facts(lora, name)) for name in beyond)
     return Facts(
         source=origin.source,
         format=origin.format,
@@ -45,7 +53,7 @@ def facts_of(lora: LoRA) -> Facts:
         layers=tuple(measured[name] for name in lora.layers),
         side=tuple(side_facts(lora)),
         ambiguities=origin.ambiguities,
-        notes=origin.notes,
+        notes=(*origin.notes, *left_out(beyond)),
         config=origin.config,
         left=origin.left,
         family=family_of(shapes_of(lora)),
@@ -60,103 +68,103 @@ def shapes_of(lora: LoRA) -> list[tuple[str, int | None, int | None]]:
     return [*layers, *((name, None, None) for name in beside if name and name not in lora.layers)]
 
 
-def rank_groups(lora: LoRA) -> Iterable[list[str]]:
-    """Names of layers whose r x r matrices can be stacked."""
+def affordable(lora: LoRA) -> tuple[list[str], list[str]]:
+    """The layers whose spectra are taken, and those that are beyond what a file of this size may cost."""
+    budget = WORK + WORK_PER_BYTE * sum(update.nbytes for update in lora.layers.values())
+    costs = {name: core_width(update) ** 3 for name, update in lora.layers.items()}
+    cheapest = sorted(costs, key=costs.__getitem__)
+    spent = itertools.accumulate(costs[name] for name in cheapest)
+    within = {name for name, total in zip(cheapest, spent, strict=True) if total <= budget}
+    return [n for n in lora.layers if n in within], [n for n in lora.layers if n not in within]
+
+
+def left_out(names: list[str]) -> tuple[str, ...]:
+    """A sentence on the layers without spectra, if there are any."""
+    if not names:
+        return ()
+    return (
+        f"spectra: the singular values of {len(names)} layers such as {names[0]!r} were not taken: wider than "
+        "a file of this size may cost; their norms were",
+    )
+
+
+def rank_groups(lora: LoRA, names: Iterable[str]) -> Iterator[list[str]]:
+    """Names of pairs whose r x r matrices are stacked, as many at once as fit."""
     groups: dict[tuple[int, torch.device], list[str]] = {}
-    for name, pair in lora.layers.items():
-        groups.setdefault((pair.rank, pair.device), []).append(name)
-    return groups.values()
+    for name in names:
+        pair = lora.layers[name]
+        if isinstance(pair, LowRank) and pair.rank <= min(pair.shape):
+            groups.setdefault((pair.rank, pair.device), []).append(name)
+    for (rank, _), members in groups.items():
+        step = max(1, GROUP_BYTES // max(8 * rank**2, 1))
+        for start in range(0, len(members), step):
+            yield members[start : start + step]
 
 
-def layer_facts(lora: LoRA, names: list[str]) -> dict[str, LayerFacts]:
-    """Facts of layers that share one rank."""
-    pairs = [lora.layers[name] for name in names]
+def pair_facts(lora: LoRA, names: list[str]) -> dict[str, LayerFacts]:
+    """Facts of pairs that share one rank."""
+    pairs = [lora.pair(name) for name in names]
     spectra, finite = stacked_spectra(pairs)
     norms = spectra.square().sum(dim=1).sqrt()
     shares = spectra / spectra.sum(dim=1, keepdim=True)
     effective = torch.special.entr(shares.nan_to_num(0)).sum(dim=1).exp() * (norms > 0)
     alive = (spectra > DEAD * spectra[:, :1]).sum(dim=1)
+    kept = spectra[:, :KEPT]
     rows = zip(
-        names, pairs, spectra.tolist(), finite.tolist(), norms.tolist(), effective.tolist(), alive.tolist(),
+        names, kept.tolist(), finite.tolist(), norms.tolist(), effective.tolist(), alive.tolist(),
         strict=True,
     )  # fmt: skip
     return {
-        name: LayerFacts(
-            name=name,
-            n=pair.n,
-            m=pair.m,
-            rank=pair.rank,
-            dtype=dtype_name(pair.dtype),
-            kernel=pair.kernel,
-            scale=lora.provenance.scales.get(name),
-            finite=good,
-            norm=norm if good else None,
-            spectrum=tuple(spectrum[: min(pair.shape)]) if good else None,
-            effective_rank=entropy if good else None,
-            dead_ranks=pair.rank - living if good else 0,
-        )
-        for name, pair, spectrum, good, norm, entropy, living in rows
+        name: one_layer(lora, name, norm, tuple(spectrum), entropy, living, finite=good)
+        for name, spectrum, good, norm, entropy, living in rows
     }
 
 
-def stacked_spectra(pairs: list[LowRank]) -> tuple[Tensor, Tensor]:  # (l, r), (l,)
-    """Singular values, descending, and whether they are finite numbers; zeros where they are not."""
-    gram_u, gram_v = (
-        grams([pair.u for pair in pairs]),
-        grams([pair.v for pair in pairs]),
-    )  # (l, r, r)
-    # balance the columns first: a gauge that puts all size into one factor costs no precision then
-    size = gram_u.diagonal(dim1=1, dim2=2).sqrt()  # (l, r)
-    ratio = torch.where(size > 0, 1 / size, 0.0)
-    gram_u = ratio[:, :, None] * gram_u * ratio[:, None, :]
-    gram_v = size[:, :, None] * gram_v * size[:, None, :]
-    finite = gram_u.isfinite().flatten(1).all(1) & gram_v.isfinite().flatten(1).all(1)
-    finite &= size.isfinite().all(1)
-    gram_u = torch.where(finite[:, None, None], gram_u, 0.0)
-    gram_v = torch.where(finite[:, None, None], gram_v, 0.0)
-    root = square_root(gram_u)
-    squares = torch.linalg.eigvalsh(root.mT @ gram_v @ root).clamp(min=0)
-    return squares.flip(1).sqrt(), finite
+def native_facts(lora: LoRA, name: str) -> LayerFacts:
+    """Facts of a layer by itself: of native factors, or with more columns than it is wide."""
+    values, finite = spectrum_of(lora.layers[name])
+    norm = float(values.square().sum().sqrt())
+    shares = values / values.sum() if norm > 0 else values
+    entropy = float(torch.special.entr(shares).sum().exp()) if norm > 0 else 0.0
+    alive = int((values > DEAD * values[:1]).sum())
+    kept = tuple(values[:KEPT].tolist())
+    return one_layer(lora, name, norm, kept, entropy, alive, finite=finite)
 
 
-def square_root(gram: Tensor) -> Tensor:  # (l, r, r) -> (l, r, r)
-    """L with gram = L L^T, for gram of unit diagonal: by Cholesky, 14 times as fast as by eigenvectors.
-
-    Dependent columns have none: they get a ridge of r 1e-15, which moves singular values by less than 1e-6 of
-    the largest, below what counts as dead; and eigenvectors where that does not help either.
-    """
-    root, failed = torch.linalg.cholesky_ex(gram)
-    if failed.any():
-        rank = gram.shape[1]
-        ridge = 1e-15 * rank * torch.eye(rank, dtype=gram.dtype, device=gram.device)
-        root[failed > 0], still = torch.linalg.cholesky_ex(gram[failed > 0] + ridge)
-        failed[failed > 0] = still
-    if failed.any():
-        values, vectors = torch.linalg.eigh(gram[failed > 0])
-        root[failed > 0] = vectors * values.clamp(min=0).sqrt()[:, None, :]
-    return root
+def norm_facts(lora: LoRA, name: str) -> LayerFacts:
+    """Facts of a layer without its spectrum."""
+    update = lora.layers[name]
+    norm = float(update.trace(update).clamp(min=0).sqrt())
+    finite = norm - norm == 0
+    return one_layer(lora, name, norm, None, None, update.rank, finite=finite)
 
 
-def grams(factors: list[Tensor]) -> Tensor:  # l times (n, r) -> (l, r, r)
-    """f^T f of each factor in float64, those of one width and layout at once, in pieces of bounded memory."""
-    rank = factors[0].shape[1]
-    found = factors[0].new_zeros((len(factors), rank, rank), dtype=torch.float64)
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for place, factor in enumerate(factors):
-        # a reader's v is a view of (r, m): stacked as it lies, it is copied row by row
-        key = (factor.shape[0], factor.dtype, factor.is_contiguous())
-        alike.setdefault(key, []).append(place)
-    for (_, _, upright), places in alike.items():
-        step = max(1, CHUNK_BYTES // max(8 * factors[places[0]].numel(), 1))
-        for start in range(0, len(places), step):
-            piece = places[start : start + step]
-            if upright:
-                stack = torch.stack([factors[place] for place in piece]).double()
-                found[piece] = stack.mT @ stack
-            else:
-                stack = torch.stack([factors[place].mT for place in piece]).double()
-                found[piece] = stack @ stack.mT
-    return found
+def one_layer(
+    lora: LoRA,
+    name: str,
+    norm: float,
+    spectrum: tuple[float, ...] | None,
+    effective_rank: float | None,
+    alive: int,
+    *,
+    finite: bool,
+) -> LayerFacts:
+    """Facts of one layer; what was measured counts only where all is finite."""
+    update = lora.layers[name]
+    return LayerFacts(
+        name=name,
+        n=update.n,
+        m=update.m,
+        rank=update.rank,
+        dtype=dtype_name(update.dtype),
+        kernel=update.kernel,
+        scale=lora.provenance.scales.get(name),
+        finite=finite,
+        norm=norm if finite else None,
+        spectrum=spectrum if finite else None,
+        effective_rank=effective_rank if finite else None,
+        dead_ranks=update.rank - alive if finite else 0,
+    )
 
 
 def side_facts(lora: LoRA) -> Iterator[SideFacts]:

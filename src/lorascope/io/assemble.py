@@ -14,19 +14,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lorascope.core.lora import LoRA, Provenance, Scale, Side
-from lorascope.core.low_rank import LowRank
+from lorascope.core import Kronecker, LoRA, Provenance, Scale, Side, Update
 from lorascope.errors import FormatError
 from lorascope.io.dialects.key import Keyed, group_keys
 from lorascope.io.finish import natural, nonfinite_note
-from lorascope.io.layout import is_block_sparse, split
-from lorascope.io.modules import Built, Parts, build_module
+from lorascope.io.layout import is_block_sparse, is_splittable, split, turn
+from lorascope.io.modules import Built, Parts, Room, build_module
 from lorascope.io.names import Namer, Place
 
 __all__ = ["Assembly", "ScaleRule", "assemble"]
 
 # (layer's name, rank) -> the scale that stands in the metadata instead of in the tensors, None if none does.
 ScaleRule = Callable[[str, int], Scale | None]
+KEPT_FUSED = (
+    "fused projections are Kronecker products whose blocks straddle the parts; they keep the fused name "
+    "(lorascope.io.layout.split makes pairs of the parts)"
+)
 BY_ROWS = ("lora_bias", "diff", "diff_bias", "full", "norm")
 
 
@@ -36,7 +39,7 @@ class Assembly:
 
     where: str
     format: str
-    layers: dict[str, LowRank] = field(default_factory=dict)
+    layers: dict[str, Update] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     side: dict[str, Side] = field(default_factory=dict)
@@ -50,7 +53,7 @@ class Assembly:
     doubts: dict[str, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add_layer(self, name: str, pair: LowRank, scale: Scale | None, kind: str | None) -> None:
+    def add_layer(self, name: str, pair: Update, scale: Scale | None, kind: str | None) -> None:
         """Take in a layer. Raises FormatError if two modules of the file are the same layer."""
         if name in self.layers:
             raise FormatError(f"Reading {self.where!r}: two of its keys name the layer {name!r}.")
@@ -129,7 +132,11 @@ class Assembly:
             return
         sizes = _sizes(place, built)
         if sizes is None:
-            self.add_module(Place((place.fused or place.names[0],)), _without_remarks(built))
+            name = place.fused or place.names[0]
+            if isinstance(built.pair, Kronecker):
+                self.facts.setdefault("fused", KEPT_FUSED)
+                self.counts["fused"] += 1
+            self.add_module(Place((name,)), _without_remarks(built))
             return
         if built.pair is not None:
             if is_block_sparse(built.pair, sizes):
@@ -161,6 +168,7 @@ def assemble(
     assembly = Assembly(where, format)
     namer = Namer.of(keyed.modules)
     lone = not any("up" in slots for slots in keyed.modules.values())
+    room = Room.of(tensors.values())
     unknown = []
     for module, slots in keyed.modules.items():
         place = namer.place(module)
@@ -169,7 +177,7 @@ def assemble(
         scale = None
         if scale_of is not None and "down" in slots and "alpha" not in slots:
             scale = scale_of(place.names[0], slots["down"].shape[0] if slots["down"].ndim else 0)
-        assembly.add_module(place, build_module(Parts(module, slots, where, scale, lone)))
+        assembly.add_module(place, build_module(Parts(module, slots, where, scale, lone, room)))
     if unknown:
         assembly.ambiguities.append(
             f"names: {len(unknown)} modules such as {unknown[0]!r} are spelled with underscores that no table "
@@ -208,7 +216,7 @@ def _sizes(place: Place, built: Built) -> tuple[int, ...] | None:
             return None
         shape = (whole.tensor.shape[0], math.prod(whole.tensor.shape[1:]))
     sizes = place.sizes(*shape)
-    if sizes is None:
+    if sizes is None or (built.pair is not None and not is_splittable(built.pair, sizes)):
         return None
     for side in built.side.values():
         rows = side.tensor.shape[0] if side.tensor.ndim else 0
@@ -220,15 +228,9 @@ def _sizes(place: Place, built: Built) -> tuple[int, ...] | None:
 def _swapped(built: Built) -> Built:
     """With the two halves of the rows in the other order."""
 
-    def turn(rows: Tensor) -> Tensor:
-        first, second = rows.chunk(2)
-        return torch.cat([second, first])
-
-    pair = built.pair
-    if pair is not None and pair.n % 2 == 0:
-        pair = LowRank(turn(pair.u), pair.v, pair.kernel)
+    pair = None if built.pair is None else turn(built.pair)
     side = {
-        ending: Side(side.kind, turn(side.tensor))
+        ending: Side(side.kind, torch.cat(side.tensor.chunk(2)[::-1]))
         if side.tensor.ndim and side.tensor.shape[0] % 2 == 0 and side.kind != "native"
         else side
         for ending, side in built.side.items()

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from lorascope.core.lora import Side
-from lorascope.core.low_rank import LowRank
+from lorascope.core import Side, Update
 from lorascope.io.peft.pair import widen
 
 __all__ = ["is_finite", "natural", "nonfinite_note"]
@@ -22,9 +21,9 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in DIGITS.split(name)]
 
 
-def nonfinite_note(layers: Mapping[str, LowRank], side: Mapping[str, Side]) -> tuple[str, ...]:
+def nonfinite_note(layers: Mapping[str, Update], side: Mapping[str, Side]) -> tuple[str, ...]:
     """One sentence on the layers and side tensors that hold NaN or Inf, if any does."""
-    parts: dict[str, tuple[Tensor, ...]] = {name: (pair.u, pair.v) for name, pair in layers.items()}
+    parts: dict[str, tuple[Tensor, ...]] = {name: x.factors for name, x in layers.items()}
     parts |= {name: (entry.tensor,) for name, entry in side.items()}
     if is_finite(itertools.chain(*parts.values())):
         return ()

@@ -108,7 +108,7 @@ def read_shard_loras(path: Path, rows: Sequence[int] | None = None) -> list[LoRA
     places = range(batch.size) if rows is None else rows
     return [
         LoRA(
-            {n: replace(pair, kernel=kernels.get(n, ())) for n, pair in lora.layers.items()},
+            {n: replace(lora.pair(n), kernel=kernels.get(n, ())) for n in lora.layers},
             sides.get(place, {}),
         )
         for place, lora in zip(places, batch.unbind(), strict=True)

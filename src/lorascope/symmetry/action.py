@@ -209,7 +209,7 @@ def _act_lora(g: Gauge, lora: LoRA) -> LoRA:
             f"Changing the gauge of a LoRA: it has no layer {unknown[0]!r}. "
             "Try: random_gauges(lora) for g that fit its layers."
         )
-    layers = {n: act(g[n], pair) if n in g else pair for n, pair in lora.layers.items()}
+    layers = {n: act(g[n], lora.pair(n)) if n in g else x for n, x in lora.layers.items()}
     return replace(lora, layers=layers)
 
 

@@ -100,7 +100,7 @@ def canonical(x: LowRank | LoRA | LoRABatch, form: Form = "balanced") -> LowRank
         u, v = _factors(x.u.mT, x.v.mT, form)
         return replace(x, u=u.mT, v=v.mT)
     if isinstance(x, LoRA):
-        return replace(x, layers={n: canonical(pair, form) for n, pair in x.layers.items()})
+        return replace(x, layers={name: canonical(x.pair(name), form) for name in x.layers})
     return x.with_groups([GroupBatch(*_factors(g.u, g.v, form)) for g in x.groups])
 
 

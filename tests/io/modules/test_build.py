@@ -77,10 +77,10 @@ def test_two_whole_kronecker_factors_are_kept_and_their_scale_is_one():
     with quiet():
         module = filled(LokrModule("m", layer, lora_dim=4, alpha=2.0, full_matrix=True, factor=4))
     built = build_module(parts(saved(module, "m")))
-    assert built.pair is None
-    assert built.scale.factor == 1.0
-    w1, w2 = built.side["lokr_w1"].tensor, built.side["lokr_w2"].tensor
-    torch.testing.assert_close(torch.kron(w1, w2), added(module, layer))
+    assert not built.side
+    assert (built.scale.alpha, built.scale.factor) == (4.0, 1.0)
+    assert set(built.notes) == {"kronecker"}
+    torch.testing.assert_close(torch.kron(built.pair.w1, built.pair.w2), added(module, layer))
 
 
 @pytest.mark.parametrize(

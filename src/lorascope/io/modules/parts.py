@@ -11,21 +11,35 @@ A slot is a tensor's part in its algorithm, free of how a file spells it:
 The scale follows one rule, alpha/r with the rank of the tensors; an alpha that is absent or 0 counts as r.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from lorascope.core.lora import Scale, Side
-from lorascope.core.low_rank import LowRank
+from lorascope.core import LowRank, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft.pair import as_float
 
-__all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join"]
+__all__ = ["NO_ALPHA", "Built", "Parts", "Room", "alpha_scale", "join"]
 
 NO_ALPHA = "1 (no alpha)"
-MAX_ELEMENTS = 1 << 28  # of a factor that the file does not hold as such
+MAX_WIDTH = 1 << 20  # rows or columns of a matrix that the file holds as a product
+SPARE_BYTES = 16 << 20  # what the factors of any file may take beside it, and
+GROWTH = 6  # how many times the file's size
+
+
+@dataclass
+class Room:
+    """How many bytes are left for factors that a file does not hold as such, over all its modules."""
+
+    left: int = SPARE_BYTES
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> "Room":
+        """The room that a file of these tensors has."""
+        return cls(SPARE_BYTES + GROWTH * sum(tensor.nbytes for tensor in tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +52,7 @@ class Parts:
         where: the file, for messages.
         scale: the scale, where it is not alpha/r of the slots.
         lone: no module of the file has an "up": a "down" is then a whole matrix.
+        room: what the modules of the file may expand to.
     """
 
     layer: str
@@ -45,6 +60,7 @@ class Parts:
     where: str
     scale: Scale | None = None
     lone: bool = False
+    room: Room = field(default_factory=Room)
 
     def __contains__(self, slot: str) -> bool:
         return slot in self.slots
@@ -81,14 +97,22 @@ class Parts:
         )
 
     def room_for(self, *sizes: int) -> None:
-        """Raises HostileFileError if a factor of these sizes is larger than any real one."""
-        count = 1
-        for size in sizes:
-            count *= size
-        if count > MAX_ELEMENTS:
+        """Takes room for a factor of these sizes. Raises HostileFileError if the file has none left."""
+        count = math.prod(sizes)
+        if count * self.wide.itemsize > self.room.left:
             raise HostileFileError(
-                f"Reading layer {self.layer!r} of {self.where!r}: its update expands to {count} values, "
-                f"expected at most {MAX_ELEMENTS}."
+                f"Reading layer {self.layer!r} of {self.where!r}: a factor expands to {count} values, expected "
+                f"at most {self.room.left // self.wide.itemsize}: all that is expanded may take {GROWTH} "
+                f"times the file and {SPARE_BYTES >> 20} MiB."
+            )
+        self.room.left -= count * self.wide.itemsize
+
+    def check_width(self, n: int, m: int) -> None:
+        """Raises HostileFileError if a product of factors claims more rows or columns than any real matrix."""
+        if max(n, m) > MAX_WIDTH:
+            raise HostileFileError(
+                f"Reading layer {self.layer!r} of {self.where!r}: its factors claim an update of {n} x {m}, "
+                f"expected at most {MAX_WIDTH} rows and columns."
             )
 
 
@@ -97,7 +121,7 @@ class Built:
     """What one module's tensors are.
 
     Args:
-        pair: the update, None where the file holds none that is a pair.
+        pair: the update, as a pair or in its native factors; None where the file holds none.
         scale: what was folded into it.
         side: tensors beside it, by the ending of their name.
         kind: what the layer is where it is no plain matrix.
@@ -107,7 +131,7 @@ class Built:
         doubts: what the file leaves open, as code -> sentence.
     """
 
-    pair: LowRank | None = None
+    pair: Update | None = None
     scale: Scale | None = None
     side: Mapping[str, Side] = field(default_factory=dict)
     kind: str | None = None

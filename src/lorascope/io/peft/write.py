@@ -114,7 +114,7 @@ def _grouped(lora: LoRA) -> list[tuple[str, ...]]:
 
 def _entry(lora: LoRA, names: tuple[str, ...], *, rslora: bool) -> _Entry:
     # peft knows no rank 0: a column of zeros is the same update
-    pairs = tuple(lora[name] if lora[name].rank else lora[name].pad(1) for name in names)
+    pairs = tuple(pair if pair.rank else pair.pad(1) for pair in map(lora.pair, names))
     rank = pairs[0].rank
     divisor = math.sqrt(rank) if rslora else float(rank)
     alphas = {_raw_alpha(lora, name, rank, rslora=rslora) for name in names}

@@ -148,7 +148,7 @@ def _read(folder: Path, file: str, allow_pickle: bool) -> LoRA:
     if not path.is_relative_to(folder.resolve()):
         raise FileError(f"Importing {file!r}: it leads out of {folder}. Expected a path below it.")
     lora = read_lora(path, allow_pickle=allow_pickle)
-    bad = next((n for n, p in lora.layers.items() if not (_finite(p.u) and _finite(p.v))), None)
+    bad = next((n for n, x in lora.layers.items() if not all(map(_finite, x.factors))), None)
     if bad is not None:
         raise LayerError(
             f"Importing {file!r}: layer {bad!r} holds NaN or Inf, expected finite factors."
