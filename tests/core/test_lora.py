@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lorascope.core import LoRA, LowRank, Provenance, Scale, Side
+from lorascope.core import Kronecker, LoRA, LowRank, Provenance, Scale, Side, collate
 from lorascope.errors import LayerError
 from tests.conftest import random_lora, random_pair
+from tests.core.updates import made
 
 
 @pytest.fixture
@@ -118,3 +119,57 @@ def test_it_travels_between_processes(lora):
     assert torch.equal(flat(again), flat(lora))
     with pytest.raises(TypeError):
         again.layers["x"] = LowRank(torch.ones(1, 1), torch.ones(1, 1))
+
+
+def mixed(generator):
+    return LoRA(
+        {
+            "a": made("second decomposed", generator),
+            "b": made("product", generator),
+            "c": made("pair", generator),
+        },
+        provenance=Provenance(scales={"a": Scale(1.0, 2, 0.5, "alpha/r")}),
+    )
+
+
+def test_native_layers_take_part_in_the_algebra(generator):
+    lora, other = mixed(generator), mixed(generator)
+    pairs = lora.to_low_rank()
+    assert all(isinstance(pair, LowRank) for pair in pairs.layers.values())
+    assert pairs.to_low_rank() is pairs
+    torch.testing.assert_close(lora.norm(), pairs.norm())
+    torch.testing.assert_close(lora.inner(other), pairs.inner(other.to_low_rank()))
+    torch.testing.assert_close(lora.cosine(other), pairs.cosine(other))
+    torch.testing.assert_close((lora + other).norm(), (pairs + other.to_low_rank()).norm())
+    torch.testing.assert_close((2 * lora).norm(), 2 * lora.norm())
+    cut, kept = lora.truncate(1)
+    assert cut.max_rank == 1
+    assert kept == pytest.approx(pairs.truncate(1).kept_energy)
+    for name in lora:
+        torch.testing.assert_close(lora.singular_values()[name], pairs.singular_values()[name])
+        torch.testing.assert_close(lora.norms()[name], pairs.norms()[name])
+    assert lora.parameter_count < pairs.parameter_count
+    assert type(lora.to(torch.float32)["a"]) is Kronecker
+    assert lora.map(lambda pair: pair.pad(20)).max_rank == 20
+
+
+def test_native_layers_are_pairs_in_a_batch(generator):
+    lora = mixed(generator)
+    batch = collate([lora, lora.to_low_rank()])
+    assert batch.ranks.tolist() == [[4, 6, 3], [4, 6, 3]]
+    assert all(torch.equal(group.u[:, 0], group.u[:, 1]) for group in batch.groups)
+    for name, pair in batch.unbind()[0].layers.items():
+        torch.testing.assert_close(pair.dense(), lora[name].dense())
+
+
+def test_native_layers_travel_between_processes(generator):
+    lora = mixed(generator)
+    again = pickle.loads(pickle.dumps(lora))
+    torch.testing.assert_close(again["b"].dense(), lora["b"].dense())
+
+
+def test_a_layer_that_does_not_fit_is_named(generator, monkeypatch):
+    lora = mixed(generator)
+    monkeypatch.setattr("lorascope.core.update.MAX_VALUES", 10)
+    with pytest.raises(LayerError, match="factor pair of layer 'a'"):
+        lora.to_low_rank()

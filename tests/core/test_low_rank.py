@@ -152,3 +152,14 @@ def test_pairs_of_other_shapes_do_not_mix(generator):
         pair.truncate(-1)
     with pytest.raises(LayerError, match="expected at least 2"):
         pair.pad(1)
+
+
+@pytest.mark.parametrize(("n", "m"), [(6, 9), (9, 6)])
+def test_narrowing_keeps_the_update(n, m, generator):
+    pair = random_pair(n, m, 20, generator)
+    assert pair.narrow().rank == 6
+    torch.testing.assert_close(pair.narrow().dense(), pair.dense(), **CLOSE)
+    half = pair.to(torch.bfloat16)
+    assert half.narrow().dtype == torch.float32
+    torch.testing.assert_close(half.narrow().dense(), half.to(torch.float32).dense())
+    assert pair.narrow().narrow().rank == 6
