@@ -126,6 +126,10 @@ class FrozenUNet:
         clock: Any = unet.get_submodule("time_proj")
         return cls(plan, weights, clock, dtype, layers).to(dtype)
 
+    def matrix(self, layer: str) -> Tensor:
+        """The weight of a layer as a matrix: (n, m)."""
+        return self.weights[f"{layer}.weight"].flatten(1)
+
     def to(self, dtype: torch.dtype) -> "FrozenUNet":
         """The same in another dtype; convolutions lie channels last."""
         weights = {}

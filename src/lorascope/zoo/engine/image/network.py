@@ -2,7 +2,7 @@
 
     frozen layer:   y = W x + c                                     on all s b images at once
     adapted layer:  y = W x + c + B A x                             A, B of each adapter, scaled
-    with DoRA:      y = g (W x + B A x) + c,   g = magnitude / |W + B A|, a row each
+    with DoRA:      y = (1 + g) (W x + B A x) + c,   1 + g = magnitude / |W + B A|, a row each
 
 A convolution's A is a k x k convolution to r channels, B a 1 x 1 one. Images lie channels last, so
 that their places are tokens without a copy. Guided sampling asks for each image twice, without a
@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 
     A: Tensor  # (s, r, m)
     B: Tensor  # (s, n, r)
-    gain: Tensor | None = None  # (s, n): of DoRA
+    gain: Tensor | None = None  # (s, n): of DoRA, less 1
 
 
 class Context(NamedTuple):
@@ -68,7 +68,9 @@ def denoise(
 ) -> Tensor:
     """The noise of images, for every row: (s, rows, c, h, w)."""
     scene = Scene(weights, pairs, images.shape[0], contexts, which)
-    time = mix(scene, "time_embedding.linear_2", F.silu(mix(scene, "time_embedding.linear_1", clock)))
+    time = mix(
+        scene, "time_embedding.linear_2", F.silu(mix(scene, "time_embedding.linear_1", clock))
+    )
     time = F.silu(time)
     x = conv(scene, plan.first, images.flatten(0, 1))
     skips = [x]
@@ -190,9 +192,7 @@ def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
 
 def attend(scene: Scene, part: Attention, query: Tensor, context: Context) -> Tensor:
     """softmax(q k^T) v in heads, and the output's projection. query: (s, b, t, c)."""
-    q, k, v = (
-        each.unflatten(-1, (part.heads, -1)).transpose(-2, -3) for each in (query, *context)
-    )
+    q, k, v = (each.unflatten(-1, (part.heads, -1)).transpose(-2, -3) for each in (query, *context))
     weights = ((q * part.scale) @ k.mT).softmax(-1)
     return mix(scene, f"{part.name}.to_out.0", (weights @ v).transpose(-2, -3).flatten(-2))
 
@@ -219,7 +219,8 @@ def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
     if pair.gain is None:
         y = F.linear(flat, weight, bias) + low
     else:
-        y = pair.gain[:, None] * (F.linear(flat, weight) + low)
+        y = F.linear(flat, weight) + low
+        y = y + pair.gain[:, None] * y
         y = y if bias is None else y + bias
     return y.unflatten(1, x.shape[1:-1])
 
@@ -241,7 +242,8 @@ def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
     y = y + low.unflatten(-1, y.shape[-2:])
     if pair.gain is not None:
         gain = pair.gain.repeat_interleave(y.shape[0] // scene.slots, 0)[..., None, None]
-        y = gain * y if bias is None else gain * y + bias[:, None, None]
+        y = y + gain * y
+        y = y if bias is None else y + bias[:, None, None]
     return y
 
 

@@ -1,0 +1,40 @@
+"""The engine of image families: a Stable Diffusion pipeline's UNet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.image.base import ImageBase, load_image_base
+from lorascope.zoo.engine.image.fit import SLOTS, fit_images, shape_of
+from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.language.group import JobShape
+
+__all__ = ["ImageEngine"]
+
+
+class ImageEngine:
+    """Finetunes UNets, many adapters at once."""
+
+    slots: ClassVar[int] = SLOTS
+
+    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBase:
+        """The base of a pipeline's folder."""
+        return load_image_base(folder, dtype, compiled)
+
+    def shape(self, job: ImageJob) -> JobShape:
+        """What decides with which others a job trains."""
+        return shape_of(job)
+
+    def fit(
+        self,
+        base: ImageBase,
+        specs: AdapterSpec | Sequence[AdapterSpec],
+        jobs: Sequence[ImageJob],
+        slots: int,
+    ) -> Fitted:
+        """One adapter for each job, in their order."""
+        return fit_images(base, specs, jobs, slots=slots)

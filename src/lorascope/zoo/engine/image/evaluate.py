@@ -1,0 +1,85 @@
+"""Guided noise of many finetuned UNets at once: what their samples are made from.
+
+    e = (1 - w) e(empty) + w e(prompt)
+
+Both rows of an image go through one pass, which doubles them where the text first comes in; keys and
+values of the texts are made once for all steps of the sampler; equal texts next to each other once.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.image.base import ImageBase
+from lorascope.zoo.engine.image.fit import pairs_of
+from lorascope.zoo.engine.image.network import Context, Pair, contexts_of, denoise
+from lorascope.zoo.engine.lanes import master_dtype
+
+__all__ = ["guide_of"]
+
+#: Latents (g, p, c, h, w) and a time -> the guided noise, of the same shape.
+Predict = Callable[[Tensor, int], Tensor]
+
+
+def guide_of(
+    base: ImageBase, fitted: Fitted, guidance: float, *, models: int = 1
+) -> Callable[[Tensor, Tensor], Predict]:
+    """For texts (g, p, t, k) of fitted adapters and the empty text (t, k), who predicts the noise.
+
+    Args:
+        models: how many adapters go through the UNet at once.
+    """
+
+    def guide(texts: Tensor, empty: Tensor) -> Predict:
+        cuts = [slice(i, i + models) for i in range(0, len(fitted), models)]
+        guided = [Guided(base, fitted.select(range(len(fitted))[c]), texts[c], empty) for c in cuts]
+
+        def predict(latents: Tensor, time: int) -> Tensor:
+            parts = [each.noise(latents[c], time) for each, c in zip(guided, cuts, strict=True)]
+            without, with_ = torch.cat(parts).to(latents.dtype).chunk(2, 1)
+            return without + guidance * (with_ - without)
+
+        return predict
+
+    return guide
+
+
+class Guided:
+    """Some adapters with the texts that they are asked about."""
+
+    @torch.no_grad()
+    def __init__(self, base: ImageBase, fitted: Fitted, texts: Tensor, empty: Tensor):
+        self.base = base
+        scaled = fitted.scaled.to(master_dtype(base.dtype))
+        self.pairs: Mapping[str, Pair] = pairs_of(base, fitted.layout, scaled)
+        kept, rows = different(texts)
+        asked = torch.cat((empty.expand(len(texts), 1, -1, -1), texts[:, kept]), 1)
+        unet = base.unet
+        self.contexts: Mapping[str, Context] = contexts_of(
+            unet.plan, unet.weights, self.pairs, asked.to(unet.dtype)
+        )
+        self.which = torch.cat((torch.zeros_like(rows), rows + 1))
+
+    @torch.no_grad()
+    def noise(self, latents: Tensor, time: int) -> Tensor:
+        """The noise without and with the texts: (s, p, c, h, w) -> (s, 2 p, c, h, w)."""
+        unet = self.base.unet
+        clock = unet.clock(torch.tensor([time])).to(unet.dtype).expand(len(latents), 1, -1)
+        return denoise(
+            unet.plan,
+            unet.weights,
+            self.pairs,
+            latents.to(unet.dtype),
+            clock,
+            self.contexts,
+            self.which,
+        )
+
+
+def different(texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Which texts (g, p, t, k) differ from the one before: their indices, and of each row its text."""
+    fresh = torch.ones(texts.shape[1], dtype=torch.bool)
+    fresh[1:] = (texts[:, 1:] != texts[:, :-1]).flatten(2).any(2).any(0)
+    return fresh.nonzero()[:, 0], fresh.cumsum(0) - 1

@@ -1,0 +1,66 @@
+"""The engine of language families: a causal language model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from lorascope.errors import MissingExtraError
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.engine.language.jobs import FitJob
+
+__all__ = ["LanguageEngine", "load_model"]
+
+
+class LanguageEngine:
+    """Finetunes Qwen2 and Llama models, many adapters at once."""
+
+    slots: ClassVar[int] = SLOTS
+
+    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> FrozenBase:
+        """The base of a folder as transformers saves it."""
+        return replace(FrozenBase.of(load_model(folder), dtype), compiled=compiled)
+
+    def shape(self, job: FitJob) -> JobShape:
+        """What decides with which others a job trains."""
+        return JobShape.of(job)
+
+    def fit(
+        self,
+        base: FrozenBase,
+        specs: AdapterSpec | Sequence[AdapterSpec],
+        jobs: Sequence[FitJob],
+        slots: int,
+    ) -> Fitted:
+        """One adapter for each job, in their order."""
+        return fit_adapters(base, specs, jobs, slots=slots)
+
+
+def load_model(folder: Path) -> torch.nn.Module:
+    """The base model of a folder in float32, frozen.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as logs
+    except ImportError as missing:
+        raise MissingExtraError("transformers", "zoo", "loading a base model") from missing
+    shows = logs.is_progress_bar_enabled()
+    logs.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, attn_implementation="sdpa"
+        )
+    finally:
+        if shows:
+            logs.enable_progress_bar()
+    frozen: torch.nn.Module = model.eval().requires_grad_(False)
+    return frozen

@@ -1,0 +1,30 @@
+"""`Engine`: who loads a base and finetunes adapters on it; a family names its own."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.group import JobShape
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """Loads a base and finetunes adapters on it, many at once."""
+
+    slots: ClassVar[int]  # how many train at once where nothing else is asked
+
+    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> Any:
+        """The frozen base of a folder."""
+
+    def shape(self, job: Any) -> JobShape:
+        """What decides with which others a job trains."""
+
+    def fit(
+        self, base: Any, specs: AdapterSpec | Sequence[AdapterSpec], jobs: Sequence[Any], slots: int
+    ) -> Fitted:
+        """One adapter for each job, in their order."""
