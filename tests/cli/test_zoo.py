@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from lorascope.cli.zoo import spread
+from lorascope.cli.zoo_info import spread
 from lorascope.io import open_zoo, read_lora, write_lora
 from lorascope.io.shard_writer import ZooWriter
 

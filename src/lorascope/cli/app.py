@@ -1,7 +1,8 @@
 """The table of commands, and the one place where a command's failure becomes a message.
 
     0   done
-    1   `inspect`: done, and a problem as bad as --fail-on says was found; or the user pressed Ctrl-C
+    1   done, and what was asked for was found: `inspect` a problem as bad as --fail-on says, `zoo verify`
+        damage, `zoo rebuild` another LoRA; or the user pressed Ctrl-C
     2   bad input: one message on stderr, no traceback; `inspect`: a file was refused, its line says why
 
 An exception that is neither of lorascope's own tree nor the operating system's is a fault of the program
@@ -14,7 +15,18 @@ from typing import Annotated
 
 import typer
 
-from lorascope.cli import bench, demo, inspect, predict, train, zoo
+from lorascope.cli import (
+    bench,
+    demo,
+    inspect,
+    predict,
+    train,
+    zoo,
+    zoo_check,
+    zoo_combine,
+    zoo_info,
+    zoo_share,
+)
 
 __all__ = ["app", "main"]
 
@@ -47,11 +59,17 @@ bench_app = group("The benchmark: targets x models x seeds beside honest control
 app.command("inspect", short_help="what is in LoRA files, and what is wrong")(inspect.inspect)
 app.command("predict", short_help="ask predictors about LoRA files")(predict.predict)
 app.command("train", short_help="train a predictor on a zoo")(train.train)
-app.add_typer(zoo_app, name="zoo", short_help="build, import, describe and export zoos")
+app.add_typer(zoo_app, name="zoo", short_help="build, import, check and share zoos")
 zoo_app.command("build", short_help="finetune and label many LoRAs")(zoo.build)
 zoo_app.command("import", short_help="make a zoo of your own LoRAs")(zoo.import_folder)
-zoo_app.command("info", short_help="say what a zoo holds")(zoo.info)
-zoo_app.command("export", short_help="write one LoRA as a PEFT folder")(zoo.export)
+zoo_app.command("info", short_help="say what a zoo holds")(zoo_info.info)
+zoo_app.command("verify", short_help="check hashes, index, labels")(zoo_check.verify)
+zoo_app.command("rebuild", short_help="make LoRAs again and compare")(zoo_check.rebuild)
+zoo_app.command("export", short_help="write one LoRA as a PEFT folder")(zoo_share.export)
+zoo_app.command("merge", short_help="make one zoo of several")(zoo_combine.merge)
+zoo_app.command("sample", short_help="draw a smaller zoo")(zoo_combine.sample)
+zoo_app.command("card", short_help="write a data set's card")(zoo_share.card)
+zoo_app.command("push", short_help="send a zoo to the Hugging Face Hub")(zoo_share.push)
 app.add_typer(bench_app, name="bench", short_help="run the benchmark and print its table")
 bench_app.command("run", short_help="train and score models on targets")(bench.run)
 bench_app.command("report", short_help="print the table of a run")(bench.report)

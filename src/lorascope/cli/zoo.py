@@ -1,15 +1,14 @@
-"""`lorascope zoo ...`: build, import, look into and export zoos."""
+"""`lorascope zoo build` and `lorascope zoo import`: what makes a zoo from nothing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 if TYPE_CHECKING:
-    from lorascope.io.shards import Zoo
     from lorascope.predict.target import Kind
 
-__all__ = ["build", "export", "import_folder", "info"]
+__all__ = ["build", "import_folder"]
 
 
 def build(
@@ -137,138 +136,3 @@ def parse_kinds(words: list[str]) -> "dict[str, Kind]":
             )
         kinds[column] = known
     return kinds
-
-
-def info(
-    zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document instead of the tables.")
-    ] = False,
-) -> None:
-    """Say what a zoo holds: count, layers, targets and the distribution of their labels, hyper-parameters.
-
-    \b
-    Example:
-      lorascope zoo info my-zoo
-    """
-    from lorascope.cli.output import print_json
-    from lorascope.io import open_zoo
-
-    facts = zoo_facts(open_zoo(zoo))
-    if as_json:
-        print_json({"schema": "lorascope.zoo/1"} | facts)
-    else:
-        show(facts)
-
-
-def export(
-    zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
-    identity: Annotated[
-        int, typer.Argument(metavar="ID", help="The LoRA's id in the zoo's index.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The PEFT folder to write.")],
-) -> None:
-    """Write one LoRA of a zoo as a PEFT folder, which peft loads on the base.
-
-    \b
-    Example:
-      lorascope zoo export my-zoo 7 --out adapter-7
-    """
-    from lorascope.cli.output import console
-    from lorascope.io import open_zoo, write_lora
-
-    opened = open_zoo(zoo)
-    console().print(str(write_lora(opened.lora(opened.row_of(identity)), out)))
-
-
-def zoo_facts(zoo: "Zoo") -> dict[str, Any]:
-    """What a zoo holds, as plain data."""
-    signature = zoo.signature
-    return {
-        "path": str(zoo.path),
-        "count": len(zoo),
-        "groups": len(set(zoo.groups())),
-        "base": signature.base,
-        "layers": len(signature),
-        "shapes": [{"n": g.n, "m": g.m, "layers": len(g)} for g in signature.groups()],
-        "targets": {name: target_facts(zoo, name) for name in zoo.targets},
-        "hyper": {name: spread(values) for name, values in zoo.hyper().items()},
-        "report": dict(zoo.report),
-    }
-
-
-def target_facts(zoo: "Zoo", name: str) -> dict[str, Any]:
-    """Kind of a target and the distribution of the labels that are there."""
-    import numpy as np
-
-    from lorascope.predict.target import Target, encode_labels
-
-    target = zoo.targets[name]
-    kind = target.get("kind")
-    facts: dict[str, Any] = {"kind": kind}
-    labels = zoo.labels(name)
-    if kind == "regression":
-        return facts | spread(labels) | {"base_value": target.get("base_value")}
-    classes = list(target.get("classes", ()))
-    encoded = encode_labels(Target.from_json(target, name), labels)
-    known = encoded[np.isfinite(encoded).all(axis=1)]
-    shares = (known.sum(axis=0) / max(len(known), 1)).tolist()
-    missing = len(encoded) - len(known)
-    return facts | {"shares": dict(zip(classes, shares, strict=True)), "missing": missing}
-
-
-def spread(values: Any) -> dict[str, Any]:
-    """Least, mean, most and standard deviation of the numbers that are there."""
-    import numpy as np
-
-    numbers = np.asarray(values, dtype=np.float64)
-    known = numbers[np.isfinite(numbers)]
-    facts: dict[str, Any] = {"missing": int(numbers.size - known.size)}
-    if known.size:
-        facts |= {
-            "least": float(known.min()),
-            "mean": float(known.mean()),
-            "most": float(known.max()),
-            "std": float(known.std()),
-        }
-    return facts
-
-
-def show(facts: dict[str, Any]) -> None:
-    """Print the facts of a zoo as a head and two tables."""
-    from rich.text import Text
-
-    from lorascope.cli.output import console, plain_table
-    from lorascope.inspect.names import printable
-
-    out = console()
-    shapes = ", ".join(f"{s['layers']} of {s['n']} x {s['m']}" for s in facts["shapes"])
-    out.print(Text(printable(facts["path"]), style="bold"))
-    out.print(
-        f"{facts['count']} LoRAs in {facts['groups']} groups, {facts['layers']} layers ({shapes})"
-    )
-    out.print(Text(printable(f"base {facts['base'] or 'not named'}")))
-    numbers = [
-        [name, *row(values)]
-        for name, values in [*facts["targets"].items(), *facts["hyper"].items()]
-        if "least" in values
-    ]
-    titles = ["", "kind", "least", "mean", "most", "std", "base alone", "missing"]
-    if numbers:
-        out.print()
-        out.print(plain_table(titles, numbers))
-    for name, values in facts["targets"].items():
-        if "shares" in values:
-            out.print()
-            shares = [[label, f"{share:.2f}"] for label, share in values["shares"].items()]
-            out.print(plain_table([f"{name} ({values['kind']})", "share of LoRAs"], shares))
-            if values["missing"]:
-                out.print(f"missing: {values['missing']} LoRAs have no label")
-
-
-def row(values: dict[str, Any]) -> list[str]:
-    """Cells of one line of numbers."""
-    base = values.get("base_value")
-    cells = [f"{values[key]:.4g}" for key in ("least", "mean", "most", "std")]
-    kind = values.get("kind", "hyper-parameter")
-    return [kind, *cells, "" if base is None else f"{base:.4g}", str(values["missing"])]

@@ -1,0 +1,228 @@
+"""The card of a zoo: a README.md for people and for the Hugging Face Hub, made from the zoo alone.
+
+The same zoo gives the same bytes: nothing of it is read from the clock or from the machine. Times and
+hosts stay in build.jsonl.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorascope.io.shard_writer import write_text
+from lorascope.io.shards import Zoo, recipe_sha256
+from lorascope.zoo.factory.log import build_events
+from lorascope.zoo.factory.restore import parts_of
+
+__all__ = ["card", "write_card"]
+
+BUNDLED_LICENCE = "apache-2.0"
+LIMITS = """- Each LoRA is labelled by the data it was finetuned on and by scores of that one run: a score
+  carries the noise of its training seed and of its test set. The ceilings above bound what a predictor can
+  reach.
+- Splits are by group (`splits.json`): LoRAs that share a group share data. A random split by rows leaks.
+- What is learned here about adapters of one base and one set of layers is not known to hold for others."""
+
+
+def write_card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> Path:
+    """Write README.md into a zoo; the same zoo gives the same bytes.
+
+    Args:
+        licence: a licence's identifier as the Hub spells it; by default apache-2.0 for zoos of bundled
+            bases, and none for others, whose base and data have their own.
+        name: the title; the folder's name by default.
+    """
+    path = zoo.path / "README.md"
+    write_text(path, card(zoo, licence=licence, name=name))
+    return path
+
+
+def card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> str:
+    """The text of the card."""
+    title = name or zoo.path.resolve().name
+    licence = licence or _licence(zoo)
+    parts = [_header(zoo, title, licence), f"# {plain(title)}", _opening(zoo)]
+    parts += ["## Labels", "\n".join(_numbers(zoo)), *_classes(zoo)]
+    parts += ["## How it was made", "\n".join(_made(zoo))]
+    parts += ["## Reading it", _reading(title)]
+    parts += ["## Limits", "\n".join([LIMITS, *_failures(zoo)])]
+    parts += ["## Licence", _licence_text(zoo, licence)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _licence(zoo: Zoo) -> str | None:
+    from lorascope.zoo.factory.export import base_folder
+
+    return BUNDLED_LICENCE if base_folder(zoo.recipe) is not None else None
+
+
+def _licence_text(zoo: Zoo, licence: str | None) -> str:
+    if licence is None:
+        return (
+            "None is named. The base model, the finetuning data and each adapter may have their own; "
+            "settle that before this is shared."
+        )
+    return f"{licence}. Made by lorascope, base and data included." if _bundled(zoo) else licence
+
+
+def _bundled(zoo: Zoo) -> bool:
+    return _licence(zoo) is not None
+
+
+def _header(zoo: Zoo, title: str, licence: str | None) -> str:
+    """The YAML header of the Hub; every value is a JSON scalar, which YAML reads the same."""
+    lines = ["---"]
+    if licence:
+        lines.append(f"license: {json.dumps(licence)}")
+    lines += [
+        f"pretty_name: {json.dumps(title)}",
+        "tags:",
+        "- lora",
+        "- peft",
+        "- weight-space-learning",
+        "- lorascope",
+        "size_categories:",
+        f"- {size_category(len(zoo))}",
+        "configs:",
+        "- config_name: index",
+        "  data_files: index.parquet",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def size_category(count: int) -> str:
+    """The Hub's word for a number of rows."""
+    ends = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"))
+    return next((word for end, word in ends if count < end), "1M<n<10M")
+
+
+def _opening(zoo: Zoo) -> str:
+    shapes = ", ".join(f"{len(g)} of {g.n} x {g.m}" for g in zoo.signature.groups())
+    ranks = Counter(int(rank) for rank in zoo.column("rank"))
+    told = ", ".join(f"{count} of rank {rank}" for rank, count in sorted(ranks.items()))
+    size = sum(path.stat().st_size for path in (zoo.path / "shards").glob("*.safetensors"))
+    return (
+        f"{len(zoo)} LoRA adapters with labels, in {len(set(zoo.groups()))} groups; base "
+        f"{plain(zoo.signature.base or 'not named')}; {len(zoo.signature)} layers ({shapes}); {told}; "
+        f"{size / 1e6:.1f} MB of weights."
+    )
+
+
+def _numbers(zoo: Zoo) -> Iterator[str]:
+    """A row for each target."""
+    yield "| target | kind | mean | std | least | most | base alone | missing | ceiling |"
+    yield "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |"
+    ceilings = zoo.report.get("ceilings", {})
+    for name, target in zoo.targets.items():
+        cells = [plain(name), str(target.get("kind")), *["", "", "", ""]]
+        column = zoo.index.column(f"label:{name}")
+        if target.get("kind") == "regression":
+            values = np.array([v for v in column.to_pylist() if v is not None], dtype=np.float64)
+            if values.size:
+                facts = (values.mean(), values.std(), values.min(), values.max())
+                cells[2:] = [_number(value) for value in facts]
+        ceiling = ceilings.get(name) or {}
+        told = [f"{k} {v:.3g}" for k, v in sorted(ceiling.items()) if isinstance(v, int | float)]
+        base = target.get("base_value")
+        cells += ["" if base is None else _number(base), str(column.null_count), ", ".join(told)]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _classes(zoo: Zoo) -> list[str]:
+    """A table of shares for each target of classes."""
+    tables = []
+    for name, target in zoo.targets.items():
+        classes = list(target.get("classes", ()))
+        values = [v for v in zoo.index.column(f"label:{name}").to_pylist() if v is not None]
+        if target.get("kind") == "regression" or not values or not classes:
+            continue
+        lines = [f"| {plain(name)} | share of LoRAs |", "| :-- | --: |"]
+        for place, word in enumerate(classes):
+            if isinstance(values[0], list):
+                count = sum(bool(value[place]) for value in values)
+            else:
+                count = sum(value in (word, place) for value in values)
+            lines.append(f"| {plain(str(word))} | {count / len(values):.3f} |")
+        tables.append("\n".join(lines))
+    return tables
+
+
+def _made(zoo: Zoo) -> Iterator[str]:
+    """The recipes, in words and as they are."""
+    kind = zoo.recipe.get("kind")
+    parts = parts_of(zoo.recipe)
+    if kind in ("merged", "sample"):
+        yield f"A {'merge' if kind == 'merged' else 'sample'} of {len(parts)} zoo(s)."
+    elif kind == "import":
+        yield "Imported with `lorascope zoo import` from a folder of LoRA files and a table of labels."
+    for part in parts:
+        if "family" in part:
+            yield (
+                f"- `lorascope zoo build {part['family']}`, recipe {recipe_sha256(part)[:12]}: seed "
+                f"{part.get('seed')}, base {_base(part)}, adapters "
+                f"`{json.dumps(part.get('adapters'), sort_keys=True)}`, ranges "
+                f"`{json.dumps(part.get('options'), sort_keys=True)}`, engine "
+                f"`{json.dumps(part.get('engine'), sort_keys=True)}`"
+            )
+    versions = _versions(zoo)
+    if versions:
+        yield f"- built with {versions}"
+    yield ""
+    yield (
+        "Every LoRA is a pure function of its recipe and its index: `lorascope zoo rebuild DIR ID` makes "
+        "one again and compares, `lorascope zoo verify DIR` checks every hash."
+    )
+
+
+def _base(part: Mapping[str, Any]) -> str:
+    base = part.get("base")
+    if isinstance(base, Mapping):
+        return f"{base.get('folder')} (sha256 {str(base.get('sha256'))[:12]})"
+    return str(base)
+
+
+def _versions(zoo: Zoo) -> str:
+    """The versions that its builds ran under."""
+    found: dict[str, set[str]] = {}
+    for event in build_events(zoo.path):
+        for name in ("lorascope", "torch", "python"):
+            if event.get("event") == "start" and name in event:
+                found.setdefault(name, set()).add(str(event[name]))
+    return ", ".join(f"{name} {' and '.join(sorted(v))}" for name, v in sorted(found.items()))
+
+
+def _failures(zoo: Zoo) -> Sequence[str]:
+    """What is flagged, in a line."""
+    if "diverged" not in zoo.index.column_names:
+        return []
+    diverged = sum(map(bool, zoo.index.column("diverged").to_pylist()))
+    return [
+        f"- Training of {diverged} of {len(zoo)} diverged (`diverged`); they keep their last finite factors."
+    ]
+
+
+def _reading(title: str) -> str:
+    return f"""```python
+from lorascope import open_zoo
+
+zoo = open_zoo({json.dumps(title)})
+lora, labels = zoo.lora(0), {{name: zoo.labels(name)[0] for name in zoo.targets}}
+```
+
+`lorascope zoo export DIR ID --peft FOLDER` writes one adapter as a folder that PEFT loads on the base."""
+
+
+def plain(text: str) -> str:
+    """A name that may come from a file, harmless in a table of Markdown."""
+    kept = "".join(c if c.isprintable() else "?" for c in text)
+    for mark, word in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+        kept = kept.replace(mark, word)
+    return kept
+
+
+def _number(value: float) -> str:
+    return f"{float(value):.4g}"
