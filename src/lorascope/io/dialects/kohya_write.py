@@ -3,8 +3,9 @@
     PREFIX_MODULE.lora_down.weight = v^T   .lora_up.weight = u / factor   .alpha
     PREFIX_MODULE.lokr_w1 ..   .hada_w1_a ..                       layers that keep LyCORIS' native factors
 
-Modules are spelled and fused as kohya_modules.py says. alpha is the raw alpha where provenance has it for this rank, else r. A name whose underscores could not be
-undone is refused: the file would not come back as what it is. The inverse of kohya.py.
+Modules are spelled and fused as kohya_modules.py says. alpha is the raw alpha where provenance has it for this
+rank, else r. A name whose underscores could not be undone is refused: the file would not come back as what it
+is. The inverse of kohya.py.
 """
 
 import json

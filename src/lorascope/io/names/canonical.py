@@ -38,7 +38,7 @@ UNET_START = (
     "mid_block.",
     "conv_in",
     "conv_out",
-    "time_embedding.",
+    "time_embedding.linear_",  # Wan has a time_embedding, too
     "add_emb",
 )
 SGM_START = (
