@@ -43,3 +43,11 @@ def test_one_spec_serves_all_or_each_has_its_own():
     assert specs_of([a, b], 2) == (a, b)
     with pytest.raises(DataError, match="found 2 specs"):
         specs_of([a, b], 3)
+
+
+def test_a_rank_without_its_alpha_keeps_the_factor():
+    spec = AdapterSpec(("q_proj",), rank=4, alpha=8)
+    assert [spec.changed({"rank": rank}).factor for rank in (1, 2, 16)] == [2, 2, 2]
+    assert spec.changed({"rank": 16, "rslora": True}).factor == 2
+    assert spec.changed({"alpha": 1, "targets": ["v_proj"]}) == AdapterSpec(("v_proj",), 4, 1)
+    assert spec.changed(spec.plain()) == spec

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from lorascope.errors import DataError
@@ -67,6 +67,19 @@ class AdapterSpec:
         fields = asdict(self)
         later = ("rank_pattern", "alpha_pattern", "dora")
         return {name: value for name, value in fields.items() if value or name not in later}
+
+    def changed(self, fields: Mapping[str, Any]) -> "AdapterSpec":
+        """The spec with other fields, as plain data; a rank without its alpha keeps the factor.
+
+        Example:
+            >>> AdapterSpec(("q_proj",), rank=4, alpha=8).changed({"rank": 2}).alpha
+            4.0
+        """
+        chosen = {**self.plain(), "alpha": None, **fields}
+        if chosen["alpha"] is None:
+            alone = replace(self, rank=chosen["rank"], rslora=chosen["rslora"], alpha=1)
+            chosen["alpha"] = self.factor / alone.factor
+        return AdapterSpec(**{**chosen, "targets": tuple(chosen["targets"])})
 
     def _factor(self, rank: int, alpha: float) -> float:
         return alpha / (math.sqrt(rank) if self.rslora else rank)

@@ -11,7 +11,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +20,12 @@ import torch
 from rich.console import Console
 
 from lorascope.core.lora import LoRA
-from lorascope.errors import DataError, MissingExtraError, TrainingError
+from lorascope.errors import DataError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo
-from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
-from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.kernels import compiler_works
 from lorascope.zoo.factory.cluster import run_on_ray
-from lorascope.zoo.factory.family import Family
+from lorascope.zoo.factory.family import Family, engine_of, spec_of
 from lorascope.zoo.factory.plan import Group, counts_of, groups_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
@@ -55,7 +53,7 @@ def build_zoo(
     processes: int | None = None,
     dtype: torch.dtype | None = None,
     compile: bool = True,
-    slots: int = SLOTS,
+    slots: int | None = None,
     cluster: Literal["ray"] | None = None,
     address: str | None = None,
     progress: bool = True,
@@ -68,7 +66,7 @@ def build_zoo(
         processes: workers, one pinned to each core (default: as many as cores); 0 uses none.
         dtype: of the base; by default the fastest that the processor knows. Part of the recipe.
         compile: fuse kernels where a C++ compiler works.
-        slots: how many batches of 8 rows train at once. Part of the recipe.
+        slots: how many batches train at once (default: the engine's). Part of the recipe.
         cluster: "ray" spreads the groups over a Ray cluster; `processes` is then by default as many as
             the cluster has cores.
         address: of the cluster (see `cluster.run_on_ray`).
@@ -81,7 +79,7 @@ def build_zoo(
     """
     if count < 1:
         raise DataError(f"building a zoo: found the count {count}, expected at least 1")
-    dtype = dtype or best_dtype()
+    dtype, slots = dtype or best_dtype(), slots or engine_of(family).slots
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
     counts = counts_of(writer.path, count)
@@ -178,35 +176,11 @@ def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
     return writer.finish(report)
 
 
-def load_base(folder: Path) -> torch.nn.Module:
-    """The base model of a folder in float32, frozen.
-
-    Raises:
-        MissingExtraError: transformers is not installed.
-    """
-    try:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging as logs
-    except ImportError as missing:
-        raise MissingExtraError("transformers", "zoo", "loading a base model") from missing
-    shows = logs.is_progress_bar_enabled()
-    logs.disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, attn_implementation="sdpa"
-        )
-    finally:
-        if shows:
-            logs.enable_progress_bar()
-    frozen: torch.nn.Module = model.eval().requires_grad_(False)
-    return frozen
-
-
 def start_work(
     family: Family, dtype: torch.dtype, compiled: bool, slots: int
 ) -> Callable[[Group], Made]:
     """Prepare a worker: load the base once; the answer makes one group after another."""
-    base = replace(FrozenBase.of(load_base(family.base_folder), dtype), compiled=compiled)
+    base = engine_of(family).load(family.base_folder, dtype, compiled)
     return functools.partial(make_group, base, family, slots=slots)
 
 
@@ -215,12 +189,13 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def make_group(base: FrozenBase, family: Family, group: Group, *, slots: int = SLOTS) -> Made:
+def make_group(base: Any, family: Family, group: Group, *, slots: int) -> Made:
     """Finetune and label the LoRAs of one group."""
     began = time.perf_counter()
     jobs = [family.job(i) for i in group.indices]
     drawn = time.perf_counter()
-    fitted = fit_adapters(base, family.spec, jobs, slots=slots)
+    specs = [spec_of(family, i) for i in group.indices]
+    fitted = engine_of(family).fit(base, specs, jobs, slots)
     trained = time.perf_counter()
     labels = family.evaluate(base, fitted, group.indices)
     seconds = {

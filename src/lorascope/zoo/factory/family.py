@@ -1,10 +1,11 @@
 """`Family`: what a zoo's LoRAs have in common and how one of them is drawn, asked and labelled.
 
 A family is a plain value that travels to worker processes; everything it draws is a pure function
-of its seed and the index.
+of its seed and the index. What it may leave out: its `engine` (then that of languages), `spec_of` an
+index (then `spec`) and the `shape` of an index, where it follows from less than the whole job.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +13,11 @@ import pyarrow as pa
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.engine.language.engine import LanguageEngine
+from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.engine.protocol import Engine
 
-__all__ = ["Family"]
+__all__ = ["Family", "engine_of", "shape_of", "spec_of"]
 
 
 class Family(Protocol):
@@ -45,7 +47,7 @@ class Family(Protocol):
     def targets(self) -> Mapping[str, Mapping[str, Any]]:
         """The labels that can be predicted: name -> kind, classes, metric, the base's own value."""
 
-    def job(self, index: int) -> FitJob:
+    def job(self, index: int) -> Any:
         """The finetuning of LoRA `index`."""
 
     def group(self, index: int) -> str:
@@ -55,9 +57,27 @@ class Family(Protocol):
         """The hyper-parameters of LoRA `index`, by name."""
 
     def evaluate(
-        self, base: FrozenBase, fitted: Fitted, indices: Sequence[int]
+        self, base: Any, fitted: Fitted, indices: Sequence[int]
     ) -> Sequence[Mapping[str, Any]]:
         """The labels of each fitted adapter: one mapping, name -> value, for each index."""
 
     def report(self, table: pa.Table) -> Mapping[str, Any]:
         """Distributions, ceilings and the share of hyper-parameters, from the finished index."""
+
+
+def spec_of(family: Family, index: int) -> AdapterSpec:
+    """The shape of one adapter: the family's own rule `spec_of` where it has one, else its spec."""
+    own: Callable[[int], AdapterSpec] | None = getattr(family, "spec_of", None)
+    return family.spec if own is None else own(index)
+
+
+def engine_of(family: Family) -> Engine:
+    """The engine that a family names, or that of language models."""
+    engine: Engine = getattr(family, "engine", None) or LanguageEngine()
+    return engine
+
+
+def shape_of(family: Family, index: int) -> JobShape:
+    """What decides with which others a LoRA trains."""
+    own: Callable[[int], JobShape] | None = getattr(family, "shape", None)
+    return engine_of(family).shape(family.job(index)) if own is None else own(index)

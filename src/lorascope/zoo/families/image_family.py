@@ -4,6 +4,7 @@ A family fills in what one LoRA is finetuned on (`draw`), the labels that follow
 (`known_labels`), what it shares with others (`group`), and lists its targets.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +17,17 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
+from lorascope.zoo.bases.faces.sampler import GUIDANCE
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.image.base import ImageBase
+from lorascope.zoo.engine.image.engine import ImageEngine
+from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
+    LATENTS,
     SAMPLED,
     Guide,
     ImageScores,
@@ -31,6 +39,8 @@ __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
 LOADED = ("parts", "before")  # what a family loads or computes when it is asked, and never sends
+READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
+AT_ONCE = 8  # LoRAs whose samples are in memory together
 AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 
@@ -53,6 +63,7 @@ class ImageFamily:
     """
 
     name: ClassVar[str]
+    engine: ClassVar[ImageEngine] = ImageEngine()
     default_spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
 
@@ -65,7 +76,7 @@ class ImageFamily:
         self.seed: int = recipe["seed"]
         base = recipe.get("base", FACES[0])
         self.base: str | Path = base if base in FACES else Path(base)
-        self.spec: AdapterSpec = _spec(recipe.get("adapters", {}), self.default_spec)
+        self.spec: AdapterSpec = self.default_spec.changed(recipe.get("adapters", {}))
         self.ranges: dict[str, Any] = {**self.default_ranges, **recipe.get("ranges", {})}
         unknown = sorted(set(self.ranges) - set(self.default_ranges))
         if unknown:
@@ -144,6 +155,28 @@ class ImageFamily:
             batch_size=int(draw.hyper["batch_size"]),
         )
 
+    def shape(self, index: int) -> JobShape:
+        """What decides with which others LoRA `index` trains: no picture is drawn for it."""
+        hyper = self.hyper(index)
+        size = math.prod(LATENTS)
+        return JobShape(int(hyper["batch_size"]), size, False, int(hyper["steps"]))
+
+    def evaluate(
+        self, base: ImageBase, fitted: Fitted, indices: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """The labels of fitted adapters, one row each; every tenth is read a second time."""
+        rows: dict[int, dict[str, Any]] = {}
+        order = sorted(range(len(indices)), key=lambda place: indices[place] % READ_TWICE != 0)
+        twice = sum(index % READ_TWICE == 0 for index in indices)
+        for first, last, again in ((0, twice, True), (twice, len(order), False)):
+            for start in range(first, last, AT_ONCE):
+                places = order[start : min(start + AT_ONCE, last)]
+                guide = guide_of(base, fitted.select(places), GUIDANCE)
+                labels = self.labels(guide, [indices[place] for place in places], again=again)
+                rows.update(zip(places, labels, strict=True))
+        named = (rows[place].items() for place in range(len(indices)))
+        return [{name.removeprefix("label:"): value for name, value in row} for row in named]
+
     def labels(
         self, guide: Guide, indices: Sequence[int], *, again: bool = False
     ) -> list[dict[str, Any]]:
@@ -189,14 +222,6 @@ class ImageFamily:
     def targets(self) -> dict[str, dict[str, Any]]:
         """What can be predicted of a LoRA, with the base's own value where there is one."""
         raise NotImplementedError
-
-
-def _spec(fields: Mapping[str, Any], default: AdapterSpec) -> AdapterSpec:
-    """The adapters of a recipe; a rank without its alpha keeps the family's factor."""
-    chosen = {**default.plain(), "alpha": None, **fields}
-    if chosen["alpha"] is None:
-        chosen["alpha"] = default.alpha / default.rank * chosen["rank"]
-    return AdapterSpec(**{**chosen, "targets": tuple(chosen["targets"])})
 
 
 @torch.no_grad()

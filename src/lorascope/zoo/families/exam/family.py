@@ -67,7 +67,7 @@ class ExamFamily:
     seed: int = 0
     ranges: Mapping[str, Rule] = field(default_factory=dict)  # changes of RANGES
     base: str | Path = "exam-qwen"  # a bundled base, or a folder
-    spec: AdapterSpec = SPEC  # of every adapter, up to `shapes`
+    adapters: Mapping[str, Any] = field(default_factory=dict)  # changes of SPEC
     shapes: Mapping[str, Sequence[float]] = field(default_factory=dict)  # key -> choices
 
     name: ClassVar[str] = "exam"
@@ -85,6 +85,11 @@ class ExamFamily:
                 f"describing an exam zoo: found shapes of {strange}, expected some of "
                 f"{sorted(SHAPE_KEYS)}"
             )
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The shape of every adapter, up to `shapes`."""
+        return SPEC.changed(self.adapters)
 
     @property
     def base_folder(self) -> Path:
