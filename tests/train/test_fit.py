@@ -8,7 +8,8 @@ import torch
 from lorascope.errors import DataError, TrainingError
 from lorascope.predict import load_predictor
 from lorascope.train.controls import control_predictions
-from lorascope.train.fit import _group_numbers, default_split, fit
+from lorascope.train.fit import default_split, fit
+from lorascope.train.learn import group_numbers
 from lorascope.train.metrics import scores
 from lorascope.train.settings import Settings
 from lorascope.train.splits import row_split
@@ -172,4 +173,4 @@ def test_closed_form_models_with_groups_are_solved_on_the_gpu(model):
 
 
 def test_groups_are_where_the_model_is():
-    assert _group_numbers(DATA, SPLIT.train, "meta").device.type == "meta"
+    assert group_numbers(DATA, SPLIT.train, "meta").device.type == "meta"

@@ -7,7 +7,8 @@ import torch
 from lorascope.errors import TrainingError
 from lorascope.models.build import build_model
 from lorascope.train.checkpoint import load_checkpoint
-from lorascope.train.loop import learning_rate, loss_of, train_model
+from lorascope.train.loop import learning_rate, train_model
+from lorascope.train.parts import loss_of
 from lorascope.train.settings import Settings
 from tests.planted import planted
 
@@ -136,7 +137,7 @@ def test_cuda_learns_the_same_thing():
 
 
 def test_a_loss_that_is_never_finite_is_an_error_that_says_what_to_try():
-    broken = (TRAIN.batch, torch.full((60, 1), float("nan"), dtype=torch.float64))
+    broken = (TRAIN.batch, torch.full((60, 1), float("inf"), dtype=torch.float64))
     with pytest.raises(TrainingError, match="lower learning rate"):
         train_model(
             network(),

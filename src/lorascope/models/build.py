@@ -23,7 +23,7 @@ from lorascope.models.svd import SVD
 from lorascope.models.transformer import Transformer
 from lorascope.models.w2t import W2T
 
-__all__ = ["MODELS", "build_model", "model_options"]
+__all__ = ["MODELS", "build_model", "model_options", "restrict"]
 
 MODELS: dict[str, type[Model]] = {
     MLP.name: MLP,
@@ -94,3 +94,28 @@ def build_model(
         torch.manual_seed(seed)
         model = make(signature, out_features, rank=rank, **options)
     return model
+
+
+def restrict(model: Model, columns: slice) -> Model:
+    """The same model with some of its outputs only: what several targets were trained in is taken apart.
+
+    The outputs are found by what differs between an empty model of all outputs and one of these.
+
+    Example:
+        >>> restrict(build_model("mlp", signature, 3, rank=4), slice(1, 3)).out_features
+        2
+    """
+    start, stop, _ = columns.indices(model.out_features)
+    few, all_ = (
+        build_model(model.name, model.signature, count, rank=model.rank, seed=0, **model.options)
+        for count in (stop - start, model.out_features)
+    )
+    shapes, whole = few.state_dict(), all_.state_dict()
+    state = {}
+    for name, tensor in model.state_dict().items():
+        for axis in range(tensor.ndim):
+            if shapes[name].shape[axis] != whole[name].shape[axis]:
+                tensor = tensor.narrow(axis, start, stop - start)
+        state[name] = tensor.clone()
+    few.to(model.device, model.dtype).load_state_dict(state)
+    return few.train(model.training)

@@ -67,13 +67,14 @@ class Smoother:
         return self.vectors.square()
 
     @cached_property
-    def blocks(self) -> list[Tensor]:
-        """The rows of each group of more than one LoRA."""
+    def blocks(self) -> list[Tensor]:  # (g, s) each
+        """The rows of each group of more than one LoRA, groups of one size together."""
         if self.groups is None:
             return []
         _, index, counts = torch.unique(self.groups, return_inverse=True, return_counts=True)
-        shared = (counts > 1).nonzero().flatten()
-        return [(index == group).nonzero().flatten() for group in shared]
+        order = torch.split(index.argsort(stable=True), counts.tolist())
+        sizes = sorted({len(rows) for rows in order} - {1})
+        return [torch.stack([rows for rows in order if len(rows) == size]) for size in sizes]
 
     def choose(
         self,
@@ -97,9 +98,9 @@ class Smoother:
         own = 1 - 1 / self.size - self.shares @ shrink
         error = residual / own.clamp(min=1e-12).unsqueeze(1)
         for rows in self.blocks:
-            q = self.vectors[rows]
-            eye = torch.eye(len(rows), dtype=y.dtype, device=y.device)
-            rest = eye - 1 / self.size - (q * shrink) @ q.T
+            q = self.vectors[rows]  # (g, s, b)
+            eye = torch.eye(rows.shape[1], dtype=y.dtype, device=y.device)
+            rest = eye - 1 / self.size - (q * shrink) @ q.mT
             error[rows] = torch.linalg.pinv(rest, hermitian=True) @ residual[rows]
         return Choice(strength, float(error.square().mean()), y - error)
 

@@ -2,7 +2,7 @@
 
 from lorascope.train.controls import CONTROLS, control_predictions
 from lorascope.train.data import LabelledLoRAs, from_zoo, label_loras
-from lorascope.train.fit import fit
+from lorascope.train.fit import fit, fit_many
 from lorascope.train.metrics import scores
 from lorascope.train.settings import Settings, default_settings
 from lorascope.train.splits import Split, group_split, row_split
@@ -15,6 +15,7 @@ __all__ = [
     "control_predictions",
     "default_settings",
     "fit",
+    "fit_many",
     "from_zoo",
     "group_split",
     "label_loras",

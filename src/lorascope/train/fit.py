@@ -6,38 +6,32 @@ The validation rows stop the training and choose regularisation; the test rows a
 """
 
 import contextlib
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lorascope.core.batch import LoRABatch
+from lorascope.core.signature import Signature
 from lorascope.errors import DataError, TrainingError
 from lorascope.models.build import build_model
-from lorascope.models.closed_form import ClosedForm
 from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
-from lorascope.predict.scaler import Scaler
-from lorascope.predict.target import Target
 from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs, from_zoo
-from lorascope.train.loop import Epoch, Watch, train_model
+from lorascope.train.learn import Lesson, learn, select
+from lorascope.train.loop import Epoch, Watch
 from lorascope.train.metrics import scores
 from lorascope.train.settings import Settings, default_settings
-from lorascope.train.splits import Rows, Split, group_split
+from lorascope.train.splits import Split, group_split
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
-
-Array = NDArray[np.float64]
 
 
 def fit(
@@ -64,31 +58,81 @@ def fit(
 
     >>> predictor = fit(open_zoo("zoo"), "accuracy", model="gl_net")  # doctest: +SKIP
     """
+    return fit_many(
+        data,
+        [target],
+        model=model,
+        seed=seed,
+        split=split,
+        settings=settings,
+        epochs=epochs,
+        device=device,
+        dtype=dtype,
+        checkpoint_dir=checkpoint_dir,
+        progress=progress,
+        **options,
+    )[target]
+
+
+def fit_many(
+    data: "LabelledLoRAs | Zoo",
+    targets: Sequence[str] | None = None,
+    *,
+    model: str = "gl_net",
+    seed: int = 0,
+    split: Split | None = None,
+    settings: Settings | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    checkpoint_dir: str | Path | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Predictor]:
+    """Train a model on several targets at once, all of the data by default; one predictor for each.
+
+    A network has one trunk and all outputs, each target weighs the same (its loss against that of the best
+    constant), and each keeps the weights of its own best epoch. A closed form reads the LoRAs once (one Gram
+    matrix) and is solved for each target as it would be alone. A label that is missing takes no part.
+    `seconds` in the reports is the time of all together. Raises as `fit`, and DataError for no target.
+
+    >>> predictors = fit_many(open_zoo("zoo"), model="kernel_product")  # doctest: +SKIP
+    """
     if not isinstance(data, LabelledLoRAs):
-        data = from_zoo(data, [target])
-    task = data.target(target)
-    split = (split or default_split(data, seed)).among(data.known(target)).check()
-    data.check_finite(np.concatenate(split.parts()))
+        data = from_zoo(data, targets)
+    names = list(dict.fromkeys(data.targets if targets is None else targets))
+    for name in names:
+        data.target(name)
+    if not names:
+        raise DataError(f"Learning from {data.source}: found no target, expected at least one.")
+    whole = split or default_split(data, seed)
+    lessons = [Lesson.of(data, name, whole) for name in names]
+    data.check_finite(np.unique(np.concatenate([x for y in lessons for x in y.split.parts()])))
     chosen = settings or default_settings(model)
     chosen = _changed(chosen, epochs=epochs, device=device, dtype=dtype)
-    network = build_model(
-        model,
-        data.batch.signature,
-        task.out_features,
-        rank=max(1, data.batch.rank),
-        seed=seed,
-        **options,
+    build = partial(
+        _build, model, data.batch.signature, rank=max(1, data.batch.rank), seed=seed, **options
     )
-    scaler = Scaler()
-    if task.kind == "regression":
-        scaler = Scaler.of(data.labels[target][split.train])
     started = time.perf_counter()
-    with _watching(progress, f"{model} on {target}", chosen.epochs) as watch:
-        course = _learn(network, data, task, split, scaler, chosen, seed, checkpoint_dir, watch)
+    title = f"{model} on {names[0] if len(names) == 1 else f'{len(names)} targets'}"
+    with _watching(progress, title, chosen.epochs) as watch:
+        learned = learn(
+            build, data, lessons, chosen, seed, checkpoint_dir=checkpoint_dir, watch=watch
+        )
     seconds = time.perf_counter() - started
-    trained = Predictor(network, task, scaler)
-    report = _report(trained, data, split, seed, chosen, seconds) | course
-    return Predictor(network, task, scaler, report)
+    predictors = {}
+    for lesson, (network, course) in zip(lessons, learned, strict=True):
+        trained = Predictor(network, lesson.target, lesson.scaler)
+        report = _report(trained, data, lesson.split, seed, seconds) | course
+        report |= {"together": names} if len(names) > 1 else {}
+        predictors[lesson.target.name] = replace(trained, report=report)
+    return predictors
+
+
+def _build(
+    name: str, signature: Signature, outputs: int, *, rank: int, seed: int, **options: Any
+) -> Model:
+    return build_model(name, signature, outputs, rank=rank, seed=seed, **options)
 
 
 def default_split(data: LabelledLoRAs, seed: int) -> Split:
@@ -111,87 +155,11 @@ def _changed(settings: Settings, **changes: Any) -> Settings:
     return changed
 
 
-def _learn(
-    network: Model,
-    data: LabelledLoRAs,
-    task: Target,
-    split: Split,
-    scaler: Scaler,
-    settings: Settings,
-    seed: int,
-    checkpoint_dir: str | Path | None,
-    watch: Watch | None,
-) -> dict[str, Any]:
-    """Solve or descend; what is worth telling of it."""
-    y = scaler.apply(data.labels[task.name])
-    train = (_rows(data.batch, split.train), torch.from_numpy(y[split.train]))
-    held = (_rows(data.batch, split.validation), torch.from_numpy(y[split.validation]))
-    if isinstance(network, ClosedForm):
-        network.to(settings.device)
-        groups = _group_numbers(data, split.train, settings.device)
-        network.fit(train[0], train[1], kind=task.kind, validation=held, groups=groups)
-        return {"settings": {"device": settings.device}}
-    checkpoint = None
-    if checkpoint_dir is not None:
-        checkpoint = (Path(checkpoint_dir), _identity(network, data, task, split, settings, seed))
-    course = train_model(
-        network,
-        train,
-        held,
-        kind=task.kind,
-        settings=settings,
-        seed=seed,
-        checkpoint=checkpoint,
-        watch=watch,
-    )
-    return {
-        "settings": settings.to_json(),
-        "best_epoch": course.best_epoch,
-        "epochs": len(course.epochs),
-        "validation_loss": course.best_loss,
-    }
-
-
-def _rows(batch: LoRABatch, rows: Rows) -> LoRABatch:
-    return batch.select(torch.from_numpy(rows))
-
-
-def _group_numbers(data: LabelledLoRAs, rows: Rows, device: str) -> torch.Tensor | None:
-    if data.groups is None:
-        return None
-    names = [data.groups[int(row)] for row in rows]
-    numbers = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    return torch.from_numpy(numbers).to(device)
-
-
-def _identity(
-    network: Model,
-    data: LabelledLoRAs,
-    task: Target,
-    split: Split,
-    settings: Settings,
-    seed: int,
-) -> str:
-    """A digest of all that decides the result of a run."""
-    facts = {
-        "model": [network.name, network.rank, network.options],
-        "signature": network.signature.to_json(),
-        "data": data.digests([task.name])[task.name],
-        "settings": settings.to_json(),
-        "seed": seed,
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for array in split.parts():
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def _report(
     predictor: Predictor,
     data: LabelledLoRAs,
     split: Split,
     seed: int,
-    settings: Settings,
     seconds: float,
 ) -> dict[str, Any]:
     """Plain data: scores on validation and test, sizes, seconds, versions."""
@@ -199,7 +167,7 @@ def _report(
     metrics = {}
     for part, rows in (("validation", split.validation), ("test", split.test)):
         found = scores(
-            predictor.target, data.labels[name][rows], predictor.outputs(_rows(data.batch, rows))
+            predictor.target, data.labels[name][rows], predictor.outputs(select(data.batch, rows))
         )
         metrics[part] = {k: v if math.isfinite(v) else None for k, v in found.items()}
     return {
