@@ -130,7 +130,7 @@ def test_a_transformer_as_diffusers_loads_it(tmp_path):
     model, layers = flux(), {}
     for name, module in matrices(model).items():
         # diffusers' converter knows fewer layers than it has, and one width of a fused linear1
-        known = "attn." in name or "_embedder" in name or "single_" in name
+        known = "attn." in name or "single_" in name
         wide = "single_" in name and ("attn." in name or "proj_mlp" in name)
         if known and not wide:
             down, up = random_pair(module, 2, generator)
