@@ -21,8 +21,11 @@ __all__ = ["exam_base", "scores_by_hand"]
 ROWS = 128  # questions in one forward pass
 
 
-def exam_base() -> Any:
-    """The base of the exam as a transformers model, loaded without a progress bar.
+def exam_base(base: str | Path = "exam-qwen") -> Any:
+    """A base of the exam as a transformers model, loaded without a progress bar.
+
+    Args:
+        base: a bundled base, or a folder.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -34,7 +37,7 @@ def exam_base() -> Any:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return load_base()
+        return load_base(base)
     finally:
         if shown:
             logging.enable_progress_bar()
