@@ -106,10 +106,10 @@ HEADERS: dict[str, tuple[bytes, str, str]] = {
         "HostileFileError",
         "holds 50000 tensors|holds 50001 tensors|holds 50002 tensors",
     ),
-    "metadata that is null": (
-        pack({"__metadata__": None, "x": GOOD}),
+    "metadata that is a list": (
+        pack({"__metadata__": [], "x": GOOD}),
         "FormatError",
-        "metadata is None",
+        r"metadata is \[\]",
     ),
     "metadata that is nested": (
         pack({"__metadata__": {"a": {}}, "x": GOOD}),

@@ -124,6 +124,11 @@ DIALECTS: dict[str, Refusal] = {
         "lokr_t2",
         zeros(module(Q, lokr_w1=(2, 2), lokr_w2_a=(2, 4), lokr_w2_b=(2, 4), lokr_t2=(3, 3, 3, 3))),
     ),
+    "LoKr of a giant matrix": Refusal(
+        "HostileFileError",
+        "1048576|2097152",
+        zeros(module(Q, lokr_w1=(2048, 1), lokr_w2=(1024, 1))),
+    ),
     "experts of MLX that differ in number": Refusal(
         "FormatError",
         r"expected \(experts, r, m\)",

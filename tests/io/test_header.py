@@ -113,3 +113,11 @@ def test_no_tensor_library_is_reached():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_metadata_that_are_null_are_none(tmp_path):
+    """MLX saves adapters so."""
+    text = b'{"__metadata__":null,"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    assert (read_header(path).metadata, list(read_header(path).tensors)) == ({}, ["x"])

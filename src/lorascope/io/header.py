@@ -236,7 +236,9 @@ def _parse_entries(raw: bytes, where: str) -> tuple[dict[str, TensorInfo], dict[
         return plain
     _check_structure(raw, where)
     table: dict[str, Any] = parse_json(raw, where)  # it starts with a brace
-    metadata = _check_metadata(table.pop("__metadata__", {}), where)
+    metadata = table.pop("__metadata__", None)
+    # MLX writes null where it has none
+    metadata = _check_metadata({} if metadata is None else metadata, where)
     check_tensor_count(len(table), where)
     return {name: _parse_tensor(name, entry, where) for name, entry in table.items()}, metadata
 

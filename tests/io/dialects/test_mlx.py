@@ -1,4 +1,4 @@
-"""MLX: transposed factors and a scale that is used as it is, by the equation of mlx-lm."""
+"""MLX: transposed factors and a scale that is used as it is, by mlx-lm itself and by its equation."""
 
 import json
 
@@ -35,6 +35,57 @@ def test_the_update_is_what_the_layer_adds(tmp_path):
     torch.testing.assert_close(lora[Q].matvec(torch.eye(4)), forward(torch.eye(4), A, B, 20.0))
     assert (lora.provenance.outcome, lora.provenance.base) == ("exact", "mlx-community/tiny")
     assert lora.provenance.scales[Q].rule == "scale"
+
+
+def linear(core):
+    """mlx-lm's layer over a base of zeros, so that it gives its update alone."""
+    lora = pytest.importorskip("mlx_lm.tuner.lora")
+    nn = pytest.importorskip("mlx.nn")
+    base = nn.Linear(4, 6, bias=False)
+    base.weight = core.zeros((6, 4))
+    return lora.LoRALinear.from_base(base, r=2, scale=20.0)
+
+
+def test_the_update_is_what_mlx_lm_adds(tmp_path):
+    """The layer of mlx-lm itself, its weights in the file that it saves, its scale in the configuration."""
+    core = pytest.importorskip("mlx.core")
+    layer = linear(core)
+    layer.lora_b = core.array(B.numpy())
+    weights = {f"{Q}.lora_a": layer.lora_a, f"{Q}.lora_b": layer.lora_b}
+    for name, save in (("adapters.safetensors", core.save_safetensors), ("adapters.npz", None)):
+        place = tmp_path / name.rpartition(".")[2]
+        place.mkdir()
+        if save is None:
+            core.savez(str(place / name), **weights)
+        else:
+            save(str(place / name), weights, metadata={"format": "mlx"})
+        (place / "adapter_config.json").write_text(json.dumps(CONFIG))
+        lora = read_lora(place)
+        added = torch.tensor(layer(core.eye(4)).tolist())
+        torch.testing.assert_close(lora[Q].matvec(torch.eye(4)), added, rtol=1e-5, atol=1e-5)
+        fused = torch.tensor(layer.fuse().weight.tolist())
+        torch.testing.assert_close(lora[Q].dense(), fused, rtol=1e-5, atol=1e-5)
+
+
+def test_experts_are_what_mlx_lm_adds(tmp_path):
+    core = pytest.importorskip("mlx.core")
+    tuner = pytest.importorskip("mlx_lm.tuner.lora")
+    switch = pytest.importorskip("mlx_lm.models.switch_layers")
+    base = switch.SwitchLinear(4, 6, 3, bias=False)
+    base.weight = core.zeros((3, 6, 4))
+    layer = tuner.LoRASwitchLinear.from_base(base, r=2, scale=20.0)
+    layer.lora_b = core.random.normal(layer.lora_b.shape)
+    core.save_safetensors(
+        str(tmp_path / "adapters.safetensors"),
+        {f"{Q}.lora_a": layer.lora_a, f"{Q}.lora_b": layer.lora_b},
+    )
+    (tmp_path / "adapter_config.json").write_text(json.dumps(CONFIG))
+    lora = read_lora(tmp_path)
+    fused = torch.tensor(layer.fuse().weight.tolist())
+    for expert in range(3):
+        torch.testing.assert_close(
+            lora[f"{Q}.{expert}"].dense(), fused[expert], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_experts_are_layers_of_their_own(tmp_path):
