@@ -47,7 +47,7 @@ def test_zoos_live_at_home(folder, monkeypatch, tmp_path):
 
 def test_a_folder_that_is_no_base_is_refused(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FileError, match="no weights"):
+    with pytest.raises(FileError, match=r"no \*\.safetensors"):
         base_digest(folder)
     (folder / "config.json").unlink()
     with pytest.raises(FileError, match=r"no config\.json"):
@@ -56,3 +56,13 @@ def test_a_folder_that_is_no_base_is_refused(folder):
 
 def test_the_type_is_one_the_processor_knows():
     assert best_dtype() in (torch.bfloat16, torch.float32)
+
+
+def test_the_digest_of_a_pipeline_counts_every_part(tmp_path):
+    for part in ("unet", "vae"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+        (tmp_path / part / "model.safetensors").write_bytes(b"weights")
+    before = base_digest(tmp_path)
+    (tmp_path / "vae" / "model.safetensors").write_bytes(b"others")
+    assert base_digest(tmp_path) != before

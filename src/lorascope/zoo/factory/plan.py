@@ -12,8 +12,8 @@ from pathlib import Path
 from lorascope.errors import IntegrityError
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import read_json
-from lorascope.zoo.engine.language.group import JobShape, arrange
-from lorascope.zoo.factory.family import Family
+from lorascope.zoo.engine.language.group import arrange
+from lorascope.zoo.factory.family import Family, shape_of
 
 __all__ = ["Group", "counts_of", "groups_of"]
 
@@ -56,7 +56,7 @@ def groups_of(family: Family, counts: Sequence[int], slots: int) -> Iterator[Gro
 
 
 def _window(family: Family, indices: range, slots: int) -> list[Group]:
-    shapes = [JobShape.of(family.job(i)) for i in indices]
+    shapes = [shape_of(family, i) for i in indices]
     groups = [
         (sum(shapes[i].steps * shapes[i].batch_size for i in members), members)
         for members in arrange(shapes, slots)

@@ -33,21 +33,19 @@ def best_dtype() -> torch.dtype:
 
 
 def base_digest(folder: Path) -> str:
-    """sha256 over the configuration and the weights of a base."""
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    """sha256 over the configurations and the weights of a base, of a whole pipeline if it is one."""
+    kinds = ("config.json", "scheduler_config.json", "*.safetensors")
+    files = sorted(path for kind in kinds for path in folder.rglob(kind))
+    for kind in ("config.json", "*.safetensors"):
+        if not list(folder.rglob(kind)):
+            raise FileError(
+                f"reading the base {folder}: there is no {kind} in it. Try a folder that "
+                "save_pretrained made, with safetensors"
+            )
     digest = hashlib.sha256()
     for file in files:
-        if not file.is_file():
-            raise FileError(
-                f"reading the base {folder}: there is no {file.name}. Try a folder that "
-                "transformers' save_pretrained made"
-            )
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    if len(files) == 1:
-        raise FileError(
-            f"reading the base {folder}: there are no weights (*.safetensors) in it. Try "
-            "save_pretrained with safetensors"
-        )
+        name = file.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -132,7 +132,7 @@ class PictureLesson:
         level = self.base.levels[times].to(self.master)[..., None, None, None]
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
         unet = self.base.unet
-        clock = unet.clock(times.flatten()).to(unet.dtype).unflatten(0, times.shape)
+        clock = unet.clock(times.flatten()).to(unet.dtype).view(*times.shape, -1)
         pairs = pairs_of(self.base, self.layout, rows * self.scales[jobs])
         texts = self.texts[self.prompt[jobs]]
         noisy = noisy.to(unet.dtype)

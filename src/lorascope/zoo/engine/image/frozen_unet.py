@@ -105,7 +105,7 @@ class FrozenUNet:
     clock: Callable[[Tensor], Tensor]  # times (k,) -> (k, width): diffusers' sines
     dtype: torch.dtype
     #: layer -> n, m and the kernel of a convolution, of all that can be adapted
-    layers: Mapping[str, tuple[int, int, tuple[int, int] | None]]
+    layers: Mapping[str, tuple[int, int, tuple[int, ...] | None]]
 
     @classmethod
     def of(cls, unet: nn.Module, dtype: torch.dtype = torch.float32) -> "FrozenUNet":
@@ -115,7 +115,7 @@ class FrozenUNet:
             DataError: it has parts that are not supported, named in the message.
         """
         plan = Planner(unet).plan()
-        layers = {}
+        layers: dict[str, tuple[int, int, tuple[int, ...] | None]] = {}
         for name, module in unet.named_modules():
             if isinstance(module, nn.Conv2d):
                 size = module.kernel_size

@@ -82,7 +82,7 @@ def denoise(
         x = up(scene, level, x, time, skips)
     if plan.norm is not None:
         x = F.silu(group_norm(scene, plan.norm, x))
-    return conv(scene, plan.last, x).unflatten(0, (scene.slots, -1))
+    return slotted(scene, conv(scene, plan.last, x))
 
 
 def contexts_of(
@@ -158,7 +158,7 @@ def resnet(scene: Scene, part: Resnet, x: Tensor, time: Tensor) -> Tensor:
     """x + conv(silu(norm(conv(silu(norm(x))) + time))). x: (s b, c, h, w), time: (s, b or 1, k)."""
     h = conv(scene, part.convs[0], F.silu(group_norm(scene, part.norms[0], x)))
     late = mix(scene, f"{part.name}.time_emb_proj", time)[..., None, None]
-    h = (h.unflatten(0, (scene.slots, -1)) + late).flatten(0, 1)
+    h = (slotted(scene, h) + late).flatten(0, 1)
     h = conv(scene, part.convs[1], F.silu(group_norm(scene, part.norms[1], h)))
     x = x if part.shortcut is None else conv(scene, part.shortcut, x)
     return x + h if part.scale == 1 else (x + h) / part.scale
@@ -192,7 +192,9 @@ def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
 
 def attend(scene: Scene, part: Attention, query: Tensor, context: Context) -> Tensor:
     """softmax(q k^T) v in heads, and the output's projection. query: (s, b, t, c)."""
-    q, k, v = (each.unflatten(-1, (part.heads, -1)).transpose(-2, -3) for each in (query, *context))
+    q, k, v = (
+        each.view(*each.shape[:-1], part.heads, -1).transpose(-2, -3) for each in (query, *context)
+    )
     weights = ((q * part.scale) @ k.mT).softmax(-1)
     return mix(scene, f"{part.name}.to_out.0", (weights @ v).transpose(-2, -3).flatten(-2))
 
@@ -222,7 +224,7 @@ def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
         y = F.linear(flat, weight) + low
         y = y + pair.gain[:, None] * y
         y = y if bias is None else y + bias
-    return y.unflatten(1, x.shape[1:-1])
+    return y.view(*x.shape[:-1], -1)
 
 
 def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
@@ -239,7 +241,7 @@ def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
         return F.conv2d(x, weight, bias, part.stride, padding)
     y = F.conv2d(x, weight, None if pair.gain is not None else bias, part.stride, padding)
     low = low_rank_conv(scene, pair, F.unfold(x, kernel, 1, padding, part.stride))
-    y = y + low.unflatten(-1, y.shape[-2:])
+    y = y + low.view(y.shape)
     if pair.gain is not None:
         gain = pair.gain.repeat_interleave(y.shape[0] // scene.slots, 0)[..., None, None]
         y = y + gain * y
@@ -249,7 +251,7 @@ def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
 
 def low_rank_conv(scene: Scene, pair: Pair, patches: Tensor) -> Tensor:
     """B A of each adapter on patches (s b, m, places): (s b, n, places)."""
-    patches = patches.unflatten(0, (scene.slots, -1))
+    patches = slotted(scene, patches)
     return (pair.B[:, None] @ (pair.A[:, None] @ patches)).flatten(0, 1)
 
 
@@ -275,19 +277,24 @@ def layer_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], weight, bias, norm.epsilon)
 
 
+def slotted(scene: Scene, rows: Tensor) -> Tensor:
+    """(s b, ...) -> (s, b, ...)."""
+    return rows.view(scene.slots, -1, *rows.shape[1:])
+
+
 def tokens_of(scene: Scene, images: Tensor) -> Tensor:
     """(s b, c, h, w) -> (s, b, h w, c)."""
-    return images.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (scene.slots, -1))
+    return slotted(scene, images.permute(0, 2, 3, 1).flatten(1, 2))
 
 
 def images_of(tokens: Tensor, size: torch.Size) -> Tensor:
     """(s, b, h w, c) -> (s b, c, h, w), channels last."""
-    return tokens.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
+    return tokens.reshape(-1, *size, tokens.shape[-1]).permute(0, 3, 1, 2)
 
 
 def widen(scene: Scene, images: Tensor, rows: int) -> Tensor:
     """Images (s b, ...) as often as the text asks for: (rows, ...), rows a multiple of s b."""
     if images.shape[0] == rows:
         return images
-    slots = images.unflatten(0, (scene.slots, -1))
+    slots = slotted(scene, images)
     return slots.repeat(1, rows // images.shape[0], 1, 1, 1).flatten(0, 1)
