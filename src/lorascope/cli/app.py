@@ -23,6 +23,7 @@ from lorascope.cli import (
     train,
     zoo,
     zoo_check,
+    zoo_collection,
     zoo_combine,
     zoo_info,
     zoo_share,
@@ -61,6 +62,7 @@ app.command("predict", short_help="ask predictors about LoRA files")(predict.pre
 app.command("train", short_help="train a predictor on a zoo")(train.train)
 app.add_typer(zoo_app, name="zoo", short_help="build, import, check and share zoos")
 zoo_app.command("build", short_help="finetune and label many LoRAs")(zoo.build)
+zoo_app.command("collection", short_help="build the embedded collection")(zoo_collection.collection)
 zoo_app.command("import", short_help="make a zoo of your own LoRAs")(zoo.import_folder)
 zoo_app.command("info", short_help="say what a zoo holds")(zoo_info.info)
 zoo_app.command("verify", short_help="check hashes, index, labels")(zoo_check.verify)

@@ -12,10 +12,28 @@ __all__ = ["build", "import_folder"]
 
 
 def build(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="The family of LoRAs: exam.")],
-    count: Annotated[int, typer.Option("--count", min=1, help="How many LoRAs.")] = 512,
+    family: Annotated[
+        str,
+        typer.Argument(
+            metavar="FAMILY",
+            help="The family of LoRAs: exam; or a zoo of the collection (`zoo collection --list`).",
+        ),
+    ],
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count",
+            min=1,
+            help="How many LoRAs.",
+            show_default="512; of a zoo of the collection its own number",
+        ),
+    ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", help="Draws data, hyper-parameters and starts.")
+        int,
+        typer.Option(
+            "--seed",
+            help="Draws data, hyper-parameters and starts; a zoo of the collection has its own.",
+        ),
     ] = 0,
     out: Annotated[
         Path | None,
@@ -34,19 +52,24 @@ def build(
     """Finetune and label LoRAs of a bundled base; a build that was stopped goes on where it was.
 
     \b
-    Example:
+    Examples:
       lorascope zoo build exam --count 512 --out my-zoo
+      lorascope zoo build faces-rank-8
     """
     from lorascope.cli.output import console
     from lorascope.errors import DataError
     from lorascope.zoo.factory.build import build_zoo
     from lorascope.zoo.families import FAMILIES
+    from lorascope.zoo.families.collection import COLLECTION
 
-    if family not in FAMILIES:
-        raise DataError(
-            f"Building a zoo: found the family {family!r}, expected {', '.join(FAMILIES)}."
-        )
-    zoo = build_zoo(FAMILIES[family](seed), count, out, processes=processes)
+    if family in COLLECTION:
+        drawn, usual = COLLECTION[family].family(), COLLECTION[family].count
+    elif family in FAMILIES:
+        drawn, usual = FAMILIES[family](seed), 512
+    else:
+        names = ", ".join([*FAMILIES, *COLLECTION])
+        raise DataError(f"Building a zoo: found the family {family!r}, expected one of {names}.")
+    zoo = build_zoo(drawn, count or usual, out, processes=processes)
     console().print(f"{len(zoo)} LoRAs: {zoo.path}")
 
 
