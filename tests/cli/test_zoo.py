@@ -1,38 +1,7 @@
-import json
-
 import pytest
 import torch
 
-from lorascope.cli.zoo_info import spread
 from lorascope.io import open_zoo, read_lora, write_lora
-from lorascope.io.shard_writer import ZooWriter
-
-
-def test_info_says_what_a_zoo_holds(run, zoo):
-    code, out, err = run("zoo", "info", zoo)
-    assert (code, err) == (0, "")
-    assert "80 LoRAs in 80 groups, 3 layers (2 of 8 x 6, 1 of 5 x 6)" in out
-    for word in (
-        "strength",
-        "topics (multilabel)",
-        "odd",
-        "family (multiclass)",
-        "rate",
-        "base tiny",
-    ):
-        assert word in out
-
-
-def test_info_as_json(run, zoo):
-    code, out, err = run("zoo", "info", zoo, "--json")
-    facts = json.loads(out)
-    assert (code, err) == (0, "")
-    assert facts["count"] == 80
-    assert facts["targets"]["topics"]["shares"]["odd"] == 0.5
-    assert sum(facts["targets"]["family"]["shares"].values()) == pytest.approx(1)
-    assert facts["targets"]["strength"]["base_value"] == 0.0
-    assert facts["hyper"]["rate"]["most"] == pytest.approx(0.079)
-    assert facts["report"] == {"ceiling": 1.0}
 
 
 def test_export_gives_the_lora_of_that_id(zoo, adapter):
@@ -121,41 +90,3 @@ def test_a_zoo_is_built_and_grown(run, tmp_path):
     assert code == 0
     assert "12 LoRAs" in out
     assert "accuracy" in out
-
-
-def test_missing_labels_of_classes_are_counted_apart(run, adapter, tmp_path):
-    lora = read_lora(adapter)
-    targets = {
-        "topics": {"kind": "multilabel", "classes": ["odd", "big"]},
-        "family": {"kind": "multiclass", "classes": ["a", "b"]},
-    }
-    writer = ZooWriter(tmp_path / "z", {"kind": "test", "targets": targets})
-    labels = [([True, False], "a"), (None, None), ([True, True], "b"), (None, "b")]
-    rows = [
-        {"id": i, "seed": i, "group": f"g{i}", "label:topics": topics, "label:family": family}
-        for i, (topics, family) in enumerate(labels)
-    ]
-    writer.add_shard(0, [lora] * 4, rows)
-    writer.finish()
-    code, out, err = run("zoo", "info", tmp_path / "z", "--json")
-    assert (code, err) == (0, "")
-    facts = json.loads(out)["targets"]
-    assert facts["topics"] == {
-        "kind": "multilabel",
-        "shares": {"odd": 1.0, "big": 0.5},
-        "missing": 2,
-    }
-    assert facts["family"]["missing"] == 1
-    assert facts["family"]["shares"] == pytest.approx({"a": 1 / 3, "b": 2 / 3})
-    assert "missing: 2 LoRAs have no label" in run("zoo", "info", tmp_path / "z")[1]
-
-
-def test_spread_counts_what_is_missing():
-    assert spread([1.0, float("nan"), 3.0]) == {
-        "missing": 1,
-        "least": 1.0,
-        "mean": 2.0,
-        "most": 3.0,
-        "std": 1.0,
-    }
-    assert spread([float("nan")]) == {"missing": 1}

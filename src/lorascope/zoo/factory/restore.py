@@ -82,13 +82,15 @@ def family_of(recipe: Mapping[str, Any], base: str | Path | None = None) -> Fami
     """
     from lorascope.zoo.families import FAMILIES
 
-    name = recipe.get("family")
+    name = str(recipe.get("family"))
     if name not in FAMILIES or "engine" not in recipe:
         raise DataError(
             f"Reading a recipe: found the family {name!r}, expected one of {', '.join(FAMILIES)}. An "
             "imported zoo has none; for a family of your own, give it to the Python function"
         )
-    family = _made(FAMILIES[name], recipe, base or recipe["base"]["folder"])
+    kind = type(FAMILIES[name](int(recipe["seed"])))
+    given = recipe["base"]["folder"] if base is None else Path(base)
+    family = _made(kind, recipe, given)
     check_recipe(family, recipe)
     return family
 

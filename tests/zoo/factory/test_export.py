@@ -1,0 +1,94 @@
+"""An exported adapter, loaded by plain transformers and peft, has the scores that the zoo stored."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from lorascope.io import read_lora
+from lorascope.zoo.bases.bundled import base_facts
+from lorascope.zoo.factory.export import export_peft
+from lorascope.zoo.factory.restore import family_of
+from tests.zoo.factory.planted_zoo import write_planted
+
+
+@pytest.fixture
+def zoo(exam_zoo):
+    return exam_zoo
+
+
+def test_the_folder_names_base_and_labels(zoo, tmp_path):
+    folder = export_peft(zoo, 3, tmp_path / "a")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base_facts("exam-qwen").folder)
+    card = (folder / "README.md").read_text()
+    assert "# LoRA 3 of zoo" in card
+    assert f"| accuracy | {zoo.labels('accuracy')[3]:.4g} |" in card
+    assert "PeftModel.from_pretrained" in card
+    stored = zoo.lora(3)
+    again = read_lora(folder)
+    assert set(again) == set(stored)
+    for name in stored:
+        torch.testing.assert_close(again[name].dense(), stored[name].dense())
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_peft_answers_the_exam_as_the_zoo_says(zoo, tmp_path):
+    from lorascope.zoo.families.exam.by_hand import exam_base, scores_by_hand
+
+    base = exam_base()
+    for identity in (0, 5):
+        folder = export_peft(zoo, identity, tmp_path / str(identity))
+        scores = scores_by_hand(base, folder)
+        assert scores["accuracy"] == pytest.approx(zoo.labels("accuracy")[identity], abs=0.01)
+        assert scores["eval_loss"] == pytest.approx(zoo.labels("eval_loss")[identity], rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_the_lines_of_the_card_load_it(zoo, tmp_path, monkeypatch):
+    folder = export_peft(zoo, 1, tmp_path / "a")
+    block = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder)
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile(block, "README.md", "exec"), names)
+    asked = torch.tensor([[1, 2, 3]])
+    with torch.no_grad(), names["model"].disable_adapter():
+        alone = names["model"](input_ids=asked).logits
+    with torch.no_grad():
+        adapted = names["model"](input_ids=asked).logits
+    assert not torch.equal(alone, adapted)
+
+
+def test_a_base_may_be_named(tmp_path):
+    zoo = write_planted(tmp_path / "zoo")
+    for given, named in (("someone/tiny", "someone/tiny"), (None, "tiny")):
+        folder = export_peft(zoo, 7, tmp_path / f"out-{named.replace('/', '-')}", base=given)
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == named
+    assert "| maker | b |" in (folder / "README.md").read_text()
+    assert "| topics | odd, big |" in (folder / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize(
+    "options",
+    [{"dora": True}, {"rank": 8, "rslora": True, "targets": ["q_proj", "o_proj", "up_proj"]}],
+    ids=["dora", "rslora"],
+)
+def test_other_adapters_have_their_stored_scores_too(tmp_path, options):
+    from lorascope.zoo.factory.build import build_zoo
+    from lorascope.zoo.families import ExamFamily
+    from lorascope.zoo.families.exam.by_hand import exam_base, scores_by_hand
+
+    family = ExamFamily(4, adapters=options)
+    zoo = build_zoo(
+        family, 2, tmp_path / "z", processes=0, compile=False, progress=False, dtype=torch.float32
+    )
+    assert family_of(zoo.recipe).spec == family.spec
+    scores = scores_by_hand(exam_base(), export_peft(zoo, 1, tmp_path / "a"))
+    assert scores["accuracy"] == pytest.approx(zoo.labels("accuracy")[1], abs=0.01)
+    assert scores["eval_loss"] == pytest.approx(zoo.labels("eval_loss")[1], rel=1e-4)

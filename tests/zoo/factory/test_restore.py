@@ -1,0 +1,75 @@
+"""The family made from a recipe has that recipe, or it is refused."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from lorascope.errors import DataError
+from lorascope.zoo.bases.bundled import base_facts
+from lorascope.zoo.factory.recipe import recipe_of
+from lorascope.zoo.factory.restore import family_of, origin_of, parts_of, report_of, torch_dtype
+from lorascope.zoo.families import FAMILIES, ExamFamily
+
+
+def recipe(family=None, slots=8):
+    return recipe_of(family or ExamFamily(5), dtype=torch.float32, slots=slots)
+
+
+def test_a_family_with_changed_ranges_and_adapters_comes_back():
+    family = ExamFamily(
+        5,
+        {"epochs": ("choice", (1,)), "learning_rate": ("log_uniform", (1e-3, 2e-3))},
+        adapters={"rank": 2, "targets": ["k_proj"]},
+    )
+    again = family_of(recipe(family))
+    assert recipe(again) == recipe(family)
+    assert again.draw(3) == family.draw(3)
+    assert again.spec == family.spec
+
+
+@pytest.mark.parametrize("name", ["faces", "objects"])
+def test_image_families_come_back(name):
+    family = FAMILIES[name](3)
+    again = family_of(recipe(family))
+    assert type(again) is type(family)
+    assert again.hyper(2) == family.hyper(2)
+
+
+def test_a_base_in_a_folder_of_its_own(tmp_path):
+    folder = tmp_path / "my-base"
+    shutil.copytree(base_facts("exam-qwen").folder, folder)
+    made = recipe(ExamFamily(1, base=folder))
+    with pytest.raises(Exception, match="my-base"):
+        family_of(made)
+    assert family_of(made, folder).base_folder == folder
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"changed": 1}))
+    with pytest.raises(DataError, match=r"differs in \['base'\]"):
+        family_of(made, folder)
+
+
+@pytest.mark.parametrize("change", [{"family": "cats"}, {"family": None}])
+def test_families_that_are_not_known(change):
+    with pytest.raises(DataError, match="expected one of"):
+        family_of({**recipe(), **change})
+
+
+def test_a_recipe_of_another_version_is_refused():
+    made = recipe()
+    with pytest.raises(DataError, match=r"differs in \['options'\]"):
+        family_of({**made, "options": {**made["options"], "new": 1}})
+    with pytest.raises(DataError, match="found the type 'word'"):
+        torch_dtype({"engine": {"dtype": "word"}})
+
+
+def test_origins_of_merged_and_sampled_zoos():
+    parts = [{"family": "a", "seed": 1}, {"family": "b", "seed": 2}]
+    merged = {"kind": "merged", "of": [{"name": "x", "recipe": part} for part in parts]}
+    sampled = {"kind": "sample", "of": merged}
+    assert parts_of(sampled) == parts
+    origin = origin_of(sampled, {"id": 90, "origin": 1, "origin_id": 4})
+    assert (origin.recipe, origin.index) == (parts[1], 4)
+    assert origin_of(parts[0], {"id": 3}).index == 3
+    assert report_of(sampled, None) == {}
