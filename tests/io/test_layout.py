@@ -5,7 +5,8 @@ import torch
 
 from lorascope.core import LowRank
 from lorascope.errors import LayerError
-from lorascope.io.layout import fuse, is_block_sparse, split
+from lorascope.io.layout import fuse, is_block_sparse, is_splittable, split, turn
+from tests.core.updates import KINDS, made
 
 
 def pair(n, m, r, seed=0):
@@ -51,3 +52,27 @@ def test_what_cannot_be():
         split(pair(12, 5, 3), (4, 4))
     with pytest.raises(LayerError, match="same inputs"):
         fuse([pair(4, 5, 2), pair(4, 6, 2)])
+
+
+NATIVE = [kind for kind in KINDS if kind != "pair"]
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_native_updates_are_split_and_turned_exactly(kind, generator):
+    update = made(kind, generator)
+    for sizes in ((6, 6), (8, 4), (4, 4, 4), (5, 7)):
+        parts = split(update, sizes)
+        torch.testing.assert_close(torch.cat([part.dense() for part in parts]), update.dense())
+        kept = all(type(part) is type(update) for part in parts)
+        assert kept == is_splittable(update, sizes)
+        assert not is_block_sparse(update, sizes)
+    first, second = update.dense().chunk(2)
+    torch.testing.assert_close(turn(update).dense(), torch.cat([second, first]))
+
+
+def test_odd_rows_are_not_turned():
+    odd = pair(5, 4, 2)
+    assert turn(odd) is odd
+    torch.testing.assert_close(
+        turn(pair(4, 3, 2)).dense(), torch.cat(pair(4, 3, 2).dense().chunk(2)[::-1])
+    )

@@ -23,7 +23,7 @@ from lorascope.errors import LayerError
 
 __all__ = ["Hadamard"]
 
-BLOCK_VALUES = 1 << 19  # of scratch memory: 4 MiB in float64
+BLOCK_VALUES = 1 << 16  # of scratch memory: 512 KiB in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +122,10 @@ class Hadamard:
         """
         check_alike(self, other)
         if isinstance(other, Hadamard):
-            rows = zip(self.row_blocks(), other.row_blocks(), strict=True)
-            parts = [(mine * theirs).sum() for mine, theirs in rows]
-            return torch.stack(parts).sum() if parts else _zero(self)
+            total = _zero(self)
+            for mine, theirs in zip(self.row_blocks(), other.row_blocks(), strict=True):
+                total += torch.dot(mine.flatten(), theirs.flatten())
+            return total
         if not isinstance(other, LowRank):
             return other.trace(self)
         pair, wide = other.to(torch.float64), self.to(torch.float64)

@@ -23,7 +23,7 @@ KEPT = 1024  # singular values that are kept of a layer
 GROUP_BYTES = (
     1 << 22
 )  # r x r matrices that are worked on at once, of which there are some five copies
-WORK = 4_000_000_000  # cubes of widths, about a second, and
+WORK = 3_000_000_000  # cubes of widths, about a second, and
 WORK_PER_BYTE = 64  # more for each byte of the factors
 
 

@@ -3,7 +3,7 @@
     pair         G_u = u^T u = L L^T, G_v = v^T v       squares: the eigenvalues of L^T G_v L    (r, r)
     Kronecker    kron(w1, w2)                           the products of those of w1 and w2
     Hadamard     columns a1[:, p] a2[:, q]              G_u[pq, p'q'] = sum_i (a1 a1)[i, pp'] (a2 a2)[i, qq']
-                 or, with more columns than the matrix is wide, the matrix's own Gram matrix by blocks of rows
+                 or, where these are more than half of min(n, m), the matrix's own Gram matrix by blocks of rows
 
 All in float64. A Gram matrix squares the condition number, which float64 affords: values down to 1e-7 of the
 largest are right, and below that all are "dead". Scratch memory is a few r x r matrices and CHUNK_BYTES.
@@ -20,10 +20,16 @@ CHUNK_BYTES = 1 << 23  # float64 copies of the factors are made in pieces of thi
 
 
 def core_width(update: Update) -> int:
-    """The width of the matrix whose eigenvalues the spectrum takes: time goes with its cube."""
+    """The width of the matrix whose eigenvalues the spectrum takes: time goes with its cube, memory with its
+    square."""
     if isinstance(update, Kronecker):
         return max(min(*w.shape, getattr(w, "rank", w.shape[0])) for w in (update.w1, update.w2))
-    return min(*update.shape, update.rank)
+    narrow = min(*update.shape, update.rank)
+    return (
+        min(update.shape)
+        if isinstance(update, Hadamard) and 2 * narrow > min(update.shape)
+        else narrow
+    )
 
 
 def spectrum_of(update: Update) -> tuple[Tensor, bool]:  # (r,)
@@ -33,8 +39,9 @@ def spectrum_of(update: Update) -> tuple[Tensor, bool]:  # (r,)
         values = torch.outer(one, two).flatten().sort(descending=True).values
         return values, good and fine and bool(values.isfinite().all())
     if isinstance(update, Hadamard):
-        if update.one.rank * update.two.rank > min(update.shape):
-            return _of_square(_matrix_gram(update))
+        if 2 * update.rank > min(update.shape):
+            values, finite = _of_square(_matrix_gram(update))
+            return values[: update.rank], finite
         gram_u = _product_gram(update.one.u, update.two.u)
         gram_v = _product_gram(update.one.v, update.two.v)
         values, finite = _from_grams(gram_u[None], gram_v[None])
@@ -56,18 +63,19 @@ def stacked_spectra(pairs: list[LowRank]) -> tuple[Tensor, Tensor]:  # (l, r), (
 
 
 def _from_grams(gram_u: Tensor, gram_v: Tensor) -> tuple[Tensor, Tensor]:  # (l, r), (l,)
+    """Of u v^T from (l, r, r) both, which are written over."""
     # balance the columns first: a gauge that puts all size into one factor costs no precision then
     size = gram_u.diagonal(dim1=1, dim2=2).sqrt()  # (l, r)
     ratio = torch.where(size > 0, 1 / size, 0.0)
-    gram_u = ratio[:, :, None] * gram_u * ratio[:, None, :]
-    gram_v = size[:, :, None] * gram_v * size[:, None, :]
+    gram_u.mul_(ratio[:, :, None]).mul_(ratio[:, None, :])
+    gram_v.mul_(size[:, :, None]).mul_(size[:, None, :])
     finite = gram_u.isfinite().flatten(1).all(1) & gram_v.isfinite().flatten(1).all(1)
     finite &= size.isfinite().all(1)
-    gram_u = torch.where(finite[:, None, None], gram_u, 0.0)
-    gram_v = torch.where(finite[:, None, None], gram_v, 0.0)
+    if not finite.all():
+        gram_u[~finite], gram_v[~finite] = 0.0, 0.0
     root = square_root(gram_u)
-    squares = torch.linalg.eigvalsh(root.mT @ gram_v @ root).clamp(min=0)
-    return squares.flip(1).sqrt(), finite
+    square = (root.mT @ gram_v) @ root
+    return torch.linalg.eigvalsh(square).clamp(min=0).flip(1).sqrt(), finite
 
 
 def _factor_spectrum(w: Tensor | LowRank) -> tuple[Tensor, bool]:

@@ -41,7 +41,11 @@ def test_claims_beyond_any_matrix_are_refused():
     slots = {"lokr_w1": torch.ones(1 << 11, 1), "lokr_w2": torch.ones(1 << 10, 1)}
     with pytest.raises(HostileFileError, match="claim an update of 2097152 x 1"):
         build_kronecker(Parts("m", slots, "a file"))
-    slots = {"lokr_w1": torch.ones(2, 2), "lokr_w2_a": torch.ones(1, 8193), "lokr_w2_b": torch.ones(8193, 1)}
+    slots = {
+        "lokr_w1": torch.ones(2, 2),
+        "lokr_w2_a": torch.ones(1, 8193),
+        "lokr_w2_b": torch.ones(8193, 1),
+    }
     with pytest.raises(HostileFileError, match="rank is 8193"):
         build_kronecker(Parts("m", slots, "a file"))
     slots = {"lokr_w1": torch.ones(1, 1), "lokr_w2_a": torch.ones(1, 1), "lokr_w2_b": torch.ones(1, 1 << 11),

@@ -41,5 +41,5 @@ def test_the_modules_of_a_file_share_its_room():
     first.room_for(5 << 20)  # of the 4 MiB that it holds six times, and 16 MiB
     assert room.left == (16 + 24 - 20) << 20
     second = Parts("b", {"down": held.double()}, "a file", room=room)
-    with pytest.raises(HostileFileError, match="'b'.*at most 2621440"):
+    with pytest.raises(HostileFileError, match=r"'b'.*at most 2621440"):
         second.room_for(3 << 20)  # in double precision
