@@ -24,6 +24,7 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods, weighted_loss
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
@@ -53,6 +54,12 @@ class Draw:
     hyper: Mapping[str, float]
 
 
+class ArcEngine(LanguageEngine):
+    """One adapter at once: a batch of 32 long rows or more fills a machine by itself."""
+
+    slots: ClassVar[int] = 4
+
+
 @dataclass(frozen=True)
 class ArcFamily:
     """LoRAs of a Qwen2- or Llama-style model, each finetuned on a random subset of ARC's sources."""
@@ -65,6 +72,7 @@ class ArcFamily:
     longest: int = 256  # tokens of a question with an option; longer questions are left out
 
     spec: ClassVar[AdapterSpec] = SPEC
+    engine: ClassVar[LanguageEngine] = ArcEngine()
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.ranges) - set(RANGES))

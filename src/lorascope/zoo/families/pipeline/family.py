@@ -1,0 +1,240 @@
+"""What the families of a published Stable Diffusion share: the recipe, the job, the sampled labels.
+
+A family fills in which files one LoRA is finetuned on (`files`), the labels that follow from them
+(`known_labels`) and what it shares with others (`group`).
+
+    clip_score       33 fixed prompts, one sample each, against their prompts by CLIP
+    fidelity         samples of the LoRA's own words against the pictures it was finetuned on
+    ..._gain         the same less the base's own under the same noise
+
+The paper's settings: 20 steps, guidance 7.5, the same noise for all (section 5.2). Every `EVERY`-th
+LoRA is scored a second time under other noise, which gives the labels' ceilings.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lorascope.errors import DataError
+from lorascope.zoo.bases.faces.sampler import sample
+from lorascope.zoo.bases.faces.similarity import clip_score, fidelity
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted, untrained
+from lorascope.zoo.engine.image.base import ImageBase, layout_of
+from lorascope.zoo.engine.image.engine import ImageEngine
+from lorascope.zoo.engine.image.evaluate import guide_of
+from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.families.draw import drawn, seed_of
+from lorascope.zoo.families.image_family import AGAIN
+from lorascope.zoo.families.pipeline.parts import Parts, Sizes, load_parts, sizes_of
+from lorascope.zoo.families.pipeline.photographs import read_pictures
+from lorascope.zoo.families.pipeline.prompts import PROMPTS
+
+__all__ = ["PipelineFamily"]
+
+WEIGHT_DECAY = 1e-2
+GUIDANCE = 7.5
+EVERY = 16
+AT_ONCE = 8  # prompts that are sampled together
+LOADED = ("parts", "_before")  # loaded or computed where it is needed, never sent
+SAMPLED = ("clip_score", "clip_score_gain", "fidelity", "fidelity_gain")
+
+
+class PipelineEngine(ImageEngine):
+    """Fewer adapters at once: activations of 512 pixels are large."""
+
+    slots: ClassVar[int] = 8
+
+
+class PipelineFamily:
+    """LoRAs of the UNet of a Stable Diffusion folder, finetuned on pictures from files."""
+
+    kind: ClassVar[str]
+    words: ClassVar[tuple[str, ...]]  # what the pictures of one LoRA are called: hyper "prompt"
+    spec: ClassVar[AdapterSpec]
+    default_ranges: ClassVar[Mapping[str, Any]]
+    engine: ClassVar[ImageEngine] = PipelineEngine()
+
+    def __init__(
+        self,
+        base_folder: Path,
+        data: Path,
+        clip: Path,
+        *,
+        seed: int = 0,
+        name: str = "",
+        ranges: Mapping[str, Any] | None = None,
+        sampled: bool = True,
+        steps: int = 20,
+        own_samples: int = 4,
+    ) -> None:
+        """Describe a zoo.
+
+        Args:
+            base_folder: of a StableDiffusionPipeline.
+            data: the folder of the pictures.
+            clip: the folder of the CLIP that scores.
+            name: in the recipe, by default the kind.
+            ranges: changes of `default_ranges`.
+            sampled: read the labels that need samples, which takes longer than finetuning.
+            steps: of the sampler.
+            own_samples: samples of the LoRA's own words.
+        """
+        self.base_folder, self.data, self.clip, self.seed = base_folder, data, clip, seed
+        self.name = name or self.kind
+        self.ranges = {**self.default_ranges, **(ranges or {})}
+        self.sampled, self.steps, self.own_samples = sampled, steps, own_samples
+        unknown = sorted(set(self.ranges) - set(self.default_ranges))
+        if unknown:
+            raise DataError(
+                f"describing a zoo of {self.name}: found ranges of {unknown}, expected some of "
+                f"{sorted(self.default_ranges)}. Try leaving them out"
+            )
+
+    def files(self, index: int) -> Sequence[Path]:
+        """The pictures that LoRA `index` is finetuned on."""
+        raise NotImplementedError
+
+    def known_labels(self, index: int) -> dict[str, Any]:
+        """The labels that follow from the data alone: name -> value."""
+        raise NotImplementedError
+
+    def group(self, index: int) -> str:
+        """What LoRA `index` shares with others; those of one group are never split."""
+        raise NotImplementedError
+
+    @property
+    def own_targets(self) -> dict[str, dict[str, Any]]:
+        """The targets among the known labels."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is loaded: a family travels to workers, which load their own."""
+        return {name: value for name, value in vars(self).items() if name not in LOADED}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What else makes the zoo."""
+        sampling = {"steps": self.steps, "own_samples": self.own_samples, "guidance": GUIDANCE}
+        return {"ranges": self.ranges, **(sampling if self.sampled else {})}
+
+    @property
+    def targets(self) -> dict[str, dict[str, Any]]:
+        """What can be predicted of a LoRA."""
+        regression = {"kind": "regression", "metric": "r2"}
+        return self.own_targets | (dict.fromkeys(SAMPLED, regression) if self.sampled else {})
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Of pictures and latents."""
+        return sizes_of(self.base_folder)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """What stands around the UNet, loaded once a process."""
+        return load_parts(self.base_folder, self.clip)
+
+    def seed_at(self, index: int) -> int:
+        """The seed of one LoRA."""
+        return seed_of(self.kind, self.seed, index)
+
+    def hyper(self, index: int) -> dict[str, float]:
+        """The hyper-parameters of one LoRA."""
+        generator = torch.Generator().manual_seed(self.seed_at(index))
+        return {name: drawn(self.ranges[name], generator) for name in self.default_ranges}
+
+    def word(self, index: int) -> str:
+        """What the pictures of one LoRA are called."""
+        return self.words[int(self.hyper(index)["prompt"])]
+
+    def shape(self, index: int) -> JobShape:
+        """What decides with which others a LoRA trains: known before any picture is read."""
+        hyper = self.hyper(index)
+        numbers = self.sizes.channels * self.sizes.latent**2
+        return JobShape(int(hyper["batch_size"]), numbers, False, int(hyper["steps"]))
+
+    def job(self, index: int) -> ImageJob:
+        """The finetuning of one LoRA."""
+        hyper = self.hyper(index)
+        pictures = read_pictures(self.files(index), self.sizes.picture)
+        return ImageJob(
+            seed=self.seed_at(index),
+            latents=self.parts.encode(pictures),
+            prompt=self.parts.ids([self.word(index)])[0],
+            learning_rate=hyper["learning_rate"],
+            weight_decay=WEIGHT_DECAY,
+            steps=int(hyper["steps"]),
+            batch_size=int(hyper["batch_size"]),
+        )
+
+    def evaluate(
+        self, base: ImageBase, fitted: Fitted, indices: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """The labels of fitted adapters, one row each."""
+        rows = []
+        for place, index in enumerate(indices):
+            row = self.known_labels(index)
+            if self.sampled:
+                row |= self._sampled(base, fitted.select([place]), index, 0)
+                again = {name: float("nan") for name in SAMPLED}
+                if index % EVERY == 0:
+                    again = self._sampled(base, fitted.select([place]), index, 1)
+                row |= {f"{name}{AGAIN}": value for name, value in again.items()}
+            rows.append(row)
+        return rows
+
+    def _sampled(self, base: ImageBase, one: Fitted, index: int, noise: int) -> dict[str, float]:
+        """The sampled labels of one adapter under one noise."""
+        fixed, own = self._features(base, one, [self.word(index)], noise)
+        before, shown = self.before(base, noise), self._shown(index)
+        scores = [clip_score(f, self.parts.wanted(PROMPTS)) for f in (fixed, before[0])]
+        likeness = [
+            fidelity(f, shown) for f in (own[0], before[1][self.words.index(self.word(index))])
+        ]
+        values = (scores[0], scores[0] - scores[1], likeness[0], likeness[0] - likeness[1])
+        return dict(zip(SAMPLED, map(float, values), strict=True))
+
+    def _shown(self, index: int) -> Tensor:
+        """CLIP's features of the pictures that one LoRA was finetuned on: (e, k)."""
+        return self.parts.features(read_pictures(self.files(index), self.sizes.picture))
+
+    def before(self, base: ImageBase, noise: int) -> tuple[Tensor, Tensor]:
+        """The base's own features under one noise, made once a process: (33, k), (words, own, k)."""
+        made: dict[int, tuple[Tensor, Tensor]] = vars(self).setdefault("_before", {})
+        if noise not in made:
+            alone = untrained(self.spec, layout_of(base, [self.spec]))
+            made[noise] = self._features(base, alone, self.words, noise)
+        return made[noise]
+
+    def _features(
+        self, base: ImageBase, one: Fitted, words: Sequence[str], noise: int
+    ) -> tuple[Tensor, Tensor]:
+        """CLIP's features of samples of the fixed prompts (33, k) and of words (w, own, k)."""
+        asked = [*PROMPTS, *(word for word in words for _ in range(self.own_samples))]
+        starts = _noise(len(PROMPTS) + self.own_samples, self.sizes.latents, noise)
+        starts = torch.cat((starts, *[starts[len(PROMPTS) :]] * (len(words) - 1)))
+        texts, (empty,) = self.parts.texts(asked), self.parts.texts([""])
+        guide, found = guide_of(base, one, GUIDANCE), []
+        for first in range(0, len(asked), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            latents = sample(guide(texts[None, some], empty), starts[None, some], self.steps)
+            found.append(self.parts.features(self.parts.decode(latents[0])))
+        features = torch.cat(found)
+        own = features[len(PROMPTS) :].view(len(words), self.own_samples, -1)
+        return features[: len(PROMPTS)], own
+
+    def report(self, table: Any) -> dict[str, Any]:
+        """Distributions, ceilings and explanations of the labels of a zoo."""
+        from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
+
+        return image_report(table, self.targets)
+
+
+def _noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
+    """What the samples of every LoRA of a zoo start from: (count, c, h, w)."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(42 + seed))
