@@ -11,7 +11,8 @@ import torch
 import lorascope.models
 from lorascope.core import collate
 from lorascope.errors import DataError
-from lorascope.models.build import MODELS, build_model, model_options
+from lorascope.models.build import MODELS, build_model, model_options, restrict
+from lorascope.models.closed_form import ClosedForm
 from tests.conftest import random_lora
 
 NAMES = {
@@ -21,7 +22,13 @@ NAMES = {
     "dense",
     "gl_net",
     "transformer",
+    "w2t",
+    "mvprobe",
+    "deep_sets",
     "ridge",
+    "spectral_statistics",
+    "spectra_knn",
+    "sketch",
     "kernel_raw",
     "kernel_cosine",
     "kernel_spectra",
@@ -79,3 +86,20 @@ def test_the_examples_in_docstrings_run(module, batch):
         output = []
         doctest.DocTestRunner().run(test, out=output.append)
         assert not output, "".join(output)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("columns", [slice(1, 2), slice(0, 3)])
+def test_some_of_the_outputs_are_the_same_outputs(name, columns, batch):
+    model = build_model(name, batch.signature, 3, rank=3, seed=0)
+    if isinstance(model, ClosedForm):  # as many LoRAs as outputs: the two must not be mixed up
+        y = torch.tensor([[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [2.0, 0.0, 1.0]])
+        model.fit(batch, y, kind="regression")
+    else:
+        model.prepare(batch)
+    model.eval()
+    few = restrict(model, columns)
+    assert few.out_features == columns.stop - columns.start
+    assert not few.training
+    assert few.name == name
+    torch.testing.assert_close(few(batch), model(batch)[:, columns])
