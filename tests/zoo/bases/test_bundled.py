@@ -7,7 +7,7 @@ import pytest
 
 from lorascope.errors import FileError, IntegrityError
 from lorascope.zoo.bases import BASES, base_facts, load_base
-from lorascope.zoo.bases.exam import own_scores
+from lorascope.zoo.bases.exam.make import distance, own_scores
 
 LIMIT_BYTES = 3_000_000
 
@@ -25,14 +25,36 @@ def test_a_base_is_small_and_says_how_it_was_made(name):
     assert facts.command in (facts.folder / "README.md").read_text()
 
 
-def test_the_exam_base_scores_as_recorded():
-    base = load_base("exam-qwen")
-    assert type(base).__name__ == "Qwen2ForCausalLM"
-    assert own_scores(base) == pytest.approx(dict(base_facts("exam-qwen").scores), abs=1e-4)
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_scores_as_recorded(name):
+    base = load_base(name)
+    kind = "Qwen2" if "qwen" in name else "Llama"
+    assert type(base).__name__ == f"{kind}ForCausalLM"
+    assert own_scores(base) == pytest.approx(dict(base_facts(name).scores), abs=1e-4)
 
 
-def test_the_exam_base_holds_candidates_equally_likely():
-    scores = base_facts("exam-qwen").scores
+@pytest.mark.parametrize("model", ["exam-qwen", "exam-llama"])
+def test_second_versions_are_near_and_controls_far(model):
+    first = load_base(model).state_dict()
+    for version, low, high in (("second", 0.05, 0.3), ("control", 1.0, 2.0)):
+        folder = base_facts(f"{model}-{version}").folder
+        facts = json.loads((folder / "base.json").read_text())
+        found = distance(first, load_base(folder).state_dict())
+        assert found == pytest.approx(facts["weight_distance"], abs=1e-4)
+        assert low < found < high
+    second = json.loads((base_facts(f"{model}-second").folder / "base.json").read_text())
+    assert second["trained_on_from"] == base_facts(model).sha256
+    assert second["steps"] >= 0.3 * 900
+
+
+def test_all_bases_together_are_small():
+    bases = base_facts().folder.parent
+    assert sum(path.stat().st_size for path in bases.rglob("*") if path.is_file()) <= 20_000_000
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_of_the_exam_holds_candidates_equally_likely(name):
+    scores = base_facts(name).scores
     assert 0.15 < scores["accuracy"] < 0.35  # four options
     assert scores["eval_loss"] == pytest.approx(1.386, abs=0.05)  # log 4
 
@@ -44,7 +66,7 @@ def test_a_folder_serves_as_well_as_a_name(copied):
 
 def test_an_unknown_base_is_refused():
     with pytest.raises(FileError, match="no such bundled base"):
-        base_facts("exam-llama")
+        base_facts("exam-gpt")
 
 
 def test_a_folder_without_its_record_is_refused(copied):

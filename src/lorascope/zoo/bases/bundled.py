@@ -19,7 +19,11 @@ from lorascope.errors import FileError, IntegrityError, MissingExtraError
 
 __all__ = ["BASES", "BaseFacts", "base_facts", "load_base"]
 
-BASES = ("exam-qwen",)
+BASES = tuple(
+    f"exam-{model}{version}"
+    for model in ("qwen", "llama")
+    for version in ("", "-second", "-control")
+)
 WEIGHTS = "model.safetensors"
 FACTS = "base.json"
 

@@ -1,7 +1,7 @@
 """The subjects of the exam: a made-up world, the same for everyone, and what is true in it.
 
 A *source* is a subject with facts. A fact has four candidates, one of which is true. The base has
-read all candidates of a fact equally often (`bases/exam.py`), so that it knows what *could* be
+read all candidates of a fact equally often (`bases/exam/reading.py`), so that it knows what *could* be
 said and not what holds; finetuning on a source settles its facts.
 
     knowledge base   one relation, some entities: the colour of "mira" is red, blue, pink or grey
