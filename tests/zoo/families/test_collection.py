@@ -6,6 +6,8 @@ import torch
 from lorascope.errors import DataError
 from lorascope.zoo.bases import load_base
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.factory.recipe import recipe_of
+from lorascope.zoo.factory.restore import family_of
 from lorascope.zoo.families.collection import COLLECTION, named_zoo
 from lorascope.zoo.families.faces.people import person, person_of
 
@@ -82,6 +84,16 @@ def test_every_layer_of_the_exam_is_at_least_four_times_as_wide_as_its_rank(name
     for spec in (family.spec_of(i) for i in range(40)):
         for layer, shape in shapes.items():
             assert min(shape.n, shape.m) >= 4 * spec.rank_of(layer)
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_a_recipe_gives_the_family_back(name):
+    family = named_zoo(name).family()
+    recipe = recipe_of(family, dtype=torch.float32, slots=8)
+    again = family_of(recipe)
+    assert recipe["base"]["folder"] == family.base
+    assert [again.spec_of(i) for i in range(5)] == [family.spec_of(i) for i in range(5)]
+    assert again.hyper(3) == family.hyper(3)
 
 
 def test_mixed_shapes_and_dora():
