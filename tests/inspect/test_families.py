@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lorascope.inspect.examine import examine
 from lorascope.inspect.families import RULES, UNKNOWN, compiled, family_of, flatten
 from lorascope.inspect.outline import outline_of
 
@@ -117,3 +118,22 @@ def test_keys_of_real_files_tell_their_family():
         outline = outline_of({key: tuple(shape) for key, shape in shapes.items()})
         family = family_of((m.name, m.n, m.m) for m in outline.modules)
         assert family.name == told[file.name.split("_")[0]], file.name
+
+
+@pytest.mark.skipif(
+    "LORASCOPE_REAL_FILES" not in os.environ, reason="LORASCOPE_REAL_FILES names no folder"
+)
+@pytest.mark.parametrize(
+    ("file", "family", "width"),
+    [
+        ("lora_illust.pt", "SD2", 1024),  # the manifest says nothing; its text is OpenCLIP's
+        ("lora_disney.safetensors", "SD1", 768),
+        ("analog_svd_rank4.safetensors", "SD1", 768),
+    ],
+)
+def test_numbered_layers_are_told_by_the_width_of_the_text(file, family, width):
+    path = Path(os.environ["LORASCOPE_REAL_FILES"]) / "cloneofsimo" / file
+    facts = examine(path, allow_pickle=True).facts
+    text = {layer.m for layer in facts.layers if layer.name.startswith("unet.")}
+    assert text - {320, 640, 1280} == {width}
+    assert facts.family.name == family
