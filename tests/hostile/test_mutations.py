@@ -67,7 +67,7 @@ def test_bytes_may_be_anything(valid, tmp_path_factory, name, data):
     event(survive(path).outcome)
 
 
-@pytest.mark.parametrize("name", [*SAFETENSORS, "peft", "mlx"])
+@pytest.mark.parametrize("name", [*SAFETENSORS, "peft", "peft loha", "peft lokr", "mlx"])
 @EXAMPLES
 @given(data=st.data())
 def test_headers_may_say_anything(valid, tmp_path_factory, name, data):
@@ -82,7 +82,7 @@ def test_headers_may_say_anything(valid, tmp_path_factory, name, data):
     event(survive(path).outcome)
 
 
-@pytest.mark.parametrize("name", ["peft", "mlx"])
+@pytest.mark.parametrize("name", ["peft", "peft loha", "peft lokr", "mlx"])
 @EXAMPLES
 @given(data=st.data())
 def test_configurations_may_say_anything(valid, tmp_path_factory, name, data):

@@ -143,6 +143,22 @@ def write_peft(folder: Path) -> Path:
     return path
 
 
+def write_peft_native(folder: Path, kind: str, **shapes: tuple[int, ...]) -> Path:
+    path = folder / "adapter_model.safetensors"
+    save_file(made(PEFT, **shapes), path)
+    config = {"peft_type": kind, "r": 2, "alpha": 4, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return path
+
+
+def write_peft_loha(folder: Path) -> Path:
+    return write_peft_native(folder, "LOHA", **HADAMARD)
+
+
+def write_peft_lokr(folder: Path) -> Path:
+    return write_peft_native(folder, "LOKR", lokr_w1=(2, 3), **TWO)
+
+
 def write_mlx(folder: Path) -> Path:
     path = folder / "adapters.safetensors"
     save_file(made("model.layers.0.self_attn.q_proj", lora_a=(6, 2), lora_b=(2, 4)), path)
@@ -195,6 +211,8 @@ def write_list(folder: Path) -> Path:
 
 OTHERS: dict[str, Callable[[Path], Path]] = {
     "peft": write_peft,
+    "peft loha": write_peft_loha,
+    "peft lokr": write_peft_lokr,
     "mlx": write_mlx,
     "npz": write_npz,
     "gguf": write_gguf,

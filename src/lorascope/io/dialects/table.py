@@ -55,7 +55,9 @@ MARKS: Mapping[str, Mark] = MappingProxyType(
         ),
     }
 )
-PEFT_MARK = _mark(r"(?:^|\.)lora_(?:embedding_)?[AB](?:\.|$)", "lora_")
+PEFT_MARK = _mark(
+    r"(?:^|\.)(?:lora_(?:embedding_)?[AB]|hada_w\d_[ab]|lokr_w\d(?:_[ab])?)(?:\.|$)", "_"
+)
 
 
 def recognise(keys: Iterable[str], where: str, *, peft: bool = False) -> str:

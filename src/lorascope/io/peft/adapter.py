@@ -12,7 +12,8 @@ path in the base model, in natural order. Side tensors:
     token_delta      trained rows of an embedding                 MODULE.trainable_tokens_delta
     native           kept as the file has it                      its key
 
-Keys are read in keys.py, flags and scales in config.py, pairs in pair.py and moe.py.
+Keys are read in keys.py, flags and scales in config.py, pairs in pair.py and moe.py, LoHa and LoKr in
+native.py.
 """
 
 from collections.abc import Mapping
@@ -20,11 +21,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from lorascope.core.lora import LoRA, Provenance, Scale, Side
-from lorascope.core.low_rank import LowRank
+from lorascope.core import LoRA, Provenance, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.finish import natural, nonfinite_note
 from lorascope.io.header import MAX_TENSORS
+from lorascope.io.modules import Room
 from lorascope.io.peft.config import PeftConfig
 from lorascope.io.peft.keys import (
     WRAPPER,
@@ -35,6 +36,7 @@ from lorascope.io.peft.keys import (
     strip_wrappers,
 )
 from lorascope.io.peft.moe import count_experts, find_stacks, read_stack
+from lorascope.io.peft.native import build_factors, is_native
 from lorascope.io.peft.pair import build_pair, fold
 from lorascope.io.tensors import TensorFile
 
@@ -53,7 +55,8 @@ class _Reading:
 
     where: str
     config: PeftConfig
-    layers: dict[str, LowRank] = field(default_factory=dict)
+    room: Room
+    layers: dict[str, Update] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     side: dict[str, Side] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class _Reading:
             raise FormatError(f"Reading {self.where!r}: two of its keys name the tensor {name!r}.")
         self.side[name] = side
 
-    def add_layer(self, name: str, pair: LowRank, scale: Scale, kind: str | None) -> None:
+    def add_layer(self, name: str, pair: Update, scale: Scale, kind: str | None) -> None:
         if name in self.layers:
             raise FormatError(f"Reading {self.where!r}: two of its keys name the layer {name!r}.")
         self.layers[name] = pair
@@ -94,7 +97,7 @@ def read_peft(file: TensorFile, config: PeftConfig, where: str) -> LoRA:
             f"Reading {where!r} as PEFT: none of its {len(file.tensors)} tensors is a factor (the first is "
             f"{first!r:.80}). Expected keys such as '...q_proj.lora_A.weight'."
         )
-    reading = _Reading(where, config)
+    reading = _Reading(where, config, Room.of(file.tensors.values()))
     covered = _read_stacks(reading, modules)
     for spelled, slots in modules.items():
         if spelled not in covered:
@@ -170,20 +173,35 @@ def _read_module(reading: _Reading, spelled: str, slots: Mapping[str, Tensor]) -
     # a module inside a wrapper (out_proj of an attention) has the rank and the alpha of the wrapper
     rule = spelled.partition(f"{WRAPPER}.")[0]
     pair_slots = {slot: tensor for slot, tensor in slots.items() if slot not in BESIDE}
-    built = build_pair(layer, pair_slots, reading.config, reading.where, rule=rule)
-    reading.add_layer(layer, built.pair, built.scale, built.kind)
-    if built.remark:
-        reading.notes.append(built.remark)
+    if is_native(slots):
+        scale = _read_native(reading, layer, pair_slots, rule)
+    else:
+        built = build_pair(layer, pair_slots, reading.config, reading.where, rule=rule)
+        scale = built.scale
+        reading.add_layer(layer, built.pair, scale, built.kind)
+        if built.remark:
+            reading.notes.append(built.remark)
     expected = reading.config.rank_of(rule)
-    if expected is not None and expected != built.pair.rank and not reading.config.adalora:
+    if expected is not None and expected != scale.rank and not reading.config.adalora:
         reading.ambiguities.append(
             f"rank: the configuration gives layer {layer!r} rank {expected}, its tensors have "
-            f"{built.pair.rank}; the scale is taken from the tensors"
+            f"{scale.rank}; the scale is taken from the tensors"
         )
     for slot, (kind, ending) in BESIDE.items():
         if slot in slots:
-            factor = built.scale.factor if slot == "lora_bias" else 1.0
+            factor = scale.factor if slot == "lora_bias" else 1.0
             reading.add_side(f"{layer}.{ending}", Side(kind, fold(slots[slot], factor)))
+
+
+def _read_native(reading: _Reading, layer: str, slots: Mapping[str, Tensor], rule: str) -> Scale:
+    """Take in a module of LoHa or LoKr; its scale."""
+    built = build_factors(layer, slots, reading.config, reading.where, reading.room, rule)
+    scale = built.scale or reading.config.scale_of(rule, 1)
+    if built.pair is not None:
+        reading.add_layer(layer, built.pair, scale, built.kind)
+    for slot in slots.keys() - built.used:
+        reading.add_side(f"{layer}.{slot}", Side("native", slots[slot]))
+    return scale
 
 
 def _read_loose(reading: _Reading, loose: Mapping[str, Tensor], keys: Mapping[str, Tensor]) -> None:

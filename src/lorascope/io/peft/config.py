@@ -4,6 +4,7 @@
     alpha/sqrt(r)     use_rslora                  factor = lora_alpha / sqrt(r)
     alpha/(r+1e-5)    AdaLoRA, r = init_r         factor = (lora_alpha or init_r) / (init_r + 1e-5)
     1 (no config)     nothing beside the tensors  factor = 1, an ambiguity
+    alpha/r           LoHa, LoKr                  factor = alpha / r
 
 alpha comes from alpha_pattern, else lora_alpha; r from the tensors. Source: peft 0.21.2, tuners/lora/layer.py,
 tuners/adalora/layer.py. This file reads no tensors; what a flag does to them is in adapter.py.
@@ -25,10 +26,9 @@ __all__ = ["NO_CONFIG", "PeftConfig", "read_config", "read_table"]
 MAX_CONFIG_BYTES = 16 * 2**20
 NO_CONFIG = "1 (no config)"
 
+KINDS = ("LORA", "ADALORA", "LOHA", "LOKR")
 # Why an adapter of another kind is refused: what it needs beyond this reader.
 OTHER_KINDS: Mapping[str, str] = {
-    "LOHA": "a Hadamard product of two pairs, of rank r^2",
-    "LOKR": "a Kronecker product",
     "GLORA": "scales of the base weight beside a pair",
     "VERA": "pairs that share two projections, which are rebuilt from a seed",
     "PVERA": "pairs that share two projections, which are rebuilt from a seed",
@@ -132,8 +132,8 @@ class PeftConfig:
             return Scale(None, rank, 1.0, NO_CONFIG)
         alpha = self._alphas.match(layer)
         if alpha is None:
-            alpha = self.data.get("lora_alpha", 8)  # peft's default
-        alpha = self._number("lora_alpha", alpha)
+            alpha = self.data.get(self._alpha_name, 8)  # peft's default
+        alpha = self._number(self._alpha_name, alpha)
         if self.adalora:
             start = self.count("init_r", 12, 2**31)
             return Scale(
@@ -151,9 +151,9 @@ class PeftConfig:
                 "scale: no adapter_config.json beside the weights, so alpha and rsLoRA are unknown; "
                 "the factors are read with scale 1"
             )
-        elif "lora_alpha" not in self.data:
+        elif self._alpha_name not in self.data:
             found.append(
-                "scale: the configuration has no lora_alpha; peft's default of 8 is assumed"
+                f"scale: the configuration has no {self._alpha_name}; peft's default of 8 is assumed"
             )
         if self.present and "peft_type" not in self.data:
             found.append("kind: the configuration has no peft_type; LoRA is assumed")
@@ -187,6 +187,10 @@ class PeftConfig:
         return tuple(found)
 
     @property
+    def _alpha_name(self) -> str:
+        return "alpha" if self.data.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
+
+    @property
     def _init(self) -> str:
         return str(self.data.get("init_lora_weights", True)).lower()
 
@@ -198,11 +202,11 @@ class PeftConfig:
                 f"Reading {self.where!r}: it is a configuration of MLX, but the weights beside it are PEFT's."
             )
         kind = self.data.get("peft_type", "LORA")
-        if kind not in ("LORA", "ADALORA"):
+        if kind not in KINDS:
             reason = OTHER_KINDS.get(str(kind), "unknown to this version")
             raise FormatError(
-                f"Reading {self.where!r}: its peft_type is {kind!r:.40} ({reason}), expected LORA or ADALORA. "
-                "Try: convert it with peft.convert_to_lora on its base model."
+                f"Reading {self.where!r}: its peft_type is {kind!r:.40} ({reason}), expected "
+                f"{', '.join(KINDS)}. Try: convert it with peft.convert_to_lora on its base model."
             )
         if self.flag("enable_lora"):
             raise FormatError(

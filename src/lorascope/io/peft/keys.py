@@ -4,6 +4,7 @@
     base_model.model.M.lora_A.default.weight    the same with the adapter's name left in
     base_model.model.M.lora_embedding_A         factor A of an embedding
     base_model.model.M.base_layer.lora_A.weight a wrapper inside a wrapper    (experts, attention)
+    base_model.model.M.hada_w1_a  M.lokr_w1     a factor of LoHa, of LoKr
     base_model.model.classifier.weight          no factor: a whole tensor beside the adapter
 
 Only names are looked at. The prefix is optional: adapters injected without a PeftModel lack it.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from lorascope.errors import FormatError
 
 __all__ = [
+    "NATIVE",
     "PREFIX",
     "WRAPPER",
     "FactorKey",
@@ -31,6 +33,22 @@ PREFIX = "base_model.model."
 WRAPPER = ".base_layer"
 WRAPPERS = re.compile(r"\.base_layer(?=\.|$)")
 
+# LoHa's and LoKr's, which are also LyCORIS' names
+NATIVE = (
+    "hada_w1_a",
+    "hada_w1_b",
+    "hada_w2_a",
+    "hada_w2_b",
+    "hada_t1",
+    "hada_t2",
+    "lokr_w1",
+    "lokr_w1_a",
+    "lokr_w1_b",
+    "lokr_w2",
+    "lokr_w2_a",
+    "lokr_w2_b",
+    "lokr_t2",
+)
 SLOTS = frozenset(
     {
         "lora_A",
@@ -40,6 +58,7 @@ SLOTS = frozenset(
         "lora_embedding_A",
         "lora_embedding_B",
         "lora_magnitude_vector",  # DoRA
+        *NATIVE,
     }
 )
 
