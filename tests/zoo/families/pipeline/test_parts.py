@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lorascope.errors import DataError, FileError
-from lorascope.zoo.families.pipeline.parts import Sizes, load_parts, sizes_of
+from lorascope.zoo.families.pipeline.parts import Sizes, clip_digest, load_parts, sizes_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -72,6 +72,12 @@ def test_what_is_missing_is_said(diffusion_folder, clip_folder, tmp_path):
     shutil.rmtree(broken / "vae")
     with pytest.raises(FileError, match="Expected the folder of a StableDiffusionPipeline"):
         load_parts(broken, clip_folder)
+
+
+def test_the_digest_of_clip(clip_folder, tmp_path):
+    assert len(clip_digest(clip_folder)) == 64
+    with pytest.raises(FileError, match="found no weights"):
+        clip_digest(tmp_path)
 
 
 def test_another_schedule_is_refused(diffusion_folder, clip_folder, tmp_path):

@@ -31,7 +31,7 @@ from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_family import AGAIN
-from lorascope.zoo.families.pipeline.parts import Parts, Sizes, load_parts, sizes_of
+from lorascope.zoo.families.pipeline.parts import Parts, Sizes, clip_digest, load_parts, sizes_of
 from lorascope.zoo.families.pipeline.photographs import read_pictures
 from lorascope.zoo.families.pipeline.prompts import PROMPTS
 
@@ -120,8 +120,10 @@ class PipelineFamily:
     @property
     def options(self) -> dict[str, Any]:
         """What else makes the zoo."""
+        if not self.sampled:
+            return {"ranges": self.ranges}
         sampling = {"steps": self.steps, "own_samples": self.own_samples, "guidance": GUIDANCE}
-        return {"ranges": self.ranges, **(sampling if self.sampled else {})}
+        return {"ranges": self.ranges, **sampling, "clip_sha256": clip_digest(self.clip)}
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:

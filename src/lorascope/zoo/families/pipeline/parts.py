@@ -7,9 +7,11 @@ The UNet itself is the engine's (`engine/image/base.py`). Sizes follow from the 
 512 and latents of 4 x 64 x 64 for Stable Diffusion 1, anything else for a stand-in.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from lorascope.zoo.bases.faces.similarity import image_features, text_features
 from lorascope.zoo.bases.faces.unet import noise_levels
 from lorascope.zoo.engine.image.base import noise_levels_of
 
-__all__ = ["Parts", "Sizes", "load_parts", "sizes_of"]
+__all__ = ["Parts", "Sizes", "clip_digest", "load_parts", "sizes_of"]
 
 BASE_LAYOUT = (
     "Expected the folder of a StableDiffusionPipeline: unet/, vae/, text_encoder/, tokenizer/ and "
@@ -61,6 +63,22 @@ def sizes_of(base: Path) -> Sizes:
         return Sizes(channels, latent, latent * 2**halvings)
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise FileError(f"reading the base {base}: {problem}. {BASE_LAYOUT}") from problem
+
+
+@cache
+def clip_digest(folder: Path) -> str:
+    """sha256 over the configuration and the weights of a CLIP: scores depend on it.
+
+    Raises:
+        FileError: there are none.
+    """
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not weights or not (folder / "config.json").is_file():
+        raise FileError(f"reading CLIP from {folder}: found no weights. {CLIP_LAYOUT}")
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", *weights):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
