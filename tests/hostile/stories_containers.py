@@ -11,6 +11,15 @@ from tests.hostile.shapes import archive, array, gguf, info, pickled, text
 A = "base_model.model.m.q_proj.lora_A.weight"
 
 
+def misnamed(raw: bytes) -> bytes:
+    """An archive whose directory says of a name that it is UTF-8, which it is not."""
+    place = raw.rindex(b"PK\x01\x02")
+    central = bytearray(raw[place:])
+    central[9] |= 0x08  # the bit that stands for UTF-8
+    central[46] = 0xCB
+    return raw[:place] + bytes(central)
+
+
 class Bomb:
     """Unpickling it would run a command."""
 
@@ -107,6 +116,9 @@ CONTAINERS: dict[str, Refusal] = {
     "GGUF without tensors": Refusal("FormatError", "it holds no tensors", gguf(), "lora.gguf"),
     "archive that is none": Refusal(
         "FormatError", "no archive of arrays", b"PK" + bytes(60), "adapters.npz"
+    ),
+    "archive with a name that is not UTF-8": Refusal(
+        "FormatError", "no archive of arrays", misnamed(archive(array())), "adapters.npz"
     ),
     "archive that is compressed": Refusal(
         "HostileFileError",

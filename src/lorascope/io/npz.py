@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorascope.errors import FormatError, HostileFileError
+from lorascope.errors import FileError, FormatError, HostileFileError
 from lorascope.io.header import check_name, check_shape, check_tensor_count, open_regular
 from lorascope.io.tensors import TensorFile
 
@@ -47,7 +47,9 @@ def read_npz(path: Path | str) -> TensorFile:
                 raw = {
                     entry.filename.removesuffix(".npy"): archive.read(entry) for entry in entries
                 }
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        except FileError:
+            raise
+        except Exception as error:  # zipfile raises whatever a bad directory makes it trip over
             raise FormatError(f"Reading {where!r}: it is no archive of arrays: {error}.") from error
     return TensorFile({name: _array(name, data, where) for name, data in raw.items()})
 
