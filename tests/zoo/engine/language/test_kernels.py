@@ -55,15 +55,20 @@ def test_a_base_is_used_as_it_says_unless_asked_otherwise():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_the_compiled_path_does_what_the_plain_one_does(spec):
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_compiled_path_does_what_the_plain_one_does(spec, mixed):
     base = make_base(dtype=torch.float32)
+    specs = [spec] * 6
+    if mixed:
+        shapes = [{"rank": rank, "rslora": rank > 2} for rank in (1, 2, 3)] * 2
+        specs = [spec.changed({"dora": True, **shape}) for shape in shapes]
     jobs = [make_job(s, examples=80, batch_size=b) for s, b in enumerate((8, 8, 16, 8, 8, 16))]
-    plain = fit_adapters(base, spec, jobs, slots=4)
+    plain = fit_adapters(base, specs, jobs, slots=4)
     for dtype, tolerance, likeness in (
         (torch.float32, 1e-4, 1 - 1e-5),
         (torch.bfloat16, 0.05, 0.995),
     ):
-        fitted = fit_adapters(base, spec, jobs, slots=4, dtype=dtype, compile=True)
+        fitted = fit_adapters(base, specs, jobs, slots=4, dtype=dtype, compile=True)
         for i in range(len(jobs)):
             assert float(plain.to_lora(i).cosine(fitted.to_lora(i))) > likeness
         asked = [
