@@ -126,7 +126,24 @@ ROWS = [
         "tests/io/peft/test_adapter.py",
     ),
     Row(
-        "PEFT: other peft_types (LoHa, LoKr, VeRA, OFT, prompts, ...)",
+        "PEFT: LoHa, LoKr",
+        file(
+            slots(
+                f"base_model.model.{LLM}",
+                hada_w1_a=ones(12, 2),
+                hada_w1_b=ones(2, 9),
+                hada_w2_a=ones(12, 2),
+                hada_w2_b=ones(2, 9),
+            ),
+            config={"peft_type": "LOHA", "r": 2, "alpha": 2},
+        ),
+        "yes, as their factors",
+        "as a pair; kohya",
+        "peft",
+        "tests/io/peft/test_native.py",
+    ),
+    Row(
+        "PEFT: other peft_types (VeRA, OFT, IA3, prompts, ...)",
         file(PEFT, config=PEFT_CONFIG | {"peft_type": "VERA"}),
         "no: each has another equation, which the message names",
         "no: not read",
@@ -185,7 +202,7 @@ ROWS = [
         "kohya: LoRA for SD1, SD2, SDXL, SD3, Flux",
         file(kohya()),
         "yes",
-        "yes",
+        "yes, in sd-scripts' spelling: sgm names for SDXL, fused ones for SD3 and Flux",
         "diffusers, lycoris-lora",
         f"{D}/test_kohya.py",
     ),
@@ -207,7 +224,7 @@ ROWS = [
         "kohya: Flux, fused",
         file(kohya(FLAT_QKV)),
         "yes, split by rows",
-        "yes, in the split spelling",
+        "yes, fused again",
         "diffusers",
         f"{D}/test_kohya.py",
     ),
@@ -215,8 +232,8 @@ ROWS = [
         "kohya: Flux trained with split_qkv",
         file(BLOCKS, SPLIT_QKV),
         "but for the scale, both of which are named",
-        "yes, in the split spelling",
-        "the equation of sd-scripts' merge",
+        "yes, fused again",
+        "the equation of sd-scripts' merge: sd-scripts is no package",
         f"{D}/test_kohya.py",
     ),
     Row(
@@ -310,7 +327,7 @@ ROWS = [
         file(pair(f"diffusion_model.{QKV}", *A_B)),
         "yes, split by rows",
         NO_WRITER,
-        "the equation of its layer; same as kohya and diffusers",
+        "same as kohya and diffusers: neither is a package",
         "tests/io/test_dialects.py",
     ),
     Row(
@@ -323,15 +340,15 @@ ROWS = [
             )
         ),
         "yes",
-        "LEGACY is what kohya files of transformers are written as",
-        "same as kohya and diffusers",
+        "LEGACY, for kohya files whose parts cannot be fused without loss",
+        "same as kohya and diffusers: it is no package",
         "tests/io/test_dialects.py",
     ),
     Row(
         "musubi-tuner, Wan-Fun",
         file(kohya("lora_unet__blocks_0_self_attn_q")),
         "yes",
-        NO_WRITER,
+        "yes: kohya files of Wan, Anima and Qwen-Image",
         "diffusers (Wan)",
         f"{D}/test_comfy.py",
     ),
@@ -340,7 +357,7 @@ ROWS = [
         file({"unet:0:down": ones(2, 4), "unet:0:up": ones(6, 2)}),
         "updates yes; layers by index",
         NO_WRITER,
-        "the equation of its layer",
+        "the equation of its layer: lora_diffusion is not on PyPI",
         f"{D}/test_cloneofsimo.py",
     ),
     Row(
@@ -348,7 +365,7 @@ ROWS = [
         pickled([ones(6, 2), ones(2, 4)]),
         "updates yes; layers by index",
         NO_WRITER,
-        "the equation of its layer",
+        "the equation of its layer: lora_diffusion is not on PyPI",
         f"{D}/test_cloneofsimo.py",
     ),
     Row(
@@ -356,7 +373,7 @@ ROWS = [
         file({f"{LLM}.lora_a": ones(4, 2), f"{LLM}.lora_b": ones(2, 6)}, config=MLX_CONFIG),
         "yes",
         NO_WRITER,
-        "the equation of its layer: mlx has no wheel for every platform",
+        "mlx-lm where it is installed (no wheel for every platform), the equation of its layer",
         f"{D}/test_mlx.py",
     ),
     Row(
@@ -364,7 +381,7 @@ ROWS = [
         llama_cpp,
         "as llama.cpp runs it; rsLoRA is lost in the file",
         NO_WRITER,
-        "gguf, the equation of llama.cpp's graph",
+        "gguf; the equation of llama.cpp's graph: it is no Python package",
         f"{D}/test_llama_cpp.py",
     ),
     Row(
@@ -372,7 +389,7 @@ ROWS = [
         file(pair("layers.0.mlp.w1", ".lora_a.weight", ".lora_b.weight"), config=PEFT_CONFIG),
         "yes; rows of q and k stay in torchtune's order",
         NO_WRITER,
-        "its PEFT export",
+        "torchtune's converter to PEFT where it is installed, its PEFT export",
         f"{D}/test_torchtune.py",
     ),
     Row(
@@ -405,7 +422,12 @@ Known differences from other readers, all on their side: diffusers 0.42.1 gives 
 whose alphas differ one alpha for all; its converter of BFL's control LoRAs swaps the rows of A along with those
 of B in the last modulation; LyCORIS 4.1.3 applies the scale twice where it merges LoHa and LoKr (once in its
 forward pass, which is taken here), and cannot load LoKr files in Tucker form or with only
-the second factor whole.
+the second factor whole. PEFT 0.21.2 crosses the axes of kernel and inputs where a LoKr of Conv1d has a whole
+second factor; that is what it trained, and what is read.
+
+The same adapter saved in two dialects reads as the same LoRA: `tests/io/test_dialects.py` and
+`tests/io/dialects/test_same_lora.py` hold it for each pair of dialects that can hold it, for SD1, SDXL, SD3,
+Flux, Wan, Anima, Qwen-Image, their text encoders, and language models.
 """
 
 
