@@ -20,7 +20,8 @@ __all__ = ["commands", "help_text", "manual"]
 INTRODUCTION = """# The command line
 
 Every command ends with 0 when done and with 2 on bad input, after one message on stderr; `inspect` ends with 1
-when it found a problem of severity error (or of the severity that --fail-on names). With `--json`, stdout holds
+when it found a problem of severity error (or of the severity that --fail-on names), `zoo verify` when it found
+damage, `zoo rebuild` when a LoRA came out different. With `--json`, stdout holds
 one JSON document and nothing else; progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default
 `~/.cache/lorascope`) where no folder is named.
 
@@ -41,7 +42,12 @@ reports, or of brief ones with `--results`; every key stands in [inspect-schema.
 `warnings`) |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
 `versions` and more) and `controls`, each with its scores on the test rows |
-| `lorascope.zoo/1` | `path`, `count`, `groups`, `base`, `layers`, `shapes`, `targets`, `hyper`, `report` |
+| `lorascope.zoo/1` | `path`, `count`, `bytes`, `shards`, `ranks`, `groups`, `base`, `layers`, `shapes`, \
+`targets`, `hyper`, `ceilings`, `diverged`, `failures`, `report` |
+| `lorascope.verify/1` | `path`, `checks`, `sound`, `loras`, `shards`, `bytes_read`, `findings` (each `check`, \
+`place`, `message`), `notes` |
+| `lorascope.rebuild/1` | `path` and `loras`, each with `id`, `verdict`, `same_bytes`, `distance`, `cosine`, \
+`label_distance` and `labels` (`stored`, `rebuilt`) |
 """
 
 

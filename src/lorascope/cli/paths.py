@@ -47,7 +47,7 @@ def expand(path: Path) -> list[Path]:
     if (path / "recipe.json").is_file():
         raise FileError(
             f"Looking for adapters: {str(path)!r} is a zoo, whose LoRAs stand in shards. "
-            f"Try: lorascope zoo info {path}, or lorascope zoo export {path} ID --out FOLDER."
+            f"Try: lorascope zoo info {path}, or lorascope zoo export {path} ID --peft FOLDER."
         )
     inside = in_order(walk(path))
     if not inside:
