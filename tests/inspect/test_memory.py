@@ -54,10 +54,11 @@ PATHS = sorted(p for p in Path(REAL).rglob("*") if p.suffix in WEIGHTS) if REAL 
 PATHS = [path for path in PATHS if not path.parent.name.startswith("hostile")]
 
 
-def module(name, shapes, dtype=torch.float16):
+def module(name, shapes):
     draw = torch.Generator().manual_seed(sum(map(ord, name)))
+    prefix = "base_model.model." if "lora_A.weight" in shapes else "lora_unet_"
     return {
-        f"lora_unet_{name}.{slot}": (torch.randn(shape, generator=draw) / 16).to(dtype)
+        f"{prefix}{name}.{slot}": (torch.randn(shape, generator=draw) / 16).half()
         for slot, shape in shapes.items()
     }
 
@@ -102,6 +103,7 @@ CLAIMS = {
                          "hada_w2_a": (2, 4), "hada_w2_b": (2, 4096), "hada_t2": (2, 2, 64, 64)},
     "a kernel of lokr": {"lokr_w1": (1, 1), "lokr_t2": (2, 2, 64, 64), "lokr_w2_a": (2, 4),
                          "lokr_w2_b": (2, 4096)},
+    "groups of a convolution": {"lora_A.weight": (4096, 1, 3), "lora_B.weight": (4096, 1, 1)},
 }  # fmt: skip
 
 

@@ -53,7 +53,9 @@ def test_no_value_of_a_file_is_lost(tmp_path):
     assert counted > 15
 
 
-@pytest.mark.parametrize("what", [*EXPANDED, "LyCORIS: LoHa", "a factor decomposed", "two whole factors"])
+@pytest.mark.parametrize(
+    "what", [*EXPANDED, "LyCORIS: LoHa", "a factor decomposed", "two whole factors"]
+)
 def test_no_value_is_without_effect(what, tmp_path):
     (row,) = [row for row in ROWS if what in row.format]
     path = row.make(tmp_path)

@@ -29,6 +29,8 @@ __all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold"
 MAX_RANK = 8192
 MAX_GROUP_SIZE = 256  # of QA-LoRA, and
 MAX_BLOCKS = 32  # of BD-LoRA: how many times larger than in the file a factor may become
+SPARE_VALUES = 1 << 22  # that any factor may expand to; above, only
+MAX_GROWTH = 4  # times what its module holds
 
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -82,7 +84,7 @@ def build_pair(
     scale = config.scale_of(rule, a.shape[0])
     middle = _middle(layer, slots, a.shape[0], where)
     u = fold(b, scale.factor) if middle is None else fold(b, scale.factor) * middle
-    return Built(_pair(u, _unpool(layer, a, config)), scale)
+    return Built(_pair(u, _unpool(layer, a, b, config, where)), scale)
 
 
 def fold(factor: Tensor, scale: float) -> Tensor:
@@ -164,6 +166,16 @@ def check_rank(layer: str, rank: int, where: str) -> None:
         )
 
 
+def check_growth(layer: str, count: int, held: int, where: str) -> None:
+    """Raises HostileFileError if a factor expands to far more values than the module holds."""
+    most = max(SPARE_VALUES, MAX_GROWTH * held)
+    if count > most:
+        raise HostileFileError(
+            f"Reading layer {layer!r} of {where!r}: a factor expands to {count} values, expected at most "
+            f"{most} where the file holds {held}."
+        )
+
+
 def _embedding(
     layer: str, slots: Mapping[str, Tensor], config: PeftConfig, where: str, rule: str
 ) -> Built:
@@ -189,6 +201,7 @@ def _convolution(
     remark = None
     if groups > 1:
         # each group of outputs sees its own group of ranks: B is block-diagonal
+        check_growth(layer, groups * b.numel(), a.numel() + b.numel(), where)
         b = block_diagonal(b, groups)
         remark = f"grouped: {layer!r} is a convolution of {groups} groups; the update is that of all inputs"
     scale = config.scale_of(rule, rank)
@@ -231,6 +244,7 @@ def _expand_blocks(
                 f"Reading layer {layer!r} of {where!r}: {slot} has {rows} rows, expected a multiple of the "
                 f"{count} blocks."
             )
+        check_growth(layer, count * (a if slot == "A" else b).numel(), a.numel() + b.numel(), where)
         if slot == "A":
             return block_diagonal(a, count), b
         return a, block_diagonal(b, count)
@@ -243,11 +257,12 @@ def block_diagonal(stacked: Tensor, count: int) -> Tensor:
     return wide
 
 
-def _unpool(layer: str, a: Tensor, config: PeftConfig) -> Tensor:
+def _unpool(layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str) -> Tensor:
     """v (m, r) of A (r, m), or of QA-LoRA's A (r, m/g): the mean over g inputs times m/g."""
     if not config.flag("use_qalora"):
         return a.T
     size = config.count("qalora_group_size", 16, MAX_GROUP_SIZE)
+    check_growth(layer, size * a.numel(), a.numel() + b.numel(), where)
     wide = a.to(torch.promote_types(a.dtype, torch.float32)) * (a.shape[1] / size)
     return wide.T.repeat_interleave(size, dim=0)
 
