@@ -40,8 +40,8 @@ def spectrum_of(update: Update) -> tuple[Tensor, bool]:  # (r,)
         return values, good and fine and bool(values.isfinite().all())
     if isinstance(update, Hadamard):
         if 2 * update.rank > min(update.shape):
-            values, finite = _of_square(_matrix_gram(update))
-            return values[: update.rank], finite
+            values, good = _of_square(_matrix_gram(update))
+            return values[: update.rank], good
         gram_u = _product_gram(update.one.u, update.two.u)
         gram_v = _product_gram(update.one.v, update.two.v)
         values, finite = _from_grams(gram_u[None], gram_v[None])
