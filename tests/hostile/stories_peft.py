@@ -147,6 +147,11 @@ PEFT: dict[str, Refusal] = {
         "of a convolution",
         zeros(module(P, lora_A__weight=(4, 2, 3), lora_B__weight=(6, 3, 1))),
     ),
+    "convolution of groups without number": Refusal(
+        "HostileFileError",
+        "expands to 67108864 values",
+        zeros(module(P, lora_A__weight=(8192, 1, 1), lora_B__weight=(8192, 1, 1))),
+    ),
     "singular values of another rank": Refusal(
         "FormatError", "one for each rank", zeros(PAIR | module(P, lora_E=(2, 1)))
     ),

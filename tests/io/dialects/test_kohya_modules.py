@@ -1,13 +1,14 @@
 """The spelling of sd-scripts and musubi-tuner for every architecture with a table, and back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers.loaders.lora_conversion_utils import _convert_kohya_flux_lora_to_diffusers
 from safetensors.torch import load_file
 
-from lorascope.core import LoRA, LowRank, Provenance, Scale
+from lorascope.core import Kronecker, LoRA, LowRank, Provenance, Scale, Side
 from lorascope.io import read_lora, write_lora
 from lorascope.io.dialects.kohya_modules import ABSENT, modules_of
 from lorascope.io.header import read_header
@@ -257,3 +258,15 @@ def test_the_metadata_hold_what_is_absent(tmp_path):
         "attn.to_v",
         "proj_mlp",
     ]
+
+
+def test_what_cannot_be_fused_without_loss_keeps_the_split_spelling():
+    """Side tensors of a part, parts that are no pairs, sizes that another fused matrix has."""
+    names = [f"transformer.single_transformer_blocks.0.attn.to_{x}" for x in "qkv"]
+    value = pairs(*(name.removeprefix("transformer.") for name in names))
+    rows = {f"{names[0]}.dora_magnitude": Side("dora_magnitude", torch.ones(16, 1))}
+    native = {name: Kronecker(torch.ones(4, 4), torch.ones(4, 4)) for name in names}
+    wide = {name: LowRank(torch.ones(24, 2), torch.ones(16, 2)) for name in names}
+    for odd in (replace(value, side=rows), LoRA(native), LoRA(wide)):
+        beside = [names[0]] if odd.side else []
+        assert all(module.startswith("lora_transformer_") for module in modules_of(odd, beside))
