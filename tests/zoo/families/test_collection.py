@@ -5,6 +5,7 @@ import torch
 
 from lorascope.errors import DataError
 from lorascope.zoo.bases import load_base
+from lorascope.zoo.bases.faces.folder import load_faces
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.factory.recipe import recipe_of
 from lorascope.zoo.factory.restore import family_of
@@ -84,6 +85,15 @@ def test_every_layer_of_the_exam_is_at_least_four_times_as_wide_as_its_rank(name
     for spec in (family.spec_of(i) for i in range(40)):
         for layer, shape in shapes.items():
             assert min(shape.n, shape.m) >= 4 * spec.rank_of(layer)
+
+
+@pytest.mark.parametrize("name", ["faces", "objects", "faces-rank-16", "faces-conv"])
+def test_every_layer_of_the_unet_is_at_least_four_times_as_wide_as_its_rank(name):
+    family = named_zoo(name).family()
+    modules = load_faces("faces").unet.named_modules()
+    weights = [m.weight for path, m in modules if path.rsplit(".", 1)[-1] in family.spec.targets]
+    assert len(weights) >= 16
+    assert min(min(len(w), w[0].numel()) for w in weights) >= 4 * family.spec.rank
 
 
 @pytest.mark.parametrize("name", EXAMS)
