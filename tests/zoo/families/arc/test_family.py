@@ -10,7 +10,7 @@ from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.families.arc.family import RANGES, ArcFamily, base_scores, scores_of
 from lorascope.zoo.families.arc.questions import SOURCES, questions_of
-from lorascope.zoo.families.arc.tokens import load_tokenizer
+from lorascope.zoo.families.texts import load_tokenizer
 
 
 def test_draws_are_those_of_the_paper(family):

@@ -29,8 +29,8 @@ from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods, weigh
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
 from lorascope.zoo.families.arc.questions import SOURCES, digest_of, questions_of
-from lorascope.zoo.families.arc.tokens import choices_of, examples_of, fitting, load_tokenizer
 from lorascope.zoo.families.draw import drawn, seed_of
+from lorascope.zoo.families.texts import choices_of, examples_of, fitting, load_tokenizer
 
 __all__ = ["RANGES", "SPEC", "ArcFamily"]
 

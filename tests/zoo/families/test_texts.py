@@ -3,7 +3,14 @@ import torch
 
 from lorascope.errors import DataError, FileError
 from lorascope.zoo.families.arc.questions import Question
-from lorascope.zoo.families.arc.tokens import choices_of, examples_of, fitting, load_tokenizer
+from lorascope.zoo.families.texts import choices_of, examples_of, fitting, load_tokenizer
+from tests.zoo.stand_ins import write_language_base
+
+
+@pytest.fixture(scope="module", params=["qwen2", "llama"])
+def base(request, tmp_path_factory):
+    return write_language_base(tmp_path_factory.mktemp("bases") / request.param, request.param)
+
 
 QUESTIONS = [
     Question("MCAS_1", 1, "Which is true of a rock?", ("moves", "grows in light", "orbits"), 1),
@@ -11,8 +18,8 @@ QUESTIONS = [
 ]
 
 
-def test_examples_are_the_prompt_and_the_right_option(family):
-    tokenizer = load_tokenizer(family.base_folder)
+def test_examples_are_the_prompt_and_the_right_option(base):
+    tokenizer = load_tokenizer(base)
     tokens, weights = examples_of(QUESTIONS, tokenizer)
     for row, question in enumerate(QUESTIONS):
         kept = tokens[row][: int(weights[row].nonzero().max()) + 1]
@@ -24,8 +31,8 @@ def test_examples_are_the_prompt_and_the_right_option(family):
     assert tokens[0][: len(whole)].tolist() == whole
 
 
-def test_questions_with_fewer_options(family):
-    tokenizer = load_tokenizer(family.base_folder)
+def test_questions_with_fewer_options(base):
+    tokenizer = load_tokenizer(base)
     asked, real = choices_of(QUESTIONS, tokenizer)
     assert real.tolist() == [[True, True, True, False], [True] * 4]
     assert asked.answers.tolist() == [1, 3]
@@ -34,8 +41,8 @@ def test_questions_with_fewer_options(family):
     assert torch.equal(asked.prefix_lengths.argsort(descending=True), torch.tensor([0, 1]))
 
 
-def test_long_questions_are_left_out(family):
-    tokenizer = load_tokenizer(family.base_folder)
+def test_long_questions_are_left_out(base):
+    tokenizer = load_tokenizer(base)
     assert fitting(QUESTIONS, tokenizer, 256) == QUESTIONS
     short = len(tokenizer.encode(QUESTIONS[1].prompt + " moves").ids)
     assert fitting(QUESTIONS, tokenizer, short) == QUESTIONS[1:]

@@ -1,23 +1,42 @@
-"""ARC's questions as the engine takes them: examples to learn and questions to answer.
+"""Questions as the language engine takes them: examples to learn and options to choose from.
 
     example    prompt, then the right option; weight 1 on the option's tokens alone
     question   prompt, then each option by itself (options that a question lacks are marked)
 
-The tokenizer is the base's own `tokenizer.json`, read by the tokenizers library.
+An option follows its prompt after a space. The tokenizer is the base's own `tokenizer.json`, read by
+the tokenizers library.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from lorascope.errors import DataError, FileError, MissingExtraError
 from lorascope.zoo.engine.language.jobs import ChoiceSet
-from lorascope.zoo.families.arc.questions import Question
 
-__all__ = ["choices_of", "examples_of", "fitting", "load_tokenizer"]
+__all__ = ["Asked", "choices_of", "examples_of", "fitting", "load_tokenizer"]
+
+
+Q = TypeVar("Q", bound="Asked")
+
+
+class Asked(Protocol):
+    """What a question has."""
+
+    @property
+    def prompt(self) -> str:
+        """What stands before an option."""
+
+    @property
+    def options(self) -> Sequence[str]:
+        """What may follow."""
+
+    @property
+    def answer(self) -> int:
+        """The place of the right option."""
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -41,7 +60,7 @@ def load_tokenizer(base: Path) -> Any:
         ) from problem
 
 
-def parts_of(question: Question, tokenizer: Any) -> tuple[list[int], list[list[int]]]:
+def parts_of(question: Asked, tokenizer: Any) -> tuple[list[int], list[list[int]]]:
     """Token ids of the prompt (with what the tokenizer begins with) and of each option."""
     prompt = tokenizer.encode(question.prompt).ids
     options = [
@@ -50,17 +69,17 @@ def parts_of(question: Question, tokenizer: Any) -> tuple[list[int], list[list[i
     return prompt, options
 
 
-def fitting(questions: Sequence[Question], tokenizer: Any, longest: int) -> list[Question]:
+def fitting(questions: Sequence[Q], tokenizer: Any, longest: int) -> list[Q]:
     """The questions that have at most so many tokens with every option."""
 
-    def length(question: Question) -> int:
+    def length(question: Asked) -> int:
         prompt, options = parts_of(question, tokenizer)
         return len(prompt) + max(map(len, options))
 
     return [question for question in questions if length(question) <= longest]
 
 
-def examples_of(questions: Sequence[Question], tokenizer: Any) -> tuple[Tensor, Tensor]:
+def examples_of(questions: Sequence[Asked], tokenizer: Any) -> tuple[Tensor, Tensor]:
     """What is learned: tokens (e, t) int64, padded at the right; weights (e, t) float32.
 
     Raises:
@@ -71,7 +90,9 @@ def examples_of(questions: Sequence[Question], tokenizer: Any) -> tuple[Tensor, 
         prompt, options = parts_of(question, tokenizer)
         rows.append((prompt, options[question.answer]))
     if not rows:
-        raise DataError("making examples of ARC: found no questions. Try a larger 'longest'")
+        raise DataError(
+            "making examples: found no questions to learn. Try others, or a larger 'longest'"
+        )
     width = max(len(prompt) + len(option) for prompt, option in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.int64)
     weights = torch.zeros(len(rows), width)
@@ -82,7 +103,7 @@ def examples_of(questions: Sequence[Question], tokenizer: Any) -> tuple[Tensor, 
     return tokens, weights
 
 
-def choices_of(questions: Sequence[Question], tokenizer: Any) -> tuple[ChoiceSet, Tensor]:
+def choices_of(questions: Sequence[Asked], tokenizer: Any) -> tuple[ChoiceSet, Tensor]:
     """What is asked, and which options a question really has: ChoiceSet, (q, options) bool."""
     parts = [parts_of(question, tokenizer) for question in questions]
     most = max(len(options) for _, options in parts)
