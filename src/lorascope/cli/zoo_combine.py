@@ -41,11 +41,11 @@ def merge(
 def sample(
     zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out", metavar="PLACE", help="Folder of the new zoo, or a list of rows: NAME.csv."
         ),
-    ],
+    ] = None,
     count: Annotated[int, typer.Option("--count", min=1, help="How many LoRAs at most.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Another seed is another draw.")] = 0,
     by: Annotated[
@@ -57,6 +57,15 @@ def sample(
             show_default="the shares of the folds",
         ),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures",
+            metavar="PNG",
+            help="Of an image zoo: draw for each a row of its pictures, samples of the base, and samples "
+            "with the LoRA, under the same noise.",
+        ),
+    ] = None,
 ) -> None:
     """Draw a smaller zoo at random: whole groups, stratified, the same for the same seed.
 
@@ -66,14 +75,26 @@ def sample(
     Examples:
       lorascope zoo sample my-zoo --count 256 --out small-zoo
       lorascope zoo sample my-zoo --count 20 --by accuracy --out some.csv
+      lorascope zoo sample my-faces --count 8 --pictures faces.png
     """
     from lorascope.cli.output import console, progress_bar
+    from lorascope.errors import DataError
     from lorascope.io import open_zoo
     from lorascope.zoo.factory.sample import draw_rows, sample_zoo, write_list
 
+    if out is None and pictures is None:
+        raise DataError(
+            "Sampling a zoo: found neither --out nor --pictures, expected at least one."
+        )
     opened = open_zoo(zoo)
     rows = draw_rows(opened, count, seed=seed, by=by)
-    if out.suffix == ".csv":
+    if pictures is not None:
+        from lorascope.zoo.factory.pictures import write_pictures
+
+        place = write_pictures(opened, rows, pictures)
+    if out is None:
+        pass
+    elif out.suffix == ".csv":
         place = write_list(opened, rows, out)
     else:
         with progress_bar() as bar:

@@ -1,0 +1,87 @@
+"""Base and finetuned samples side by side: what finetuning did to the LoRAs of an image zoo.
+
+One row a LoRA, under the same prompt and the same noise, by plain diffusers and peft:
+
+    pictures that it was finetuned on | samples of the base alone | samples with the LoRA
+"""
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorascope.core.lora import LoRA
+from lorascope.errors import DataError, MissingExtraError
+from lorascope.io.shards import Zoo
+from lorascope.io.write import write_lora
+from lorascope.zoo.bases.faces.prompts import token_ids
+from lorascope.zoo.bases.faces.sampler import decode, sample, single
+from lorascope.zoo.bases.faces.show import write_png
+from lorascope.zoo.factory.restore import family_of, origin_of
+from lorascope.zoo.families.image_family import ImageFamily
+from lorascope.zoo.families.image_labels import shared_noise
+
+__all__ = ["with_adapter", "write_pictures"]
+
+EACH = 3  # pictures of each kind
+
+
+def write_pictures(
+    zoo: Zoo, rows: Sequence[int], path: Path, *, base: str | Path | None = None
+) -> Path:
+    """Write a PNG with a row for each LoRA.
+
+    Args:
+        rows: places in the index.
+        base: the folder of the base, where it is no bundled one.
+
+    Raises:
+        DataError: the zoo is not of a bundled image family.
+        MissingExtraError: peft is not installed.
+    """
+    table = zoo.index.to_pylist()
+    tiles = []
+    for row, lora in zoo.loras(rows):
+        origin = origin_of(zoo.recipe, table[row])
+        family = family_of(origin.recipe, base)
+        if not isinstance(family, ImageFamily):
+            raise DataError(
+                f"Drawing samples of {zoo.path}: its LoRAs are of the family {family.name!r}, which "
+                "makes no images. Expected a zoo of faces or objects."
+            )
+        tiles += list(one_row(family, origin.index, lora))
+    write_png(path, torch.stack(tiles), columns=3 * EACH)
+    return path
+
+
+@torch.no_grad()
+def one_row(family: ImageFamily, index: int, lora: LoRA) -> Tensor:
+    """Drawings, base and finetuned samples of one LoRA: (9, 3, h, w) in [-1, 1]."""
+    drawn = family.draw(index).pictures
+    shown = drawn[[i % len(drawn) for i in range(EACH)]]
+    encode = family.parts.text_encoder
+    texts = encode(family.prompt(index)[None])[0].expand(EACH, -1, -1)
+    empty = encode(token_ids(family.parts.tokenizer, [""]))[0]
+    noise = shared_noise(EACH, 0)
+    models = (family.parts.unet, with_adapter(family.parts.unet, lora))
+    sampled = [
+        decode(sample(single(unet, texts, empty), noise), family.parts.vae) for unet in models
+    ]
+    return torch.cat((shown, *sampled))
+
+
+def with_adapter(unet: Any, lora: LoRA) -> Any:
+    """A copy of a UNet with an adapter on it, loaded by peft from a folder."""
+    try:
+        from peft import PeftModel
+    except ImportError as missing:
+        raise MissingExtraError("peft", "zoo", "drawing samples of a LoRA") from missing
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's, about names that transformers renamed
+        written = write_lora(lora, Path(folder) / "adapter")
+        return PeftModel.from_pretrained(copy.deepcopy(unet), str(written)).eval()
