@@ -32,7 +32,7 @@ def test_every_model_and_control_is_run_on_every_target_with_every_seed(tmp_path
         for model in ["ridge", *CONTROLS]
         for seed in (3, 5)
     }
-    assert len(found) == 3 * 5 * 2
+    assert len(found) == 3 * 6 * 2
     assert all(r.control == (r.model in CONTROLS) for r in found)
     assert {r.key for r in load_results(tmp_path)} == {r.key for r in found}
 

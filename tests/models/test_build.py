@@ -68,7 +68,7 @@ def test_the_seed_draws_the_weights_and_nothing_else(name, batch):
 
 
 def test_unknown_names_and_options_say_what_there_is(batch):
-    with pytest.raises(DataError, match=r"found the name 'cnn', expected one of dense, gl_net"):
+    with pytest.raises(DataError, match=r"found the name 'cnn', expected one of deep_sets, dense, gl_net"):
         build_model("cnn", batch.signature, 1, rank=3)
     with pytest.raises(
         DataError, match=r"'mlp': found the option 'layers', expected one of hidden"

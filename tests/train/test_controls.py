@@ -60,15 +60,23 @@ def test_a_norm_that_is_not_finite_is_named_and_does_not_drop_its_layer():
     )
     batch.groups[0].u[0, 7, 0, 0] = float("nan")
     with pytest.raises(DataError, match="row 7 is not finite"):
-        control_predictions("norm only", replace(DATA, batch=batch), "score", SPLIT)
+        control_predictions("per-layer norms", replace(DATA, batch=batch), "score", SPLIT)
 
 
 def test_norms_find_what_size_tells():
     assert score("norm only", "score")["r2"] > 0.3
-    assert (
-        score("norm only", "sources")["accuracy"] > score("majority", "sources")["accuracy"] + 0.1
-    )
-    assert score("norm only", "kind")["log_loss"] < score("majority", "kind")["log_loss"] - 0.1
+    layers, majority = score("per-layer norms", "sources"), score("majority", "sources")
+    assert layers["accuracy"] > majority["accuracy"] + 0.1
+    assert layers["accuracy"] > score("norm only", "sources")["accuracy"] + 0.02
+    layers, majority = score("per-layer norms", "kind"), score("majority", "kind")
+    assert layers["log_loss"] < majority["log_loss"] - 0.1
+
+
+def test_one_norm_is_one_number_and_the_others_one_a_layer():
+    whole, layers = (CONTROLS[name](DATA, SPLIT) for name in ("norm only", "per-layer norms"))
+    assert whole.shape == (len(DATA), 1)
+    assert layers.shape == (len(DATA), 4)
+    np.testing.assert_array_equal(layers[:, :1], whole)
 
 
 def test_ranks_are_read_where_they_vary():

@@ -26,18 +26,18 @@ def control(name, target):
 
 def test_regression_learns_what_is_planted_in_the_weights():
     found = fit(DATA, "score", model="svd", seed=0).held_out
-    assert found["r2"] > control("norm only", "score")["r2"] + 0.2
+    assert found["r2"] > control("per-layer norms", "score")["r2"] + 0.2
     assert found["rmse"] < control("majority", "score")["rmse"] / 2
 
 
 def test_multilabel_learns_what_is_planted_in_the_weights():
     found = fit(DATA, "sources", model="dense", seed=0).held_out
-    assert found["accuracy"] > 0.95 > control("norm only", "sources")["accuracy"] + 0.05
+    assert found["accuracy"] > 0.95 > control("per-layer norms", "sources")["accuracy"] + 0.05
 
 
 def test_multiclass_learns_what_is_planted_in_the_weights():
     found = fit(DATA, "kind", model="dense", seed=0).held_out
-    assert found["accuracy"] > control("norm only", "kind")["accuracy"] + 0.1
+    assert found["accuracy"] > control("per-layer norms", "kind")["accuracy"] + 0.1
 
 
 def test_closed_form_models_are_solved_on_the_same_road():

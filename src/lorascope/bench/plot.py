@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorascope.bench.boosting import BOOSTING, SYMMETRY
 from lorascope.bench.table import Row, Table
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.models.build import MODELS
@@ -90,7 +91,12 @@ def _best_control(table: Table, target: Target) -> float | None:
 
 
 def _colour(row: Row) -> str:
-    return CONTROL if row.control else COLOURS[MODELS[row.name].symmetry]
+    return CONTROL if row.control else COLOURS[symmetry_of(row.name)]
+
+
+def symmetry_of(name: str) -> Symmetry:
+    """What a model of the table declares, or the reference that is no model."""
+    return SYMMETRY if name == BOOSTING else MODELS[name].symmetry
 
 
 def _title(table: Table) -> str:
@@ -101,7 +107,7 @@ def _title(table: Table) -> str:
 def _legend(table: Table) -> list[object]:
     from matplotlib.lines import Line2D
 
-    used = {MODELS[row.name].symmetry for row in table.models()}
+    used = {symmetry_of(row.name) for row in table.models()}
     dots = [
         Line2D([], [], marker="o", linestyle="", color=COLOURS[s], label=LABELS[s], markersize=5)
         for s in Symmetry

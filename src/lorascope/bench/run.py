@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lorascope.bench.boosting import BOOSTING, boosting_scores
 from lorascope.bench.cores import cores
 from lorascope.bench.results import Plan, Result, append_results, load_results
 from lorascope.errors import DataError, LorascopeError, TrainingError
@@ -27,12 +28,13 @@ from lorascope.predict.versions import versions
 from lorascope.train.controls import control_scores, controls_of
 from lorascope.train.data import LabelledLoRAs, from_zoo
 from lorascope.train.fit import default_split, fit
+from lorascope.train.splits import Split
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
 
 #: Models that take longest go first, so that no process waits at the end for a long one.
-LONGEST_FIRST = ("transformer", "dense", "gl_net", "mlp", "o_align", "kernel_product")
+LONGEST_FIRST = ("w2t", "transformer", "mvprobe", "deep_sets", "dense", "gl_net", "kernel_product")
 
 
 @dataclass(frozen=True)
@@ -105,26 +107,39 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
 
 
 def _run_model(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
+    if task.model == BOOSTING:
+        return _run_boosting(data, task)
     report = fit(data, task.target, model=task.model, seed=task.seed).report
     metrics = report["metrics"]
     kept = {key: report[key] for key in ("rows", "parameters", "seconds")}
     return {"metrics": metrics["test"], "validation": metrics["validation"], **kept}
 
 
+def _run_boosting(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
+    split = _split(data, task)
+    metrics, validation, seconds = boosting_scores(data, task.target, split, seed=task.seed)
+    rows = _counts(data, task, split)
+    return {"metrics": metrics, "validation": validation, "rows": rows, "seconds": seconds}
+
+
 def _run_control(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
-    split = default_split(data, task.seed).among(data.known(task.target)).check()
+    split = _split(data, task)
     started = time.perf_counter()
     metrics = control_scores(task.model, data, task.target, split, seed=task.seed)
     seconds = time.perf_counter() - started
+    return {"metrics": metrics, "rows": _counts(data, task, split), "seconds": seconds}
+
+
+def _split(data: LabelledLoRAs, task: Task) -> Split:
+    return default_split(data, task.seed).among(data.known(task.target)).check()
+
+
+def _counts(data: LabelledLoRAs, task: Task, split: Split) -> dict[str, int]:
     return {
-        "metrics": metrics,
-        "rows": {
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "test": len(split.test),
-            "without_label": len(data) - len(data.known(task.target)),
-        },
-        "seconds": seconds,
+        "train": len(split.train),
+        "validation": len(split.validation),
+        "test": len(split.test),
+        "without_label": len(data) - len(data.known(task.target)),
     }
 
 
@@ -156,9 +171,10 @@ def _plan(
 ) -> Plan:
     names = list(data.targets) if targets is None else list(targets)
     chosen = list(MODELS) if models is None else list(models)
-    if unknown := [name for name in chosen if name not in MODELS]:
+    known = [*MODELS, BOOSTING]
+    if unknown := [name for name in chosen if name not in known]:
         raise DataError(
-            f"Planning a benchmark: found the model {unknown[0]!r}, expected one of {', '.join(MODELS)}."
+            f"Planning a benchmark: found the model {unknown[0]!r}, expected one of {', '.join(known)}."
         )
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     if not names or not len(numbers):

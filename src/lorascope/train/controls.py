@@ -1,11 +1,12 @@
 """Controls: deliberately simple predictors that every result stands beside, on the same split.
 
     majority           the class frequencies (classes) or the mean (regression) of the training labels
-    norm only          the Frobenius norms of the update: of the whole and of each layer
+    norm only          the Frobenius norm of the whole update, one number
+    per-layer norms    the norm of each layer's update beside it
     rank only          the rank of each layer
     hyper-parameters   the settings of the finetuning, which no weight reader is given
 
-The last three are small nonlinear regressors that are meant to be good: splines of the ranks of each feature
+The last four are small nonlinear regressors that are meant to be good: splines of the ranks of each feature
 with ridge or logistic regression, and boosted trees for regression; what is best on validation is kept.
 None of them is a product: they live in memory only and are never saved.
 """
@@ -117,6 +118,10 @@ def _no_features(data: LabelledLoRAs, split: Split) -> Array:
 
 
 def _norm_features(data: LabelledLoRAs, split: Split) -> Array:
+    return np.sqrt((layer_norms(data.batch) ** 2).sum(1, keepdims=True))
+
+
+def _layer_norm_features(data: LabelledLoRAs, split: Split) -> Array:
     norms = layer_norms(data.batch)
     return np.column_stack([np.sqrt((norms**2).sum(1)), norms])
 
@@ -140,6 +145,7 @@ def _hyper_features(data: LabelledLoRAs, split: Split) -> Array:
 CONTROLS: dict[str, Features] = {
     "majority": _no_features,
     "norm only": _norm_features,
+    "per-layer norms": _layer_norm_features,
     "rank only": _rank_features,
     "hyper-parameters": _hyper_features,
 }
