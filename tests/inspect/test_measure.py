@@ -8,6 +8,7 @@ from lorascope.core.low_rank import LowRank
 from lorascope.inspect import measure as measure_module
 from lorascope.inspect import spectra as spectra_module
 from lorascope.inspect.measure import facts_of
+from tests.core.updates import KINDS, dense_twin, made
 
 
 def random_pair(seed, n=12, m=9, r=4, dtype=torch.float32, kernel=()):
@@ -151,3 +152,32 @@ def test_the_family_is_that_of_the_layers_and_of_what_is_kept_beside():
         {}, {"transformer_blocks.0.img_mlp.net.2.lokr_w1": Side("native", torch.ones(2, 2))}
     )
     assert facts_of(beside).family.name == "Qwen-Image"
+
+
+def test_native_layers_are_measured_as_they_are(generator):
+    lora = LoRA({kind: made(kind, generator) for kind in KINDS})
+    for layer in facts_of(lora).layers:
+        update = lora[layer.name]
+        values = torch.linalg.svdvals(dense_twin(update))[: update.rank]
+        assert layer.norm == pytest.approx(float(values.norm()), rel=1e-9, abs=1e-6)
+        assert layer.spectrum == pytest.approx(values.tolist(), rel=1e-6, abs=1e-6)
+        assert layer.effective_rank == pytest.approx(float(update.effective_rank()), abs=1e-4)
+        assert (layer.rank, layer.finite) == (update.rank, True)
+
+
+def test_spectra_beyond_what_a_file_may_cost_are_left_out_and_named(generator, monkeypatch):
+    lora = LoRA({kind: made(kind, generator) for kind in KINDS})
+    whole = {layer.name: layer for layer in facts_of(lora).layers}
+    monkeypatch.setattr(measure_module, "WORK", 200)
+    monkeypatch.setattr(measure_module, "WORK_PER_BYTE", 0)
+    facts = facts_of(lora)
+    assert [layer.name for layer in facts.layers] == list(lora)
+    beyond = [layer for layer in facts.layers if layer.spectrum is None]
+    assert 0 < len(beyond) < len(lora)
+    for layer in beyond:
+        assert layer.norm == pytest.approx(whole[layer.name].norm, rel=1e-6, abs=1e-12)
+        assert (layer.effective_rank, layer.dead_ranks, layer.finite) == (None, 0, True)
+    assert any(
+        note.startswith(f"spectra: the singular values of {len(beyond)} layers")
+        for note in facts.notes
+    )
