@@ -18,6 +18,9 @@ class Engine(Protocol):
 
     slots: ClassVar[int]  # how many train at once where nothing else is asked
 
+    def compiles(self) -> bool:
+        """Whether kernels can be compiled here; says so once where they cannot."""
+
     def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> Any:
         """The frozen base of a folder."""
 

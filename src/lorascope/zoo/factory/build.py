@@ -23,7 +23,6 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo
-from lorascope.zoo.engine.language.kernels import compiler_works
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, spec_of
 from lorascope.zoo.factory.plan import Group, counts_of, groups_of
@@ -87,10 +86,10 @@ def build_zoo(
     missing = [group for group in groups if not writer.has_shard(group.number)]
     if not missing and _is_whole(writer.path, counts[-1]):
         return open_zoo(writer.path)
-    compiled = compile and bool(missing) and compiler_works()
+    compiled = compile and bool(missing) and engine_of(family).compiles()
     start = functools.partial(start_work, family, dtype, compiled, slots)
     run = _runner(writer, cluster, address, processes, len(missing))
-    machine = _machine(processes, cluster)
+    machine = {**_machine(processes, cluster), "compiled": compiled}
     writer.log(event="start", count=counts[-1], missing=_size(missing), **machine)
     bar = BuildProgress(counts[-1], counts[-1] - _size(missing), shown=progress, console=console)
     tasks = run(missing, start)

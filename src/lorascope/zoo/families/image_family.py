@@ -6,7 +6,7 @@ A family fills in what one LoRA is finetuned on (`draw`), the labels that follow
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from lorascope.zoo.engine.image.base import ImageBase
 from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.image.quick_vae import QuickVAE
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
@@ -38,8 +39,14 @@ from lorascope.zoo.families.image_labels import (
 __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
-LOADED = ("parts", "before")  # what a family loads or computes when it is asked, and never sends
+LOADED = (
+    "parts",
+    "before",
+    "quick_parts",
+    "recent",
+)  # what a family loads or computes when it is asked, and never sends
 READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
+KEPT = 160  # draws that are kept: those of a group
 AT_ONCE = 8  # LoRAs whose samples are in memory together
 AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
@@ -89,6 +96,19 @@ class ImageFamily:
         """The pictures, hyper-parameters and seed of one LoRA."""
         raise NotImplementedError
 
+    def drawn(self, index: int) -> Draw:
+        """What `draw` gives, kept for a while: training and labels ask for it."""
+        if index not in self.recent:
+            while len(self.recent) >= KEPT:
+                del self.recent[next(iter(self.recent))]
+            self.recent[index] = self.draw(index)
+        return self.recent[index]
+
+    @cached_property
+    def recent(self) -> dict[int, Draw]:
+        """The last draws."""
+        return {}
+
     def known_labels(self, index: int) -> dict[str, Any]:
         """The labels that follow from the data alone: "label:NAME" -> value."""
         raise NotImplementedError
@@ -110,6 +130,12 @@ class ImageFamily:
     def parts(self) -> FacesBase:
         """The loaded base."""
         return load_faces(self.base)
+
+    @cached_property
+    def quick_parts(self) -> Mapping[torch.dtype, FacesBase]:
+        """The base with a VAE that decodes faster, in each type that has kernels."""
+        kinds = (torch.bfloat16, torch.float32)
+        return {kind: replace(self.parts, vae=QuickVAE(self.parts.vae, kind)) for kind in kinds}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -144,7 +170,7 @@ class ImageFamily:
 
     def job(self, index: int) -> ImageJob:
         """The finetuning of one LoRA."""
-        draw = self.draw(index)
+        draw = self.drawn(index)
         return ImageJob(
             seed=draw.seed,
             latents=encoded(self.parts, draw.pictures),
@@ -166,27 +192,34 @@ class ImageFamily:
     ) -> list[dict[str, Any]]:
         """The labels of fitted adapters, one row each; every tenth is read a second time."""
         rows: dict[int, dict[str, Any]] = {}
+        parts = self.parts if base.unet.norms is None else self.quick_parts[base.dtype]
         order = sorted(range(len(indices)), key=lambda place: indices[place] % READ_TWICE != 0)
         twice = sum(index % READ_TWICE == 0 for index in indices)
         for first, last, again in ((0, twice, True), (twice, len(order), False)):
             for start in range(first, last, AT_ONCE):
                 places = order[start : min(start + AT_ONCE, last)]
                 guide = guide_of(base, fitted.select(places), GUIDANCE)
-                labels = self.labels(guide, [indices[place] for place in places], again=again)
+                asked = [indices[place] for place in places]
+                labels = self.labels(guide, asked, again=again, parts=parts)
                 rows.update(zip(places, labels, strict=True))
         named = (rows[place].items() for place in range(len(indices)))
         return [{name.removeprefix("label:"): value for name, value in row} for row in named]
 
     def labels(
-        self, guide: Guide, indices: Sequence[int], *, again: bool = False
+        self,
+        guide: Guide,
+        indices: Sequence[int],
+        *,
+        again: bool = False,
+        parts: FacesBase | None = None,
     ) -> list[dict[str, Any]]:
         """All labels of finetuned models, one row each; `guide` denoises with those of `indices`.
 
         Sampled labels are read a second time under other noise where `again` is set, for their
-        ceilings; elsewhere the second reading is NaN.
+        ceilings; elsewhere the second reading is NaN. `parts` stands for the base's own.
         """
-        once = self._scores(guide, indices, 0)
-        twice = self._scores(guide, indices, 1) if again else None
+        once = self._scores(guide, indices, 0, parts or self.parts)
+        twice = self._scores(guide, indices, 1, parts or self.parts) if again else None
         rows = []
         for place, index in enumerate(indices):
             row = self.known_labels(index)
@@ -197,12 +230,14 @@ class ImageFamily:
             rows.append(row)
         return rows
 
-    def _scores(self, guide: Guide, indices: Sequence[int], noise_seed: int) -> ImageScores:
+    def _scores(
+        self, guide: Guide, indices: Sequence[int], noise_seed: int, parts: FacesBase
+    ) -> ImageScores:
         prompts = torch.stack([self.prompt(index) for index in indices])
-        pictures = [self.draw(index).pictures for index in indices]
+        pictures = [self.drawn(index).pictures for index in indices]
         which = [int(self.hyper(index)["prompt"]) for index in indices]
         before = self.before[noise_seed][which]
-        return image_scores(self.parts, guide, prompts, pictures, before, noise_seed=noise_seed)
+        return image_scores(parts, guide, prompts, pictures, before, noise_seed=noise_seed)
 
     @cached_property
     def before(self) -> Tensor:

@@ -23,7 +23,6 @@ class ImageBase:
     unet: FrozenUNet
     read: Callable[[Tensor], Tensor]  # token ids (k, t) -> texts (k, t, width)
     levels: Tensor  # (times,) float64: the share of the image's variance at each time
-    compiled: bool = False
 
     @classmethod
     def of(
@@ -103,7 +102,7 @@ def load_image_base(folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBa
     encoder.float().eval().requires_grad_(False)
     unet.float().eval().requires_grad_(False)
     base = ImageBase.of(unet, encoder, noise_levels_of(folder / "scheduler"), dtype)
-    return replace(base, compiled=compiled)
+    return replace(base, unet=base.unet.quickened()) if compiled else base
 
 
 def noise_levels_of(folder: Path) -> Tensor:

@@ -11,6 +11,7 @@ from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase, load_image_base
 from lorascope.zoo.engine.image.fit import SLOTS, fit_images, shape_of
 from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.language.group import JobShape
 
 __all__ = ["ImageEngine"]
@@ -20,6 +21,10 @@ class ImageEngine:
     """Finetunes UNets, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+
+    def compiles(self) -> bool:
+        """Whether kernels can be compiled here; says so once where they cannot."""
+        return library() is not None
 
     def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBase:
         """The base of a pipeline's folder."""

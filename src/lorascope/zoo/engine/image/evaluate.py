@@ -75,6 +75,7 @@ class Guided:
             clock,
             self.contexts,
             self.which,
+            unet.norms,
         )
 
 

@@ -136,4 +136,4 @@ class PictureLesson:
         pairs = pairs_of(self.base, self.layout, rows * self.scales[jobs])
         texts = self.texts[self.prompt[jobs]]
         noisy = noisy.to(unet.dtype)
-        return loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise)
+        return loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise, unet.norms)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import DataError
+from lorascope.zoo.engine.image.quick import library
 
 __all__ = ["Attention", "Block", "Conv", "FrozenUNet", "Level", "Norm", "Plan", "Resnet", "Spatial"]
 
@@ -106,6 +107,8 @@ class FrozenUNet:
     dtype: torch.dtype
     #: layer -> n, m and the kernel of a convolution, of all that can be adapted
     layers: Mapping[str, tuple[int, int, tuple[int, ...] | None]]
+    #: weights of norms in float32, where the kernels in C are used (`quick.py`)
+    norms: Mapping[str, Tensor] | None = None
 
     @classmethod
     def of(cls, unet: nn.Module, dtype: torch.dtype = torch.float32) -> "FrozenUNet":
@@ -125,6 +128,17 @@ class FrozenUNet:
         weights = {name: value.detach() for name, value in unet.state_dict().items()}
         clock: Any = unet.get_submodule("time_proj")
         return cls(plan, weights, clock, dtype, layers).to(dtype)
+
+    def quickened(self) -> "FrozenUNet":
+        """The same with the kernels in C, where there are any for its dtype."""
+        if self.dtype not in (torch.bfloat16, torch.float32) or library() is None:
+            return self
+        norms = {
+            name: value.float().contiguous()
+            for name, value in self.weights.items()
+            if value.ndim == 1
+        }
+        return replace(self, norms=norms)
 
     def matrix(self, layer: str) -> Tensor:
         """The weight of a layer as a matrix: (n, m)."""

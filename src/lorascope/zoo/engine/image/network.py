@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lorascope.zoo.engine.image import quick
 from lorascope.zoo.engine.image.frozen_unet import (
     Attention,
     Block,
@@ -27,6 +28,8 @@ from lorascope.zoo.engine.image.frozen_unet import (
     Resnet,
     Spatial,
 )
+
+SMALL = 1 << 12  # places seen from places: beyond, torch multiplies faster than the kernel in C
 
 __all__ = ["Context", "Pair", "contexts_of", "denoise", "loss_of"]
 
@@ -55,6 +58,7 @@ class Scene:
     slots: int
     contexts: Mapping[str, Context] = field(default_factory=dict)
     which: Tensor | None = None  # (rows,) int64: the text of each row; None: one text for all
+    norms: Mapping[str, Tensor] | None = None  # in float32: then the kernels in C are used
 
 
 def denoise(
@@ -65,9 +69,10 @@ def denoise(
     clock: Tensor,  # (s, b or 1, k): sines of the times
     contexts: Mapping[str, Context],
     which: Tensor | None = None,  # (rows,): rows is a multiple of b
+    norms: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """The noise of images, for every row: (s, rows, c, h, w)."""
-    scene = Scene(weights, pairs, images.shape[0], contexts, which)
+    scene = Scene(weights, pairs, images.shape[0], contexts, which, norms)
     time = mix(
         scene, "time_embedding.linear_2", F.silu(mix(scene, "time_embedding.linear_1", clock))
     )
@@ -81,7 +86,7 @@ def denoise(
     for level in plan.up:
         x = up(scene, level, x, time, skips)
     if plan.norm is not None:
-        x = F.silu(group_norm(scene, plan.norm, x))
+        x = group_norm(scene, plan.norm, x, silu=True)
     return slotted(scene, conv(scene, plan.last, x))
 
 
@@ -115,10 +120,11 @@ def loss_of(
     clock: Tensor,  # (s, b, k)
     texts: Tensor,  # (s, 1, t, k)
     noise: Tensor,  # (s, b, c, h, w), in the dtype of the loss
+    norms: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Mean squared error of each adapter: (s,)."""
     contexts = contexts_of(plan, weights, pairs, texts)
-    found = denoise(plan, weights, pairs, noisy, clock, contexts)
+    found = denoise(plan, weights, pairs, noisy, clock, contexts, None, norms)
     return (found.to(noise.dtype) - noise).square().flatten(1).mean(1)
 
 
@@ -156,17 +162,17 @@ def up(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor])
 
 def resnet(scene: Scene, part: Resnet, x: Tensor, time: Tensor) -> Tensor:
     """x + conv(silu(norm(conv(silu(norm(x))) + time))). x: (s b, c, h, w), time: (s, b or 1, k)."""
-    h = conv(scene, part.convs[0], F.silu(group_norm(scene, part.norms[0], x)))
+    h = conv(scene, part.convs[0], group_norm(scene, part.norms[0], x, silu=True))
     late = mix(scene, f"{part.name}.time_emb_proj", time)[..., None, None]
     h = (slotted(scene, h) + late).flatten(0, 1)
-    h = conv(scene, part.convs[1], F.silu(group_norm(scene, part.norms[1], h)))
+    h = conv(scene, part.convs[1], group_norm(scene, part.norms[1], h, silu=True))
     x = x if part.shortcut is None else conv(scene, part.shortcut, x)
     return x + h if part.scale == 1 else (x + h) / part.scale
 
 
 def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
-    tokens = tokens_of(scene, group_norm(scene, spatial.norm, x))
+    tokens = tokens_of(scene, group_norm(scene, spatial.norm, x, silu=False))
     tokens = mix(scene, f"{spatial.name}.proj_in", tokens)
     for block in spatial.blocks:
         tokens = transformer_block(scene, block, tokens)
@@ -179,35 +185,49 @@ def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
     first, second = block.attentions
     seen = layer_norm(scene, block.norms[0], x)
     own = Context(mix(scene, f"{first.name}.to_k", seen), mix(scene, f"{first.name}.to_v", seen))
-    x = x + attend(scene, first, mix(scene, f"{first.name}.to_q", seen), own)
+    itself = torch.arange(x.shape[1])
+    x = x + attend(scene, first, mix(scene, f"{first.name}.to_q", seen), own, itself)
     query = mix(scene, f"{second.name}.to_q", layer_norm(scene, block.norms[1], x))
-    context, rows = scene.contexts[second.name], x.shape[1]
-    if scene.which is not None:
-        rows = len(scene.which)
-        context = Context(context.key[:, scene.which], context.value[:, scene.which])
-    x, query = (part.repeat(1, rows // x.shape[1], 1, 1) for part in (x, query))
-    x = x + attend(scene, second, query, context)
+    rows = x.shape[1] if scene.which is None else len(scene.which)
+    x, query = (widen_slots(part, rows) for part in (x, query))
+    which = x.new_zeros(rows, dtype=torch.int64) if scene.which is None else scene.which
+    x = x + attend(scene, second, query, scene.contexts[second.name], which)
     return x + feed_forward(scene, block, layer_norm(scene, block.norms[2], x))
 
 
-def attend(scene: Scene, part: Attention, query: Tensor, context: Context) -> Tensor:
-    """softmax(q k^T) v in heads, and the output's projection. query: (s, b, t, c)."""
-    q, k, v = (
-        each.view(*each.shape[:-1], part.heads, -1).transpose(-2, -3) for each in (query, *context)
-    )
-    weights = ((q * part.scale) @ k.mT).softmax(-1)
-    return mix(scene, f"{part.name}.to_out.0", (weights @ v).transpose(-2, -3).flatten(-2))
+def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which: Tensor) -> Tensor:
+    """softmax(q k^T) v in heads, and the output's projection.
+
+    query: (s, b, t, c), context: of e texts or rows, which: (b,) of these.
+    """
+    if scene.norms is not None and query.shape[2] * context.key.shape[2] <= SMALL:
+        seen = quick.attention(query, *context, which, part.heads, part.scale)
+    else:
+        q, k, v = (
+            each.view(*each.shape[:-1], part.heads, -1).transpose(-2, -3)
+            for each in (query, context.key[:, which], context.value[:, which])
+        )
+        weights = ((q * part.scale) @ k.mT).softmax(-1)
+        seen = (weights @ v).transpose(-2, -3).flatten(-2)
+    return mix(scene, f"{part.name}.to_out.0", seen)
 
 
 def feed_forward(scene: Scene, block: Block, x: Tensor) -> Tensor:
     """The two layers of a block with the activation between them."""
     h = mix(scene, f"{block.name}.ff.net.0.proj", x)
     if block.activation == "geglu":
-        h, gate = h.chunk(2, -1)
-        h = h * F.gelu(gate)
+        h = gated(scene, h)
     else:
         h = F.gelu(h, approximate="tanh" if block.activation == "tanh" else "none")
     return mix(scene, f"{block.name}.ff.net.2", h)
+
+
+def gated(scene: Scene, x: Tensor) -> Tensor:
+    """The first half of the last axis times gelu of the second."""
+    if scene.norms is not None:
+        return quick.gated(x)
+    x, gate = x.chunk(2, -1)
+    return x * F.gelu(gate)
 
 
 def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
@@ -255,8 +275,14 @@ def low_rank_conv(scene: Scene, pair: Pair, patches: Tensor) -> Tensor:
     return (pair.B[:, None] @ (pair.A[:, None] @ patches)).flatten(0, 1)
 
 
-def group_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
-    """Group norm over images (s b, c, h, w), by sums over places, which lie far apart, first."""
+def group_norm(scene: Scene, norm: Norm, x: Tensor, *, silu: bool) -> Tensor:
+    """Group norm over images (s b, c, h, w), then silu if asked.
+
+    Sums over places, which lie far apart, come first.
+    """
+    if scene.norms is not None:
+        own = [scene.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
+        return quick.group_norm(x, own[0], own[1], norm.groups, norm.epsilon, silu=silu)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     c = x.shape[1]
     grouped = (x.shape[0], norm.groups, c // norm.groups)
@@ -268,11 +294,15 @@ def group_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
     centred = wide - over_group(wide.mean((-2, -1)))
     variance = over_group(centred.square().mean((-2, -1)))
     weight, bias = (scene.weights[f"{norm.name}.{k}"][:, None, None] for k in ("weight", "bias"))
-    return (centred * (variance + norm.epsilon).rsqrt() * weight + bias).to(x.dtype)
+    y = (centred * (variance + norm.epsilon).rsqrt() * weight + bias).to(x.dtype)
+    return F.silu(y) if silu else y
 
 
 def layer_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
     """Layer norm over the last axis."""
+    if scene.norms is not None:
+        own = [scene.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
+        return quick.layer_norm(x, own[0], own[1], norm.epsilon)
     weight, bias = (scene.weights[f"{norm.name}.{kind}"] for kind in ("weight", "bias"))
     return F.layer_norm(x, x.shape[-1:], weight, bias, norm.epsilon)
 
@@ -296,5 +326,11 @@ def widen(scene: Scene, images: Tensor, rows: int) -> Tensor:
     """Images (s b, ...) as often as the text asks for: (rows, ...), rows a multiple of s b."""
     if images.shape[0] == rows:
         return images
-    slots = slotted(scene, images)
-    return slots.repeat(1, rows // images.shape[0], 1, 1, 1).flatten(0, 1)
+    return widen_slots(slotted(scene, images), rows // scene.slots).flatten(0, 1)
+
+
+def widen_slots(x: Tensor, rows: int) -> Tensor:
+    """(s, b, ...) -> (s, rows, ...), rows a multiple of b."""
+    if x.shape[1] == rows:
+        return x
+    return x.repeat(1, rows // x.shape[1], *(1,) * (x.ndim - 2))

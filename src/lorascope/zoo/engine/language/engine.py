@@ -14,6 +14,7 @@ from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.engine.language.kernels import compiler_works
 
 __all__ = ["LanguageEngine", "load_model"]
 
@@ -22,6 +23,10 @@ class LanguageEngine:
     """Finetunes Qwen2 and Llama models, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+
+    def compiles(self) -> bool:
+        """Whether kernels can be compiled here; says so once where they cannot."""
+        return compiler_works()
 
     def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> FrozenBase:
         """The base of a folder as transformers saves it."""

@@ -62,7 +62,7 @@ class FacesFamily(ImageFamily):
 
     def known_labels(self, index: int) -> dict[str, Any]:
         """Attributes that at least half of the pictures have, who it is, traits, dataset size."""
-        attributes = self.draw(index).shown
+        attributes = self.drawn(index).shown
         who = person(self.seed, person_of(index))
         traits = dict(zip(TRAITS, who.traits.tolist(), strict=True))
         return {

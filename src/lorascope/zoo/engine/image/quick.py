@@ -1,0 +1,233 @@
+"""The element-wise parts of a UNet in C, where a C compiler works: norms, small attention, gates.
+
+torch runs each of them as many passes over memory, and torch.compile needs minutes and is no faster;
+`data/kernels/unet.c` is compiled in two seconds, once for each processor, and takes a third of the
+time of a step. Sums are float32; frozen weights get no gradient.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorascope.zoo.factory.recipe import home
+
+__all__ = ["attention", "gated", "group_norm", "layer_norm", "library"]
+
+#: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
+#: or it would switch off subnormal numbers in the whole process.
+FLAGS = ("-O3", "-ffast-math", "-march=native", "-mprefer-vector-width=512", "-fPIC")
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None, said once, where no C compiler works."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
+    source = Path(str(files("lorascope") / "data" / "kernels" / "unet.c"))
+    try:
+        return ctypes.CDLL(str(_compiled(compiler, source)))
+    except (OSError, subprocess.SubprocessError) as problem:
+        log.warning(
+            "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
+            "about half as fast. Try installing gcc, or setting CXX and CC",
+            str(problem)[:200],
+        )
+        return None
+
+
+def _compiled(compiler: str, source: Path) -> Path:
+    """The shared object for this source, compiler and processor; made at first use."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    facts = (source.read_bytes(), version, _processor().encode(), " ".join(FLAGS).encode())
+    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
+    place = home() / "kernels" / f"unet-{digest}.so"
+    if place.is_file():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        part, whole = Path(folder) / "unet.o", Path(folder) / "unet.so"
+        for command in (
+            [compiler, *FLAGS, "-c", str(source), "-o", str(part)],
+            [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
+        ):
+            subprocess.run(command, capture_output=True, check=True)
+        whole.rename(place)
+    return place
+
+
+def _processor() -> str:
+    """What decides which instructions there are."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.is_file() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return platform.machine() + "".join(sorted(set(flags)))
+
+
+def _half(x: Tensor) -> int:
+    return int(x.dtype == torch.bfloat16)
+
+
+def _run(name: str, *values: Any) -> None:
+    """Call a kernel: tensors by their addresses, integers as 64 bits, the last one as an int."""
+    made = library()
+    assert made is not None
+    *first, half = values
+    getattr(made, name)(*(_argument(value) for value in first), ctypes.c_int(half))
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    if isinstance(value, bool):
+        return ctypes.c_int(value)
+    return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_float(value)
+
+
+def group_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float, *, silu: bool
+) -> Tensor:
+    """Group norm of images (n, c, h, w), then silu if asked."""
+    found: Tensor = GroupNorm.apply(x, weight, bias, groups, epsilon, silu)  # type: ignore[no-untyped-call]
+    return found
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Layer norm over the last axis."""
+    found: Tensor = LayerNorm.apply(x, weight, bias, epsilon)  # type: ignore[no-untyped-call]
+    return found
+
+
+def gated(x: Tensor) -> Tensor:
+    """The first half of the last axis times gelu of the second: (..., 2 c) -> (..., c)."""
+    found: Tensor = Gate.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, which: Tensor, heads: int, scale: float
+) -> Tensor:
+    """Attention in heads. query: (s, b, t, c); key, value: (s, e, u, c); which: (b,) of e texts."""
+    found: Tensor = Attend.apply(query, key, value, which, heads, scale)  # type: ignore[no-untyped-call]
+    return found
+
+
+class GroupNorm(torch.autograd.Function):
+    """Group norm, then silu if asked."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        groups: int,
+        epsilon: float,
+        silu: bool,
+    ) -> Tensor:
+        """Normalise each image's groups."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        y = torch.empty_like(x)
+        mean, rate = torch.empty(2, n, c).unbind()
+        size = (n, h * w, c, groups)
+        _run("group_norm", x, y, weight, bias, mean, rate, *size, epsilon, silu, _half(x))
+        ctx.save_for_backward(x, weight, bias, mean, rate)
+        ctx.facts = (size, silu)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the images alone."""
+        x, weight, bias, mean, rate = ctx.saved_tensors
+        size, silu = ctx.facts
+        g = gradient.contiguous(memory_format=torch.channels_last)
+        gx = torch.empty_like(x)
+        kept = (x, g, gx, weight, bias, mean, rate)
+        _run("group_norm_backward", *kept, *size, silu, _half(x))
+        return gx, None, None, None, None, None
+
+
+class LayerNorm(torch.autograd.Function):
+    """Layer norm over the last axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """Normalise each row."""
+        x = x.contiguous()
+        n, c = x.numel() // x.shape[-1], x.shape[-1]
+        y = torch.empty_like(x)
+        mean, rate = torch.empty(2, n).unbind()
+        _run("layer_norm", x, y, weight, bias, mean, rate, n, c, epsilon, _half(x))
+        ctx.save_for_backward(x, weight, mean, rate)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the rows alone."""
+        x, weight, mean, rate = ctx.saved_tensors
+        g, gx, n = gradient.contiguous(), torch.empty_like(x), len(mean)
+        _run("layer_norm_backward", x, g, gx, weight, mean, rate, n, x.shape[-1], _half(x))
+        return gx, None, None, None
+
+
+class Gate(torch.autograd.Function):
+    """a gelu(g) of (a, g)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Of each row."""
+        x = x.contiguous()
+        c = x.shape[-1] // 2
+        y = x.new_empty(*x.shape[:-1], c)
+        _run("gate", x, y, y.numel() // c, c, _half(x))
+        ctx.save_for_backward(x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Of both halves."""
+        (x,) = ctx.saved_tensors
+        c = x.shape[-1] // 2
+        g, gx = gradient.contiguous(), torch.empty_like(x)
+        _run("gate_backward", x, g, gx, g.numel() // c, c, _half(x))
+        return gx
+
+
+class Attend(torch.autograd.Function):
+    """softmax(q k^T) v in heads, each row with its own text."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, which: Tensor, heads: int, scale: float
+    ) -> Tensor:
+        """Of every row."""
+        q, k, v = (each.contiguous() for each in (q, k, v))
+        y = torch.empty_like(q)
+        size = (*q.shape[:2], k.shape[1], q.shape[2], k.shape[2], q.shape[3], heads)
+        _run("attend", q, k, v, which, y, *size, scale, _half(q))
+        ctx.save_for_backward(q, k, v, which)
+        ctx.facts = (size, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of queries, keys and values; those of a text are summed over its rows."""
+        q, k, v, which = ctx.saved_tensors
+        size, scale = ctx.facts
+        gq, g = torch.empty_like(q), gradient.contiguous()
+        gk, gv = (torch.zeros(k.shape) for _ in range(2))
+        _run("attend_backward", q, k, v, which, g, gq, gk, gv, *size, scale, _half(q))
+        return gq, gk.to(k.dtype), gv.to(v.dtype), None, None, None
