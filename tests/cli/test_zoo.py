@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.zoo.stand_ins import write_arc, write_language_base
 
 from lorascope.io import open_zoo, read_lora, write_lora
 
@@ -90,3 +91,30 @@ def test_a_zoo_is_built_and_grown(run, tmp_path):
     assert code == 0
     assert "12 LoRAs" in out
     assert "accuracy" in out
+
+
+def test_the_papers_zoos_say_what_they_need(run, tmp_path):
+    code, out, err = run("zoo", "build", "celeba-sd14")
+    assert (code, out) == (2, "")
+    assert "img_align_celeba/" in err
+    assert "--data FOLDER" in err
+    code, out, err = run("zoo", "build", "exam", "--data", tmp_path)
+    assert (code, out) == (2, "")
+    assert "takes no --data" in err
+    code, out, err = run("zoo", "build", "cats")
+    assert "arc-llama3.2-3b" in err
+    code, out, err = run(
+        "zoo", "build", "exam", "--count", 1, "--cluster", "slurm", "--out", tmp_path
+    )
+    assert (code, out) == (2, "")
+    assert "found the cluster 'slurm', expected 'ray'" in err
+
+
+@pytest.mark.slow  # a worker that compiles
+def test_one_of_the_papers_zoos_from_folders(run, tmp_path):
+    base, data = write_language_base(tmp_path / "base"), write_arc(tmp_path / "arc")
+    places = ("--base", base, "--data", data, "--out", tmp_path / "zoo")
+    code, out, err = run("zoo", "build", "arc-qwen2-1.5b", *places, "--count", 2, "--processes", 1)
+    assert code == 0, err
+    assert out.startswith("2 LoRAs: ")
+    assert set(open_zoo(tmp_path / "zoo").targets) >= {"sources", "accuracy", "eval_loss"}

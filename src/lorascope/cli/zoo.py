@@ -1,12 +1,15 @@
 """`lorascope zoo build` and `lorascope zoo import`: what makes a zoo from nothing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lorascope.predict.target import Kind
+    from lorascope.zoo.factory.family import Family
 
 __all__ = ["build", "import_folder"]
 
@@ -16,7 +19,8 @@ def build(
         str,
         typer.Argument(
             metavar="FAMILY",
-            help="The family of LoRAs: exam; or a zoo of the collection (`zoo collection --list`).",
+            help="The family of LoRAs: exam, faces or objects; a zoo of the collection (`zoo collection "
+            "--list`); or one of the paper's: celeba-sd14, imagenette-sd14, arc-qwen2-1.5b, arc-llama3.2-3b.",
         ),
     ],
     count: Annotated[
@@ -48,29 +52,89 @@ def build(
         int | None,
         typer.Option("--processes", min=1, help="How many at once.", show_default="one per core"),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Data of one of the paper's zoos."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="FOLDER_OR_NAME",
+            help="Base of one of the paper's zoos: a folder, or a name on the Hub.",
+            show_default="the published one",
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            "--clip",
+            metavar="FOLDER_OR_NAME",
+            help="The CLIP that scores Stable Diffusion.",
+            show_default="openai/clip-vit-base-patch16",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", metavar="ray", help="Spread the work over a Ray cluster."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="Of the cluster.",
+            show_default="$RAY_ADDRESS, else this machine",
+        ),
+    ] = None,
 ) -> None:
-    """Finetune and label LoRAs of a bundled base; a build that was stopped goes on where it was.
+    """Finetune and label LoRAs of a base; a build that was stopped goes on where it was.
 
     \b
     Examples:
       lorascope zoo build exam --count 512 --out my-zoo
       lorascope zoo build faces-rank-8
+      lorascope zoo build celeba-sd14 --data CelebA --cluster ray --address head:6379
     """
     from lorascope.cli.output import console
-    from lorascope.errors import DataError
     from lorascope.zoo.factory.build import build_zoo
+
+    places = {"data": data, "base": base, "clip": clip}
+    drawn, usual = family_and_count(
+        family, seed, {k: v for k, v in places.items() if v is not None}
+    )
+    zoo = build_zoo(
+        drawn,
+        count or usual,
+        out,
+        processes=processes,
+        cluster=cluster,  # type: ignore[arg-type] # build_zoo says what it may be
+        address=address,
+    )
+    console().print(f"{len(zoo)} LoRAs: {zoo.path}")
+
+
+def family_and_count(name: str, seed: int, places: "Mapping[str, Any]") -> "tuple[Family, int]":
+    """The family of a name and its usual count; `places` are for the paper's zoos alone."""
+    from lorascope.errors import DataError
     from lorascope.zoo.families import FAMILIES
     from lorascope.zoo.families.collection import COLLECTION
+    from lorascope.zoo.families.published import PUBLISHED, published_family
 
-    if family in COLLECTION:
-        drawn, usual = COLLECTION[family].family(), COLLECTION[family].count
-    elif family in FAMILIES:
-        drawn, usual = FAMILIES[family](seed), 512
-    else:
-        names = ", ".join([*FAMILIES, *COLLECTION])
-        raise DataError(f"Building a zoo: found the family {family!r}, expected one of {names}.")
-    zoo = build_zoo(drawn, count or usual, out, processes=processes)
-    console().print(f"{len(zoo)} LoRAs: {zoo.path}")
+    if name in PUBLISHED:
+        return published_family(name, seed=seed, **places), PUBLISHED[name].count
+    if name not in FAMILIES and name not in COLLECTION:
+        names = ", ".join([*FAMILIES, *COLLECTION, *PUBLISHED])
+        raise DataError(f"Building a zoo: found the family {name!r}, expected one of {names}.")
+    if places:
+        options = ", ".join(f"--{option}" for option in places)
+        raise DataError(
+            f"Building a zoo of {name}: it is bundled and takes no {options}. Try one of "
+            f"{', '.join(PUBLISHED)}."
+        )
+    if name in COLLECTION:
+        return COLLECTION[name].family(), COLLECTION[name].count
+    return FAMILIES[name](seed), 512
 
 
 def import_folder(
