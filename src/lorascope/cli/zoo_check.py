@@ -67,10 +67,17 @@ def rebuild(
         bool,
         typer.Option(
             "--as-built",
-            help="Remake the whole group of each, with fused kernels where the build had them: the same "
-            "bytes on the same machine and versions.",
+            help="Remake the whole group of each, in the order of the build, instead of each alone.",
         ),
     ] = False,
+    fused: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Fuse kernels, which takes a minute.",
+            show_default="as the build did",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the table.")
     ] = False,
@@ -89,11 +96,9 @@ def rebuild(
     """
     from lorascope.cli.output import console, plain_table, print_json
     from lorascope.io import write_lora
-    from lorascope.zoo.engine.language.kernels import compiler_works
     from lorascope.zoo.factory.rebuild import rebuild_loras
 
-    compiled = as_built and compiler_works()
-    made = rebuild_loras(zoo, ids, base=base, as_built=as_built, compiled=compiled)
+    made = rebuild_loras(zoo, ids, base=base, as_built=as_built, compiled=fused)
     if out is not None:
         for one in made:
             write_lora(one.lora, out / str(one.id))

@@ -8,7 +8,7 @@ import torch
 
 from lorascope.core import LoRA
 from lorascope.errors import DataError, FileError
-from lorascope.zoo.factory.rebuild import Comparison, nearness, rebuild_loras
+from lorascope.zoo.factory.rebuild import Comparison, Source, nearness, rebuild_loras
 from tests.zoo.factory.planted_zoo import planted_lora
 
 
@@ -39,11 +39,11 @@ def test_recipe_and_index_are_enough_and_the_recipe_alone_too(zoo, tmp_path):
     lone.mkdir()
     for name in ("recipe.json", "index.parquet"):
         shutil.copy(zoo.path / name, lone)
-    (made,) = rebuild_loras(lone, [4])
+    (made,) = rebuild_loras(lone, [4], compiled=False)
     assert made.comparison.distance is None
     assert made.comparison.verdict in ("same bytes", "close")
     (lone / "index.parquet").unlink()
-    (again,) = rebuild_loras(lone, [4])
+    (again,) = rebuild_loras(lone, [4], compiled=False)
     assert again.comparison.verdict == "nothing stored"
     assert all(torch.equal(again.lora[name].u, made.lora[name].u) for name in made.lora)
     with pytest.raises(DataError, match=r"without index\.parquet"):
@@ -57,9 +57,17 @@ def test_another_zoos_lora_is_different(zoo, tmp_path):
     other = shutil.copytree(zoo.path, tmp_path / "other")
     recipe = json.loads((other / "recipe.json").read_text())
     (other / "recipe.json").write_text(json.dumps(recipe | {"seed": 12}))
-    (made,) = rebuild_loras(other, [1])
+    (made,) = rebuild_loras(other, [1], compiled=False)
     assert made.comparison.verdict == "different"
     assert made.comparison.cosine < 0.9
+
+
+def test_the_kernels_are_those_of_the_build(zoo, tmp_path):
+    assert not Source(zoo.path).compiled
+    (tmp_path / "recipe.json").write_text("{}")
+    assert Source(tmp_path).compiled
+    (tmp_path / "build.jsonl").write_text('{"event": "start", "compiled": false}\n')
+    assert not Source(tmp_path).compiled
 
 
 def test_refusals(zoo, tmp_path):
