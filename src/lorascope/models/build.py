@@ -9,6 +9,7 @@ from lorascope.core.signature import Signature
 from lorascope.errors import DataError
 from lorascope.models.deep_sets import DeepSets
 from lorascope.models.dense import Dense
+from lorascope.models.fusion import Fusion
 from lorascope.models.gl_net import GLNet
 from lorascope.models.kernel import KernelCosine, KernelProduct, KernelRaw, KernelSpectra
 from lorascope.models.mlp import MLP
@@ -26,6 +27,7 @@ from lorascope.models.w2t import W2T
 __all__ = ["MODELS", "build_model", "model_options", "restrict"]
 
 MODELS: dict[str, type[Model]] = {
+    Fusion.name: Fusion,
     MLP.name: MLP,
     OAlign.name: OAlign,
     SVD.name: SVD,
