@@ -13,8 +13,8 @@ __all__ = ["MIXED", "SHAPE_KEYS", "shaped"]
 
 #: Of each LoRA, with equal chance: rank of attention, rank of the MLP, alpha, whether it is rsLoRA.
 MIXED: Mapping[str, tuple[float, ...]] = {
-    "rank": (2, 4, 8),
-    "mlp_rank": (2, 4, 8),
+    "rank": (4, 6, 8),  # padded to 8: 2 of 8 would waste more work than it tells
+    "mlp_rank": (4, 6, 8),
     "alpha": (4, 8),
     "rslora": (0, 1),
 }
