@@ -104,7 +104,7 @@ class Sketch(LinearModel):
         out_features: int,
         *,
         rank: int,
-        size: int = 8,
+        size: int = 16,
         unit_norm: bool = True,
         draw: int = 0,
         choose_by: ChooseBy = "left_out",
