@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check speed fuzz clean
+.PHONY: demo zoo bases test test-slow check speed fuzz clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
+	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, about an hour)"
+	@echo "make bases      the tiny base models, from scratch, in build/bases"
 	@echo "make test       the unit tests (under 10 minutes)"
 	@echo "make test-slow  the long learning and scale tests"
 	@echo "make check      format, lint, types, import fences"
@@ -21,10 +23,26 @@ help:
 demo: .venv/installed
 	$(BIN)/lorascope demo
 
+zoo: .venv/installed
+	$(BIN)/lorascope zoo collection
+
+BASES := build/bases
+bases: .venv/installed
+	for model in qwen llama; do \
+	  first=$(BASES)/exam-$$model; exam="$(BIN)/python -m lorascope.zoo.bases.exam"; \
+	  $$exam first $$first --model $$model && \
+	  $$exam second $$first-second --model $$model --first $$first && \
+	  $$exam control $$first-control --model $$model --first $$first || exit 1; \
+	done
+	$(BIN)/python -m lorascope.zoo.bases.faces first $(BASES)/faces --work $(BASES)/work
+	$(BIN)/python -m lorascope.zoo.bases.faces second $(BASES)/faces-second --first $(BASES)/faces
+	$(BIN)/python -m lorascope.zoo.bases.faces control $(BASES)/faces-control --first $(BASES)/faces --seed 1
+
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not slow and not gpu" --cov=lorascope --cov-report=term
 
 test-slow: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,cluster]'
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/installed
