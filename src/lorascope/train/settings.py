@@ -57,6 +57,9 @@ class Settings:
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # Linear in thousands of products: what keeps it from learning rows by heart is weight decay.
     "gl_net": {"learning_rate": 3e-3, "weight_decay": 1.0},
+    # The same: on 512 LoRAs sources rise from .80 to .87 and from .81 to .89 of accuracy by it.
+    "deep_sets": {"learning_rate": 3e-3, "weight_decay": 1.0},
+    "mvprobe": {"learning_rate": 3e-3, "weight_decay": 1.0},
     # Tens of thousands of inputs: few epochs of large batches, since each step touches all weights.
     "dense": {
         "learning_rate": 3e-3,
