@@ -46,7 +46,7 @@ LOADED = (
     "recent",
 )  # what a family loads or computes when it is asked, and never sends
 READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
-KEPT = 160  # draws that are kept: those of a group
+KEPT = 512  # draws that are kept: those of a group
 AT_ONCE = 8  # LoRAs whose samples are in memory together
 AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
