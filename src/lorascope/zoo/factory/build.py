@@ -10,22 +10,24 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
-from lorascope.io.shards import Zoo, open_zoo
+from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.factory.cluster import run_on_ray
-from lorascope.zoo.factory.family import Family, engine_of, spec_of
-from lorascope.zoo.factory.plan import Group, counts_of, groups_of
+from lorascope.zoo.factory.family import Family, engine_of, skipped_of, spec_of
+from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
 from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
@@ -42,6 +44,10 @@ class Made:
     loras: list[LoRA]
     rows: list[dict[str, Any]]
     seconds: dict[str, float]
+    failed: Mapping[int, str] = field(default_factory=dict)  # whose job failed, and why
+    skipped: Mapping[int, Sequence[str]] = field(
+        default_factory=dict
+    )  # what was left out of whose data
 
 
 def build_zoo(
@@ -82,16 +88,21 @@ def build_zoo(
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
     counts = counts_of(writer.path, count)
-    groups = list(groups_of(family, counts, slots))
-    missing = [group for group in groups if not writer.has_shard(group.number)]
+    groups = plan_zoo(family, writer.path, counts, slots, writer.has_shard)
+    waiting = [group for group in groups if group.problem]
+    missing = [g for g in groups if not g.problem and not writer.has_shard(g.number)]
     if not missing and _is_whole(writer.path, counts[-1]):
         return open_zoo(writer.path)
     compiled = compile and bool(missing) and engine_of(family).compiles()
     start = functools.partial(start_work, family, dtype, compiled, slots)
     run = _runner(writer, cluster, address, processes, len(missing))
     machine = {**_machine(processes, cluster), "compiled": compiled}
-    writer.log(event="start", count=counts[-1], missing=_size(missing), **machine)
-    bar = BuildProgress(counts[-1], counts[-1] - _size(missing), shown=progress, console=console)
+    lost = [Group(g.number, _unmade(writer, g), g.problem) for g in waiting]
+    left = _size(missing) + _size(lost)
+    writer.log(event="start", count=counts[-1], missing=left, **machine)
+    bar = BuildProgress(counts[-1], counts[-1] - left, shown=progress, console=console)
+    for group in lost:
+        _fail(writer, group.number, group.indices, group.problem, bar)
     tasks = run(missing, start)
     with bar, contextlib.closing(tasks):
         try:
@@ -144,17 +155,38 @@ def _machine(processes: int | None, cluster: str | None) -> dict[str, Any]:
 
 def _keep(writer: ZooWriter, group: Group, made: Made | Failure, bar: BuildProgress) -> None:
     if isinstance(made, Failure):
-        indices = list(group.indices)
-        writer.log(event="failed", shard=group.number, ids=indices, problem=made.message)
-        bar.advance(0, failed=len(indices))
-        bar.problem = made.message
+        _fail(writer, group.number, group.indices, made.message, bar)
         return
+    for index, problem in made.failed.items():
+        _fail(writer, group.number, (index,), problem, bar)
+    if made.failed:
+        set_apart(writer.path, list(made.failed))  # before the shard, which is whole without them
     writer.add_shard(group.number, made.loras, made.rows)
     diverged = [row["id"] for row in made.rows if row["diverged"]]
     writer.log(event="shard", shard=group.number, size=len(made.rows), seconds=made.seconds)
     if diverged:
         writer.log(event="diverged", shard=group.number, ids=diverged)
+    for index, problems in made.skipped.items():
+        writer.log(event="skipped", shard=group.number, ids=[index], problems=list(problems))
     bar.advance(len(made.rows), diverged=len(diverged))
+
+
+def _fail(
+    writer: ZooWriter, shard: int, indices: Sequence[int], problem: str, bar: BuildProgress
+) -> None:
+    writer.log(event="failed", shard=shard, ids=list(indices), problem=problem)
+    bar.advance(0, failed=len(indices))
+    bar.problem = problem
+
+
+def _unmade(writer: ZooWriter, group: Group) -> tuple[int, ...]:
+    """The LoRAs of a part of the zoo that cannot be planned and are in none of its shards."""
+    there: set[int] = set()
+    for number in range(group.indices[0], group.indices[-1] + 1):
+        if writer.has_shard(number):
+            rows = shard_path(writer.path, number).with_suffix(".parquet")
+            there.update(pq.read_table(rows, columns=["id"]).column("id").to_pylist())
+    return tuple(index for index in group.indices if index not in there)
 
 
 def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
@@ -189,14 +221,19 @@ def _known(value: Any) -> Any:
 
 
 def make_group(base: Any, family: Family, group: Group, *, slots: int) -> Made:
-    """Finetune and label the LoRAs of one group."""
+    """Finetune and label the LoRAs of one group; it is made without those whose job fails.
+
+    Raises:
+        Exception: what the last job raised, where every one failed.
+    """
     began = time.perf_counter()
-    jobs = [family.job(i) for i in group.indices]
+    drawn_jobs, failed = _jobs(family, group.indices)
+    indices, jobs = tuple(drawn_jobs), list(drawn_jobs.values())
     drawn = time.perf_counter()
-    specs = [spec_of(family, i) for i in group.indices]
+    specs = [spec_of(family, i) for i in indices]
     fitted = engine_of(family).fit(base, specs, jobs, slots)
     trained = time.perf_counter()
-    labels = family.evaluate(base, fitted, group.indices)
+    labels = family.evaluate(base, fitted, indices)
     seconds = {
         "draw": drawn - began,
         "fit": trained - drawn,
@@ -211,8 +248,23 @@ def make_group(base: Any, family: Family, group: Group, *, slots: int) -> Made:
             **{f"hyper:{name}": value for name, value in family.hyper(index).items()},
             **{f"label:{name}": _known(value) for name, value in labels[i].items()},
         }
-        for i, (index, job) in enumerate(zip(group.indices, jobs, strict=True))
+        for i, (index, job) in enumerate(zip(indices, jobs, strict=True))
     ]
     identity = family.base_folder.name
     loras = [fitted.to_lora(i, base=identity) for i in range(len(fitted))]
-    return Made(loras, rows, {name: round(value, 3) for name, value in seconds.items()})
+    spent = {name: round(value, 3) for name, value in seconds.items()}
+    skipped = {i: told for i in indices if (told := skipped_of(family, i))}
+    return Made(loras, rows, spent, failed, skipped)
+
+
+def _jobs(family: Family, indices: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:
+    """The jobs of LoRAs, and why some have none."""
+    jobs, failed = {}, {}
+    for index in indices:
+        try:
+            jobs[index] = family.job(index)
+        except Exception:  # whatever the family's own code raises
+            failed[index] = traceback.format_exc()
+            if len(failed) == len(indices):
+                raise
+    return jobs, failed

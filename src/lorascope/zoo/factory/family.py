@@ -2,7 +2,8 @@
 
 A family is a plain value that travels to worker processes; everything it draws is a pure function
 of its seed and the index. What it may leave out: its `engine` (then that of languages), `spec_of` an
-index (then `spec`) and the `shape` of an index, where it follows from less than the whole job.
+index (then `spec`), the `shape` of an index, where it follows from less than the whole job, and what was
+`skipped` of the data of an index, a sentence each.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.protocol import Engine
 
-__all__ = ["Family", "engine_of", "shape_of", "spec_of"]
+__all__ = ["Family", "engine_of", "shape_of", "skipped_of", "spec_of"]
 
 
 class Family(Protocol):
@@ -81,3 +82,9 @@ def shape_of(family: Family, index: int) -> JobShape:
     """What decides with which others a LoRA trains."""
     own: Callable[[int], JobShape] | None = getattr(family, "shape", None)
     return engine_of(family).shape(family.job(index)) if own is None else own(index)
+
+
+def skipped_of(family: Family, index: int) -> Sequence[str]:
+    """What was left out of the data of a LoRA because it is bad, by a family that does so."""
+    own: Callable[[int], Sequence[str]] | None = getattr(family, "skipped", None)
+    return () if own is None else own(index)
