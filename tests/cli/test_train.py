@@ -68,7 +68,8 @@ def test_a_place_that_is_taken_is_told_before_the_training(run, zoo, tmp_path, t
 
 
 def test_a_training_goes_on_from_its_checkpoint(run, zoo, tmp_path):
-    words = ("train", "--zoo", zoo, "--target", "strength", "--epochs", 1, "--out", tmp_path / "p")
+    words = ("train", "--zoo", zoo, "--target", "strength", "--out", tmp_path / "p")
+    words += ("--model", "svd", "--epochs", 1)
     assert run(*words, "--checkpoint", tmp_path / "c")[0] == 0
     assert list((tmp_path / "c").iterdir())
     assert run(*words, "--checkpoint", tmp_path / "c")[0] == 0

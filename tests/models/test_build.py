@@ -11,11 +11,12 @@ import torch
 import lorascope.models
 from lorascope.core import collate
 from lorascope.errors import DataError
-from lorascope.models.build import MODELS, build_model, model_options, restrict
+from lorascope.models.build import DEFAULT, MODELS, build_model, model_name, model_options, restrict
 from lorascope.models.closed_form import ClosedForm
 from tests.conftest import random_lora
 
 NAMES = {
+    "fusion",
     "mlp",
     "o_align",
     "svd",
@@ -68,12 +69,20 @@ def test_the_seed_draws_the_weights_and_nothing_else(name, batch):
 
 
 def test_unknown_names_and_options_say_what_there_is(batch):
-    with pytest.raises(DataError, match=r"found the name 'cnn', expected one of deep_sets, dense, gl_net"):
+    with pytest.raises(
+        DataError, match=r"found the name 'cnn', expected auto or one of deep_sets, dense, fusion"
+    ):
         build_model("cnn", batch.signature, 1, rank=3)
     with pytest.raises(
         DataError, match=r"'mlp': found the option 'layers', expected one of hidden"
     ):
         build_model("mlp", batch.signature, 1, rank=3, layers=3)
+
+
+def test_auto_stands_for_the_default_and_is_stored_by_its_own_name(batch):
+    assert build_model("auto", batch.signature, 1, rank=3).name == model_name("auto") == DEFAULT
+    assert model_options("auto") == model_options(DEFAULT)
+    assert model_name("ridge") == "ridge"
 
 
 @pytest.mark.parametrize(

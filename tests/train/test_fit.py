@@ -40,6 +40,12 @@ def test_multiclass_learns_what_is_planted_in_the_weights():
     assert found["accuracy"] > control("per-layer norms", "kind")["accuracy"] + 0.1
 
 
+def test_auto_is_the_default():
+    predictor = fit(DATA, "score", seed=0)
+    assert predictor.model.name == "fusion"
+    assert predictor.held_out["r2"] > 0.9
+
+
 def test_closed_form_models_are_solved_on_the_same_road():
     predictor = fit(DATA, "sources", model="kernel_product", seed=0)
     assert predictor.held_out["accuracy"] > 0.9

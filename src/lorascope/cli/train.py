@@ -21,8 +21,9 @@ def train(
         typer.Option("--target", metavar="T", help="What to predict; `zoo info DIR` lists them."),
     ],
     model: Annotated[
-        str, typer.Option("--model", metavar="M", help="Name of the model.")
-    ] = "gl_net",
+        str,
+        typer.Option("--model", metavar="M", help="Name of the model; auto leads the benchmark."),
+    ] = "auto",
     seed: Annotated[
         int, typer.Option("--seed", help="Draws the split, the first weights and the order.")
     ] = 0,
@@ -59,19 +60,19 @@ def train(
 
     \b
     Example:
-      lorascope train --zoo my-zoo --target accuracy --model gl_net --out my-predictor
+      lorascope train --zoo my-zoo --target accuracy --out my-predictor
     """
     import sys
 
     from lorascope.cli.output import print_json
     from lorascope.io import open_zoo
+    from lorascope.models.build import AUTO, DEFAULT
     from lorascope.predict.folder import check_place
     from lorascope.train.data import from_zoo
     from lorascope.train.fit import fit
 
-    folder = check_place(
-        out or Path(f"predictor-{target}-{model}")
-    )  # before the work, not after it
+    name = DEFAULT if model == AUTO else model
+    folder = check_place(out or Path(f"predictor-{target}-{name}"))  # before the work, not after it
     data = from_zoo(open_zoo(zoo), [target])
     predictor = fit(
         data,

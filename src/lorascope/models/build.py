@@ -1,4 +1,7 @@
-"""The one table from a model's name to its class, and the function that builds from it."""
+"""The one table from a model's name to its class, and the function that builds from it.
+
+"auto" stands for the model that leads the benchmark, `DEFAULT`; a predictor stores the name that it stood for.
+"""
 
 import inspect
 from typing import Any
@@ -24,7 +27,9 @@ from lorascope.models.svd import SVD
 from lorascope.models.transformer import Transformer
 from lorascope.models.w2t import W2T
 
-__all__ = ["MODELS", "build_model", "model_options", "restrict"]
+__all__ = ["AUTO", "DEFAULT", "MODELS", "build_model", "model_name", "model_options", "restrict"]
+
+AUTO, DEFAULT = "auto", Fusion.name
 
 MODELS: dict[str, type[Model]] = {
     Fusion.name: Fusion,
@@ -48,17 +53,30 @@ MODELS: dict[str, type[Model]] = {
 }
 
 
+def model_name(name: str) -> str:
+    """The name in the table: "auto" becomes that of the default model.
+
+    Raises DataError for a name that is not in the table.
+
+    Example:
+        >>> model_name("auto")
+        'fusion'
+    """
+    name = DEFAULT if name == AUTO else name
+    if name not in MODELS:
+        raise DataError(
+            f"Building a model: found the name {name!r}, "
+            f"expected {AUTO} or one of {', '.join(sorted(MODELS))}"
+        )
+    return name
+
+
 def model_options(name: str) -> dict[str, Any]:
     """The options of the model `name` with their defaults.
 
     Raises DataError for a name that is not in the table.
     """
-    if name not in MODELS:
-        raise DataError(
-            f"Building a model: found the name {name!r}, "
-            f"expected one of {', '.join(sorted(MODELS))}"
-        )
-    parameters = inspect.signature(MODELS[name].__init__).parameters.values()
+    parameters = inspect.signature(MODELS[model_name(name)].__init__).parameters.values()
     fixed = ("self", "signature", "out_features", "rank")
     return {p.name: p.default for p in parameters if p.name not in fixed}
 
@@ -88,7 +106,7 @@ def build_model(
             f"Building the model {name!r}: found the option {unknown[0]!r}, "
             f"expected one of {', '.join(known) or 'none'}"
         )
-    make: Any = MODELS[name]
+    make: Any = MODELS[model_name(name)]
     if seed is None:
         model: Model = make(signature, out_features, rank=rank, **options)
         return model

@@ -24,7 +24,7 @@ def stack(left_out: Tensor, y: Tensor, kind: Kind) -> Tensor:  # (s, b, k), (b, 
 
     Example:
         >>> y = torch.tensor([[0.0], [1.0], [2.0]])
-        >>> stack(torch.stack([y, 0 * y]), y, "regression").tolist()
+        >>> stack(torch.stack([y, 0 * y]), y, "regression").round().tolist()
         [1.0, 0.0]
     """
     truth = y if kind == "regression" else 2 * y - 1

@@ -19,7 +19,7 @@ import torch
 
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError, TrainingError
-from lorascope.models.build import build_model
+from lorascope.models.build import AUTO, build_model, model_name
 from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.versions import versions
@@ -38,7 +38,7 @@ def fit(
     data: "LabelledLoRAs | Zoo",
     target: str,
     *,
-    model: str = "gl_net",
+    model: str = AUTO,
     seed: int = 0,
     split: Split | None = None,
     settings: Settings | None = None,
@@ -51,12 +51,12 @@ def fit(
 ) -> Predictor:
     """Train a model on one target and return it as a predictor; `predictor.report` says how good it is.
 
-    The seed draws the weights, the order and, without a `split`, the salt of the split by group. `options`
-    go to the model. With `checkpoint_dir` a killed run is resumed. Rows without a label are left out and
-    counted. Raises DataError for an unknown target, no groups to split by, an empty part, or factors that are
-    not finite; TrainingError when the training diverges.
+    "auto" is the model that leads the benchmark. The seed draws the weights, the order and, without a
+    `split`, the salt of the split by group. `options` go to the model. With `checkpoint_dir` a killed run is
+    resumed. Rows without a label are left out and counted. Raises DataError for an unknown target, no groups
+    to split by, an empty part, or factors that are not finite; TrainingError when the training diverges.
 
-    >>> predictor = fit(open_zoo("zoo"), "accuracy", model="gl_net")  # doctest: +SKIP
+    >>> predictor = fit(open_zoo("zoo"), "accuracy")  # doctest: +SKIP
     """
     return fit_many(
         data,
@@ -78,7 +78,7 @@ def fit_many(
     data: "LabelledLoRAs | Zoo",
     targets: Sequence[str] | None = None,
     *,
-    model: str = "gl_net",
+    model: str = AUTO,
     seed: int = 0,
     split: Split | None = None,
     settings: Settings | None = None,
@@ -98,6 +98,7 @@ def fit_many(
 
     >>> predictors = fit_many(open_zoo("zoo"), model="kernel_product")  # doctest: +SKIP
     """
+    model = model_name(model)
     if not isinstance(data, LabelledLoRAs):
         data = from_zoo(data, targets)
     names = list(dict.fromkeys(data.targets if targets is None else targets))
