@@ -3,7 +3,7 @@ import json
 import pytest
 from tests.zoo.factory.planted_zoo import write_planted
 
-from lorascope.cli.zoo_info import spread, zoo_facts
+from lorascope.cli.zoo_info import spread, troubles, zoo_facts
 from lorascope.io import open_zoo, read_lora
 from lorascope.io.shard_writer import ZooWriter
 
@@ -97,3 +97,19 @@ def test_sizes_ceilings_and_failures_are_told(run, tmp_path):
 def test_diverged_loras_are_counted(tmp_path):
     zoo = write_planted(tmp_path / "z", seeds=range(3), diverged=True)
     assert zoo_facts(open_zoo(zoo.path))["diverged"] == 3
+
+
+def test_what_went_wrong_is_a_line_each():
+    told = {
+        "missing": [3],
+        "reasons": {"DataError: none is left": 1},
+        "skipped": [1, 2],
+        "left_out": 4,
+    }
+    assert troubles({"diverged": 1, "failures": told}) == [
+        "diverged: 1 LoRAs, whose scores are missing",
+        "failed: 1 LoRAs are not there; build again to retry",
+        "  1 times: DataError: none is left",
+        "skipped: bad data of 2 LoRAs, made without; build.jsonl says what",
+        "left out: 4 files; build.jsonl says why",
+    ]

@@ -163,6 +163,9 @@ def troubles(facts: dict[str, Any]) -> list[str]:
             f"failed: {len(failures['missing'])} LoRAs are not there; build again to retry"
         )
         lines += [f"  {count} times: {reason}" for reason, count in failures["reasons"].items()]
+    if failures["skipped"]:
+        count = len(failures["skipped"])
+        lines.append(f"skipped: bad data of {count} LoRAs, made without; build.jsonl says what")
     if failures["left_out"]:
         lines.append(f"left out: {failures['left_out']} files; build.jsonl says why")
     return lines

@@ -96,6 +96,41 @@ def test_a_failed_group_is_told_and_retried(zoo, family, tmp_path, caplog):
     assert contents(whole.path) == contents(zoo.path)
 
 
+class Unplanned(PlantedFamily):
+    """Two of its LoRAs have no job."""
+
+    def job(self, index):
+        if index in (2, 6):
+            raise ValueError("no such file")
+        return super().job(index)
+
+
+def test_a_lora_without_a_job_is_told_and_harms_no_other(zoo, family, tmp_path):
+    """Planning asks for its job, and goes on without it."""
+    part = build_zoo(Unplanned(family.base_folder), 11, tmp_path / "zoo", processes=0, **OPTIONS)
+    assert sorted({*range(11)} - set(part.column("id"))) == [2, 6]
+    failed = [event for event in events(part.path) if event["event"] == "failed"]
+    assert sorted(i for event in failed for i in event["ids"]) == [2, 6]
+    assert all("ValueError: no such file" in event["problem"] for event in failed)
+    whole = build_zoo(family, 11, tmp_path / "zoo", processes=0, **OPTIONS)
+    order = [int(i) for i in whole.column("id")]
+    assert order == list(range(11))
+    assert list(whole.column("sha256")) == list(zoo.column("sha256"))
+
+
+def test_a_part_that_can_no_longer_be_planned_waits(zoo, family, tmp_path):
+    broken = PlantedFamily(family.base_folder, fails_at=6)
+    part = build_zoo(broken, 11, tmp_path / "zoo", processes=0, **OPTIONS)
+    missing = sorted({*range(11)} - set(part.column("id")))
+    still = build_zoo(Unplanned(family.base_folder), 11, part.path, processes=0, **OPTIONS)
+    assert sorted({*range(11)} - set(still.column("id"))) == missing
+    last = [event for event in events(part.path) if event["event"] == "failed"][-1]
+    assert last["ids"] == missing
+    assert "no such file" in last["problem"]
+    whole = build_zoo(family, 11, part.path, processes=0, **OPTIONS)
+    assert contents(whole.path) == contents(zoo.path)
+
+
 def test_when_all_fails_it_says_why(family, tmp_path):
     broken = PlantedFamily(family.base_folder, fails_at=0)
     with pytest.raises(TrainingError, match="on purpose"):

@@ -18,12 +18,15 @@ def test_failures_that_were_retried_are_none():
         {"event": "left out", "file": "x"},
         {"event": "not written", "shard": 0},
         {"event": "stopped"},
+        {"event": "skipped", "ids": [3], "problems": ["a picture"]},
+        {"event": "skipped", "ids": [3], "problems": ["a picture"]},
     ]
     assert failures_of(events, present=[0, 2, 3]) == {
         "missing": [1, 4],
         "reasons": {"RuntimeError: no memory": 1, "no reason recorded": 1},
         "retried": 1,
         "left_out": 1,
+        "skipped": [3],
         "stopped": 1,
         "not_written": 1,
     }

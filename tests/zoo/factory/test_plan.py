@@ -1,7 +1,15 @@
 import pytest
 
 from lorascope.errors import IntegrityError
-from lorascope.zoo.factory.plan import counts_of, groups_of
+from lorascope.zoo.factory.plan import (
+    JOB,
+    SHAPE,
+    apart_of,
+    counts_of,
+    groups_of,
+    plan_zoo,
+    set_apart,
+)
 from tests.zoo.planted_family import PlantedFamily
 
 FAMILY = PlantedFamily(base_folder=None)
@@ -40,3 +48,50 @@ def test_the_history_of_counts_only_rises(tmp_path):
         (tmp_path / "counts.json").write_text(damage)
         with pytest.raises(IntegrityError, match="rising list"):
             counts_of(tmp_path, 9)
+
+
+class Unplanned(PlantedFamily):
+    """Some of its LoRAs have no job."""
+
+    lost = (5, 20)
+
+    def job(self, index):
+        if index in self.lost:
+            raise ValueError("no such file")
+        return super().job(index)
+
+
+def members(groups):
+    return {group.number: group.indices for group in groups}
+
+
+def test_who_cannot_be_planned_is_set_apart_and_stays_there(tmp_path):
+    broken = plan_zoo(Unplanned(None), tmp_path, [30], 4, lambda number: False)
+    assert apart_of(tmp_path) == {5: SHAPE, 20: SHAPE}
+    assert sorted(i for group in broken for i in group.indices) == list(range(30))
+    assert {29: (5,), 28: (20,)}.items() <= members(broken).items()
+    assert not any(group.problem for group in broken)
+    mended = plan_zoo(FAMILY, tmp_path, [30], 4, lambda number: True)
+    assert members(mended) == members(broken)
+
+
+def test_what_is_built_is_not_planned_again(tmp_path):
+    """A LoRA that was planned when its part of the zoo was begun and cannot be now: the part waits."""
+    (group,) = plan_zoo(Unplanned(None), tmp_path, [30], 4, lambda number: number == 0)
+    assert group.indices == tuple(range(30))
+    assert "ValueError: no such file" in group.problem
+    assert apart_of(tmp_path) == {}
+
+
+def test_whose_job_failed_leaves_its_group(tmp_path):
+    whole = members(groups_of(FAMILY, [30], 4))
+    set_apart(tmp_path, [7])
+    set_apart(tmp_path, [3])
+    apart = apart_of(tmp_path)
+    assert apart == {7: JOB, 3: JOB}
+    left = members(groups_of(FAMILY, [30], 4, apart))
+    assert (left.pop(29), left.pop(28)) == ((7,), (3,))
+    assert left == {n: tuple(i for i in m if i not in apart) for n, m in whole.items()}
+    (tmp_path / "apart.json").write_text('{"7": "luck"}')
+    with pytest.raises(IntegrityError, match=r"apart\.json"):
+        apart_of(tmp_path)

@@ -30,6 +30,11 @@ def failures_of(events: Iterable[Mapping[str, Any]], present: Iterable[int]) -> 
 
     Args:
         present: ids in the index; a LoRA that failed once and is there now is no failure.
+
+    Returns:
+        `missing` ids and `reasons` with counts; how many were `retried` with success; the ids of LoRAs of
+        whose data something bad was `skipped`; and how often files were `left_out` of an import, a build
+        was `stopped`, a shard was `not_written`.
     """
     there = set(present)
     reasons: dict[int, str] = {}
@@ -39,12 +44,19 @@ def failures_of(events: Iterable[Mapping[str, Any]], present: Iterable[int]) -> 
             for identity in event.get("ids", ()):
                 reasons[int(identity)] = lines[-1] if lines else "no reason recorded"
     still = {identity: reason for identity, reason in reasons.items() if identity not in there}
+    skipped = {
+        int(identity)
+        for event in events
+        if event.get("event") == "skipped"
+        for identity in event.get("ids", ())
+    }
     kinds = Counter(event.get("event") for event in events)
     return {
         "missing": sorted(still),
         "reasons": dict(Counter(still.values()).most_common()),
         "retried": len(reasons) - len(still),
         "left_out": kinds["left out"],
+        "skipped": sorted(skipped),
         "stopped": kinds["stopped"],
         "not_written": kinds["not written"],
     }

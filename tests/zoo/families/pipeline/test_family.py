@@ -1,6 +1,7 @@
 """Zoos of CelebA and Imagenette from end to end on stand-ins of their folders."""
 
 import pickle
+import shutil
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from lorascope.zoo.bases.faces.similarity import clip_score, fidelity
 from lorascope.zoo.engine.fitted import untrained
 from lorascope.zoo.engine.image.base import layout_of
 from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.factory.log import build_events, failures_of
+from lorascope.zoo.factory.verify import verify_zoo
 from lorascope.zoo.families.celeba import CelebaFamily
 from lorascope.zoo.families.imagenette import ImagenetteFamily
 from lorascope.zoo.families.pipeline.family import GUIDANCE, _noise
@@ -99,3 +102,70 @@ def test_a_family_travels_without_what_it_loaded(family):
 def test_unknown_ranges(diffusion_folder, celeba_folder, clip_folder):
     with pytest.raises(DataError, match=r"a zoo of celeba: found ranges of \['rank'\]"):
         CelebaFamily(diffusion_folder, celeba_folder, clip_folder, ranges={"rank": 2})
+
+
+def test_a_bad_photograph_is_recorded_and_skipped(
+    diffusion_folder, celeba_folder, clip_folder, tmp_path
+):
+    data = shutil.copytree(celeba_folder, tmp_path / "celeba")
+    options = {"photographs": 3, "ranges": {"steps": {"choice": [2]}}, "sampled": False}
+    family = CelebaFamily(diffusion_folder, data, clip_folder, **options)
+    whole = family.job(1)
+    bad = family.files(1)[1]
+    bad.write_bytes(bad.read_bytes()[:200])  # a download that broke off
+    zoo = build_zoo(family, 3, tmp_path / "zoo", **QUICK)
+    assert zoo.column("id").tolist() == [0, 1, 2]
+    (event,) = [e for e in build_events(zoo.path) if e["event"] == "skipped"]
+    assert event["ids"] == [1]
+    assert str(bad) in event["problems"][0]
+    assert failures_of(build_events(zoo.path), [0, 1, 2])["skipped"] == [1]
+    assert len(family.job(1).latents) == 2
+    assert torch.equal(family.job(1).latents, whole.latents[[0, 2]])
+    seen = family.celebrities.of(tuple(file.name for file in family.files(1) if file != bad))
+    assert family.known_labels(1)["all_attributes"] == (2 * seen.sum(0) >= 2).tolist()
+    assert zoo.labels("all_attributes")[1].tolist() == family.known_labels(1)["all_attributes"]
+
+
+def test_a_lora_without_a_picture_harms_no_other(
+    diffusion_folder, imagenette_folder, clip_folder, tmp_path
+):
+    """It is set apart, told, and made once its pictures are back."""
+    data = shutil.copytree(imagenette_folder, tmp_path / "imagenette")
+    family = ImagenetteFamily(
+        diffusion_folder, data, clip_folder, ranges={"steps": {"choice": [2]}}
+    )
+    kept = {file: file.read_bytes() for file in family.files(2)}
+    for file, content in kept.items():
+        file.write_bytes(b"x" * len(content))  # the same sizes: the same data to the recipe
+    part = build_zoo(family, 4, tmp_path / "zoo", **QUICK)
+    assert part.column("id").tolist() == [0, 1, 3]
+    told = failures_of(build_events(part.path), [0, 1, 3])
+    assert told["missing"] == [2]
+    assert "none is left" in next(iter(told["reasons"]))
+    shards = {p: p.read_bytes() for p in (part.path / "shards").iterdir()}
+    for file, content in kept.items():
+        file.write_bytes(content)
+    again = build_zoo(family, 4, tmp_path / "zoo", **QUICK)
+    assert again.column("id").tolist() == [0, 1, 2, 3]
+    assert {p: p.read_bytes() for p in shards} == shards
+    assert verify_zoo(again.path).sound
+
+
+def test_a_class_whose_picture_is_bad_is_no_label(
+    diffusion_folder, imagenette_folder, clip_folder, tmp_path
+):
+    data = shutil.copytree(imagenette_folder, tmp_path / "imagenette")
+    family = ImagenetteFamily(diffusion_folder, data, clip_folder)
+    index = next(i for i in range(0, 40, 2) if sum(family.present(i)) > 2)
+    file = family.files(index)[0]
+    file.write_bytes(b"")
+    labels = family.known_labels(index)
+    assert labels["dataset_size"] == sum(labels["classes"]) == sum(family.present(index)) - 1
+    assert str(file) in family.skipped(index)[0]
+
+
+def test_latents_that_are_not_finite_are_refused(diffusion_folder, celeba_folder, clip_folder):
+    family = CelebaFamily(diffusion_folder, celeba_folder, clip_folder, photographs=3)
+    family.parts.vae.quant_conv.bias.fill_(float("nan"))
+    with pytest.raises(DataError, match=r"encoding the picture .*\.jpg for LoRA 0 of celeba"):
+        family.job(0)

@@ -105,8 +105,9 @@ class CelebaFamily(PipelineFamily):
         return [self.celebrities.pictures / name for name in self._names(index)]
 
     def known_labels(self, index: int) -> dict[str, Any]:
-        """Attributes that at least half of the photographs have, and who it is."""
-        seen = self.celebrities.of(self._names(index))
+        """Attributes that at least half of the readable photographs have, and who it is."""
+        files, _ = self.readable(index)
+        seen = self.celebrities.of(tuple(file.name for file in files))
         usual = dict(
             zip(self.celebrities.names, (2 * seen.sum(0) >= len(seen)).tolist(), strict=True)
         )

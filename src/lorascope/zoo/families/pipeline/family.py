@@ -32,7 +32,7 @@ from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_family import AGAIN
 from lorascope.zoo.families.pipeline.parts import Parts, Sizes, clip_digest, load_parts, sizes_of
-from lorascope.zoo.families.pipeline.photographs import read_pictures
+from lorascope.zoo.families.pipeline.photographs import Photographs, read_photographs
 from lorascope.zoo.families.pipeline.prompts import PROMPTS
 
 __all__ = ["PipelineFamily"]
@@ -41,7 +41,8 @@ WEIGHT_DECAY = 1e-2
 GUIDANCE = 7.5
 EVERY = 16
 AT_ONCE = 8  # prompts that are sampled together
-LOADED = ("parts", "_before")  # loaded or computed where it is needed, never sent
+KEPT = 64  # LoRAs whose readable files are remembered: those of a group
+LOADED = ("parts", "_before", "_readable")  # loaded or computed where it is needed, never sent
 SAMPLED = ("clip_score", "clip_score_gain", "fidelity", "fidelity_gain")
 
 
@@ -99,6 +100,28 @@ class PipelineFamily:
     def files(self, index: int) -> Sequence[Path]:
         """The pictures that LoRA `index` is finetuned on."""
         raise NotImplementedError
+
+    def photographs_of(self, index: int) -> Photographs:
+        """The pictures that LoRA `index` is finetuned on, without those that cannot be read."""
+        read = read_photographs(self.files(index), self.sizes.picture)
+        known: dict[int, tuple[tuple[Path, ...], tuple[str, ...]]]
+        known = vars(self).setdefault("_readable", {})
+        known[index] = read.files, read.problems
+        while len(known) > KEPT:
+            del known[next(iter(known))]
+        return read
+
+    def readable(self, index: int) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """The files of LoRA `index` that can be read, and what is wrong with the others."""
+        known = vars(self).get("_readable", {})
+        if index not in known:
+            self.photographs_of(index)
+        found: tuple[tuple[Path, ...], tuple[str, ...]] = vars(self)["_readable"][index]
+        return found
+
+    def skipped(self, index: int) -> tuple[str, ...]:
+        """The pictures that LoRA `index` was to be finetuned on and was not, as they are bad."""
+        return self.readable(index)[1]
 
     def known_labels(self, index: int) -> dict[str, Any]:
         """The labels that follow from the data alone: name -> value."""
@@ -161,12 +184,24 @@ class PipelineFamily:
         return JobShape(int(hyper["batch_size"]), numbers, False, int(hyper["steps"]))
 
     def job(self, index: int) -> ImageJob:
-        """The finetuning of one LoRA."""
+        """The finetuning of one LoRA.
+
+        Raises:
+            DataError: none of its pictures can be read, or the VAE makes no finite latents of one.
+        """
         hyper = self.hyper(index)
-        pictures = read_pictures(self.files(index), self.sizes.picture)
+        read = self.photographs_of(index)
+        latents = self.parts.encode(read.pictures)
+        for file, each in zip(read.files, latents, strict=True):
+            if not each.isfinite().all():
+                raise DataError(
+                    f"encoding the picture {file} for LoRA {index} of {self.name}: the VAE of "
+                    f"{self.base_folder} made latents that are not finite. Try another VAE, or "
+                    "taking the picture out of the data"
+                )
         return ImageJob(
             seed=self.seed_at(index),
-            latents=self.parts.encode(pictures),
+            latents=latents,
             prompt=self.parts.ids([self.word(index)])[0],
             learning_rate=hyper["learning_rate"],
             weight_decay=WEIGHT_DECAY,
@@ -203,7 +238,7 @@ class PipelineFamily:
 
     def _shown(self, index: int) -> Tensor:
         """CLIP's features of the pictures that one LoRA was finetuned on: (e, k)."""
-        return self.parts.features(read_pictures(self.files(index), self.sizes.picture))
+        return self.parts.features(self.photographs_of(index).pictures)
 
     def before(self, base: ImageBase, noise: int) -> tuple[Tensor, Tensor]:
         """The base's own features under one noise, made once a process: (33, k), (words, own, k)."""
