@@ -6,6 +6,7 @@ from lorascope.io.names import Namer
 
 TO_Q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 CLIP = "text_model.encoder.layers.0.self_attn.q_proj"
+BARE = CLIP.removeprefix("text_model.")  # as transformers 5 spells it
 QKV = tuple(f"transformer.transformer_blocks.0.attn.to_{x}" for x in "qkv")
 SPELLINGS = {
     (f"unet.{TO_Q}",): [
@@ -17,9 +18,11 @@ SPELLINGS = {
     (f"text_encoder.{CLIP}",): [
         f"text_encoder.{CLIP}", CLIP, f"lora_te_{CLIP.replace('.', '_')}", f"lora_te1_{CLIP.replace('.', '_')}",
         f"text_encoders.clip_l.transformer.{CLIP}",
+        f"text_encoder.{BARE}", f"lora_te1_{BARE.replace('.', '_')}",
     ],
     (f"text_encoder_2.{CLIP}",): [
         f"text_encoder_2.{CLIP}", f"lora_te2_{CLIP.replace('.', '_')}", f"text_encoders.clip_g.{CLIP}",
+        f"text_encoder_2.{BARE}",
     ],
     QKV: [
         "double_blocks.0.img_attn.qkv", "diffusion_model.double_blocks.0.img_attn.qkv",

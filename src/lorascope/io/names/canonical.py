@@ -91,7 +91,7 @@ class Namer:
             component = CLIPS.get(
                 text[1], self.t5 if text[1].startswith("t5") else f"text_encoder.{text[1]}"
             )
-            return Place((f"{component}.{text[2]}",))
+            return Place((f"{component}.{_clip(text[2])}",))
         hub = HUB.fullmatch(module)
         if hub is not None:
             return self._native(hub[2], hub[1]) or Place((module,))
@@ -110,6 +110,8 @@ class Namer:
             place = table(path)
             if place is not None:
                 return _within(component or "transformer", place)
+        if component.startswith("text_encoder"):
+            path = _clip(path)
         if path.startswith("text_model."):
             return Place((f"{component or 'text_encoder'}.{path}",))
         if component == "" and path.startswith(
@@ -149,8 +151,13 @@ class Namer:
         for vocabulary in TEXT_FLAT:
             path = unflatten(flat, vocabulary)
             if path is not None:
-                return Place((f"{component}.{path}",))
+                return Place((f"{component}.{_clip(path)}",))
         return Place((module,), known=False)
+
+
+def _clip(path: str) -> str:
+    """A path of a text encoder; transformers 5 leaves out CLIP's `text_model`, all before it had it."""
+    return f"text_model.{path}" if path.startswith("encoder.layers.") else path
 
 
 def _within(component: str, place: Place) -> Place:
