@@ -57,6 +57,14 @@ def rebuild(
         Path | None,
         typer.Option("--base", metavar="FOLDER", help="The base, where it is no bundled one."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="The data, of a zoo of published data."),
+    ] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option("--clip", metavar="FOLDER", help="The CLIP that scored it, likewise."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -98,7 +106,9 @@ def rebuild(
     from lorascope.io import write_lora
     from lorascope.zoo.factory.rebuild import rebuild_loras
 
-    made = rebuild_loras(zoo, ids, base=base, as_built=as_built, compiled=fused)
+    made = rebuild_loras(
+        zoo, ids, base=base, data=data, clip=clip, as_built=as_built, compiled=fused
+    )
     if out is not None:
         for one in made:
             write_lora(one.lora, out / str(one.id))

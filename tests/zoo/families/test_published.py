@@ -1,6 +1,10 @@
 import pytest
+import torch
 
 from lorascope.errors import DataError, FileError
+from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.factory.rebuild import rebuild_loras
+from lorascope.zoo.factory.restore import family_of
 from lorascope.zoo.families.arc import ArcFamily
 from lorascope.zoo.families.celeba import CelebaFamily
 from lorascope.zoo.families.published import PUBLISHED, published_family
@@ -54,3 +58,36 @@ def test_what_is_missing_is_said(cache, imagenette_folder, diffusion_folder, tmp
         published_family("arc-llama3.2-3b", data=arc, base=tmp_path / "nowhere")
     with pytest.raises(FileError, match=r"there are no pictures in train/n01440764"):
         published_family("imagenette-sd14", data=tmp_path, base=diffusion_folder)
+
+
+QUICK = {"processes": 0, "progress": False, "compile": False, "dtype": torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch_dtype` is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["celeba-sd14", "imagenette-sd14"])
+def test_their_loras_are_made_again(
+    name, diffusion_folder, celeba_folder, imagenette_folder, clip_folder, tmp_path
+):
+    data = celeba_folder if name == "celeba-sd14" else imagenette_folder
+    folders = {"base": diffusion_folder, "data": data, "clip": clip_folder}
+    own = {"photographs": 3, "steps": 1, "own_samples": 1} if name == "celeba-sd14" else {}
+    family = published_family(name, **folders, ranges={"steps": {"choice": [3]}}, **own)
+    zoo = build_zoo(family, 2, tmp_path / "zoo", **QUICK)
+    (made,) = rebuild_loras(zoo.path, [1], **folders)
+    assert made.comparison.verdict in ("same bytes", "close")
+    with pytest.raises(DataError, match="--data, --clip is not given"):
+        family_of(zoo.recipe, diffusion_folder)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_loras_of_arc_are_made_again(tmp_path):
+    base = write_language_base(tmp_path / "base")
+    data = write_arc(tmp_path / "arc")
+    family = published_family("arc-qwen2-1.5b", base=base, data=data, seed=3)
+    zoo = build_zoo(family, 1, tmp_path / "zoo", **QUICK)
+    (made,) = rebuild_loras(zoo.path, [0], base=base, data=data)
+    assert made.comparison.verdict in ("same bytes", "close")
+    other = write_arc(tmp_path / "other", train=50)
+    with pytest.raises(DataError, match=r"differs in \['options'\]"):
+        rebuild_loras(zoo.path, [0], base=base, data=other)

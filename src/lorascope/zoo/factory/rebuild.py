@@ -72,6 +72,8 @@ def rebuild_loras(
     ids: Sequence[int],
     *,
     base: str | Path | None = None,
+    data: str | Path | None = None,
+    clip: str | Path | None = None,
     family: Family | None = None,
     as_built: bool = False,
     compiled: bool | None = None,
@@ -82,6 +84,7 @@ def rebuild_loras(
         folder: of the zoo; recipe.json in it is enough, then there is nothing to compare with.
         ids: which; each is made alone.
         base: the folder of the base, where that is no bundled one.
+        data, clip: the folders of the data and of the CLIP that scored, of a zoo of published data.
         family: the family, where it is no bundled one.
         as_built: make the whole group again as it was, from the index, for the time of a group.
         compiled: fuse kernels; by default as the build did (build.jsonl), where a C++ compiler works.
@@ -93,9 +96,10 @@ def rebuild_loras(
         TrainingError: the finetuning failed.
     """
     source = Source(Path(folder))
+    places = {"base": base, "data": data, "clip": clip}
     if compiled is None:
         compiled = source.compiled and compiler_works()
-    return [source.rebuild(i, base, family, as_built=as_built, compiled=compiled) for i in ids]
+    return [source.rebuild(i, places, family, as_built=as_built, compiled=compiled) for i in ids]
 
 
 def nearness(stored: LoRA, made: LoRA) -> tuple[float, float]:
@@ -148,7 +152,7 @@ class Source:
     def rebuild(
         self,
         identity: int,
-        base: str | Path | None,
+        places: Mapping[str, str | Path | None],
         family: Family | None,
         *,
         as_built: bool,
@@ -157,7 +161,7 @@ class Source:
         """One LoRA again."""
         row = self.row(identity)
         origin = origin_of(self.recipe, row)
-        made_of = family or family_of(origin.recipe, base)
+        made_of = family or family_of(origin.recipe, **places)
         check_recipe(made_of, origin.recipe)
         members = self.group_of(row, origin.index) if as_built else (origin.index,)
         key = str(origin.recipe)

@@ -69,24 +69,38 @@ def report_of(recipe: Mapping[str, Any], index: Any) -> dict[str, Any]:
     return dict(family.report(index))
 
 
-def family_of(recipe: Mapping[str, Any], base: str | Path | None = None) -> Family:
+def family_of(
+    recipe: Mapping[str, Any],
+    base: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    clip: str | Path | None = None,
+) -> Family:
     """The family that a recipe describes.
 
     Args:
         recipe: of a built zoo.
         base: the folder of its base, where that is no bundled one.
+        data: the folder of its data, of a zoo of published data (`families/published.py`).
+        clip: the folder of the CLIP that scored it, likewise.
 
     Raises:
-        DataError: the recipe names no bundled family, or the family made from it has another recipe
-            (another base, another version of the family).
+        DataError: the recipe names no bundled family, needs a folder that is not given, or the family
+            made from it has another recipe (another base, other data, another version of the family).
     """
     from lorascope.zoo.families import FAMILIES
+    from lorascope.zoo.families.published import PUBLISHED
 
     name = str(recipe.get("family"))
+    if name in PUBLISHED and "engine" in recipe:
+        family = _published(recipe, base=base, data=data, clip=clip)
+        check_recipe(family, recipe)
+        return family
     if name not in FAMILIES or "engine" not in recipe:
         raise DataError(
-            f"Reading a recipe: found the family {name!r}, expected one of {', '.join(FAMILIES)}. An "
-            "imported zoo has none; for a family of your own, give it to the Python function"
+            f"Reading a recipe: found the family {name!r}, expected one of "
+            f"{', '.join((*FAMILIES, *PUBLISHED))}. An imported zoo has none; for a family of your "
+            "own, give it to the Python function"
         )
     kind = type(FAMILIES[name](int(recipe["seed"])))
     given = recipe["base"]["folder"] if base is None else Path(base)
@@ -118,6 +132,32 @@ def torch_dtype(recipe: Mapping[str, Any]) -> torch.dtype:
     if not isinstance(dtype, torch.dtype):
         raise DataError(f"Reading a recipe: found the type {name!r}, expected such as 'bfloat16'")
     return dtype
+
+
+def _published(recipe: Mapping[str, Any], **folders: str | Path | None) -> Family:
+    """A family of published data; nothing is fetched: its folders are given."""
+    from lorascope.zoo.families.arc import ArcFamily
+    from lorascope.zoo.families.published import PUBLISHED, published_family
+
+    name, options = recipe["family"], recipe["options"]
+    needed = ["base", "data"]
+    given: dict[str, Any] = {"ranges": options["ranges"]}
+    if PUBLISHED[name].kind is ArcFamily:
+        given["longest"] = options["longest"]
+    else:
+        needed.append("clip")
+        given["sampled"] = "clip_sha256" in options
+        own = ("steps", "own_samples", "photographs")
+        given |= {key: options[key] for key in own if key in options}
+    missing = [f"--{key}" for key in needed if folders[key] is None]
+    if missing:
+        raise DataError(
+            f"Reading the recipe of a {name} zoo: its base and data are not part of it, and "
+            f"{', '.join(missing)} is not given. Try the folders that it was built from"
+        )
+    return published_family(
+        name, **{key: Path(str(folders[key])) for key in needed}, seed=int(recipe["seed"]), **given
+    )
 
 
 def _made(kind: Any, recipe: Mapping[str, Any], base: str | Path) -> Family:
