@@ -203,7 +203,8 @@ class Planner:
                 continue
             path = f"{name}.{kind}.0"
             sampler: Any = self.unet.get_submodule(path)
-            plain = len(found) == 1 and sampler.use_conv and sampler.norm is None
+            changes = getattr(sampler, "use_conv", False)
+            plain = len(found) == 1 and changes and sampler.norm is None
             if not plain or getattr(sampler, "use_conv_transpose", False):
                 self.refuse(path, type(sampler).__name__)
             conv = self.conv(f"{path}.conv")
