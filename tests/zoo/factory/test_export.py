@@ -10,6 +10,7 @@ from lorascope.io import read_lora
 from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.factory.export import export_peft
 from lorascope.zoo.factory.restore import family_of
+from tests.zoo.factory import faces_by_hand
 from tests.zoo.factory.planted_zoo import write_planted
 
 
@@ -92,3 +93,44 @@ def test_other_adapters_have_their_stored_scores_too(tmp_path, options):
     scores = scores_by_hand(exam_base(), export_peft(zoo, 1, tmp_path / "a"))
     assert scores["accuracy"] == pytest.approx(zoo.labels("accuracy")[1], abs=0.01)
     assert scores["eval_loss"] == pytest.approx(zoo.labels("eval_loss")[1], rel=1e-4)
+
+
+# diffusers 0.42 with numpy 2
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_diffusers_and_peft_draw_what_the_zoo_scored(faces_zoo, tmp_path):
+    folder = export_peft(faces_zoo, 1, tmp_path / "a")
+    scores = faces_by_hand.scores_by_hand(family_of(faces_zoo.recipe), 1, folder)
+    for name, found in scores.items():
+        assert found == pytest.approx(faces_zoo.labels(name)[1], abs=1e-3), name
+    card = (folder / "README.md").read_text()
+    assert "StableDiffusionPipeline.from_pretrained" in card
+    assert f"| clip_score | {faces_zoo.labels('clip_score')[1]:.4g} |" in card
+
+
+CONVOLUTIONS = ["to_q", "to_v", "conv1", "conv2"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("adapters", "shipped", "apart"),
+    [
+        ({"targets": CONVOLUTIONS}, False, 1e-3),
+        ({"dora": True}, False, 1e-3),
+        ({"rank": 8, "rslora": True, "targets": ["to_k", "to_out.0"]}, False, 1e-3),
+        ({}, True, 0.5),  # what bfloat16 and its kernels round; scores deviate by about 3
+    ],
+    ids=["conv", "dora", "rslora", "shipped"],
+)
+def test_other_adapters_of_images_have_their_stored_scores_too(tmp_path, adapters, shipped, apart):
+    from lorascope.zoo.factory.build import build_zoo
+    from lorascope.zoo.families import FacesFamily
+
+    recipe = {"seed": 6, "adapters": adapters, "ranges": {"steps": {"choice": [20]}}}
+    family = FacesFamily(recipe)
+    how = {"compile": True} if shipped else {"compile": False, "dtype": torch.float32}
+    zoo = build_zoo(family, 2, tmp_path / "z", processes=0, progress=False, **how)
+    folder = export_peft(zoo, 1, tmp_path / "a")
+    scores = faces_by_hand.scores_by_hand(family_of(zoo.recipe), 1, folder)
+    for name, found in scores.items():
+        assert found == pytest.approx(zoo.labels(name)[1], abs=apart), name

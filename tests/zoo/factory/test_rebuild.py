@@ -8,7 +8,9 @@ import torch
 
 from lorascope.core import LoRA
 from lorascope.errors import DataError, FileError
+from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.factory.rebuild import Comparison, Source, nearness, rebuild_loras
+from lorascope.zoo.families import FacesFamily, ObjectsFamily
 from tests.zoo.factory.planted_zoo import planted_lora
 
 
@@ -32,6 +34,35 @@ def test_alone_it_comes_close_and_its_labels_too(zoo):
     assert comparison.cosine > 0.999
     assert comparison.labels["sources"][0] == comparison.labels["sources"][1]
     assert comparison.label_distance < 0.25
+
+
+def test_a_lora_of_faces(faces_zoo):
+    (made,) = rebuild_loras(faces_zoo.path, [1])
+    assert made.comparison.verdict in ("same bytes", "close")
+    assert made.comparison.cosine > 0.9999
+    attributes = made.comparison.labels["attributes"]
+    assert attributes[0] == attributes[1]
+
+
+@pytest.mark.slow
+def test_a_lora_of_objects(tmp_path):
+    family = ObjectsFamily({"seed": 2, "ranges": {"steps": {"choice": [15]}}})
+    plain = {"processes": 0, "compile": False, "progress": False, "dtype": torch.float32}
+    zoo = build_zoo(family, 2, tmp_path / "zoo", **plain)
+    (made,) = rebuild_loras(zoo.path, [0])
+    assert made.comparison.verdict in ("same bytes", "close")
+    assert made.comparison.cosine > 0.9999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_built", [False, True])
+def test_a_lora_of_the_shipped_path(tmp_path, as_built):
+    """bfloat16, fused kernels: alone as in its group."""
+    zoo = build_zoo(FacesFamily({"seed": 3}), 6, tmp_path / "zoo", processes=0, progress=False)
+    (made,) = rebuild_loras(zoo.path, [2], as_built=as_built)
+    assert made.comparison.verdict in ("same bytes", "close"), made.comparison
+    if as_built:
+        assert made.comparison.verdict == "same bytes"
 
 
 def test_recipe_and_index_are_enough_and_the_recipe_alone_too(zoo, tmp_path):
