@@ -18,18 +18,22 @@ from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.factory.log import build_events, failures_of
 from lorascope.zoo.factory.verify import verify_zoo
 from lorascope.zoo.families import ExamFamily
+from tests.zoo.planted_family import PlantedFamily, save_base
 
-COUNT = 6
+COUNT = 11
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 SCRIPT = """
 import sys
+from pathlib import Path
 from lorascope.cli.output import complain
 from lorascope.errors import LorascopeError
 from lorascope.zoo.factory.build import build_zoo
-from lorascope.zoo.families import ExamFamily
+from tests.zoo.planted_family import PlantedFamily
 
 if __name__ == "__main__":
+    family = PlantedFamily(Path(sys.argv[4]))
     try:
-        build_zoo(ExamFamily(11), int(sys.argv[2]), sys.argv[1], processes=int(sys.argv[3]), compile=False,
+        build_zoo(family, int(sys.argv[2]), sys.argv[1], processes=int(sys.argv[3]), compile=False,
                   progress=False, slots=1)
     except (LorascopeError, OSError) as error:
         complain(error)
@@ -37,12 +41,13 @@ if __name__ == "__main__":
 """
 
 
-def start(folder, script, processes=1, **options):
+def start(folder, script, base, processes=1, **options):
     """A build in a process group of its own."""
     script.write_text(SCRIPT)
+    root = str(Path(__file__).parents[3])
     return subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(COUNT), str(processes)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, str(script), str(folder), str(COUNT), str(processes), str(base)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -70,14 +75,20 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    return contents(build(tmp_path_factory.mktemp("whole") / "zoo").path)
+def base(tmp_path_factory):
+    """A tiny random one: what is tested is the factory."""
+    return save_base(tmp_path_factory.mktemp("base"))
 
 
-def build(folder, family=None, count=COUNT):
+@pytest.fixture(scope="module")
+def undisturbed(base, tmp_path_factory):
+    return contents(build(tmp_path_factory.mktemp("whole") / "zoo", PlantedFamily(base)).path)
+
+
+def build(folder, family, count=COUNT):
     """To its end, in this process."""
     options = {"processes": 0, "compile": False, "progress": False, "slots": 1}
-    return build_zoo(family or ExamFamily(11), count, folder, **options)
+    return build_zoo(family, count, folder, **options)
 
 
 def survivors(session):
@@ -117,25 +128,23 @@ def check(folder, undisturbed):
     assert events[-1] == "end"
 
 
-def test_killed_while_it_writes_its_first_shards(undisturbed, tmp_path):
-    """At the first files of the first two shards: between weights and rows, or in the midst of either."""
+def test_killed_while_it_writes_its_first_shard(base, undisturbed, tmp_path):
+    """At its first file: between weights and rows, or in the midst of either."""
     folder = tmp_path / "zoo"
-    for _ in range(2):
-        before = files(folder)
-        process = start(folder, tmp_path / "build.py")
-        until(process, lambda before=before: files(folder) > before, 120)
-        kill_group(process)
-    build(folder)
+    process = start(folder, tmp_path / "build.py", base)
+    until(process, lambda: files(folder) > 0, 120)
+    kill_group(process)
+    build(folder, PlantedFamily(base))
     check(folder, undisturbed)
 
 
 @pytest.mark.slow
-def test_killed_many_times_at_random(undisturbed, tmp_path):
+def test_killed_many_times_at_random(base, undisturbed, tmp_path):
     """Kills at random times until it has been killed 12 times, whatever it was doing then."""
     draw = random.Random(20)
     folder, kills = tmp_path / "zoo", 0
     while kills < 12:
-        process = start(folder, tmp_path / "build.py", processes=2)
+        process = start(folder, tmp_path / "build.py", base, processes=2)
         before, goal = files(folder), draw.randint(0, 3)
         until(process, lambda f=folder, most=before + goal: files(f) > most, draw.uniform(1, 25))
         time.sleep(draw.uniform(0, 0.05))
@@ -147,20 +156,20 @@ def test_killed_many_times_at_random(undisturbed, tmp_path):
         assert process.returncode == 0
         check(folder, undisturbed)
         folder = tmp_path / f"zoo-{kills}"  # done before it was killed: begin another
-    build(folder)
+    build(folder, PlantedFamily(base))
     check(folder, undisturbed)
 
 
-def test_a_full_disk_is_one_message_and_the_build_goes_on_later(undisturbed, tmp_path):
-    """No file may grow beyond 4 KiB: the recipe fits, the weights of a shard do not."""
+def test_a_full_disk_is_one_message_and_the_build_goes_on_later(base, undisturbed, tmp_path):
+    """No file may grow beyond 2 KiB: the recipe fits, the weights of a shard do not."""
     folder = tmp_path / "zoo"
-    small = (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    small = (2048, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, small)
 
-    process = start(folder, tmp_path / "build.py", preexec_fn=limit)
+    process = start(folder, tmp_path / "build.py", base, preexec_fn=limit)
     _, told = process.communicate(timeout=600)
     assert process.returncode == 2
     assert told.startswith("Error: Writing shard")
@@ -169,10 +178,11 @@ def test_a_full_disk_is_one_message_and_the_build_goes_on_later(undisturbed, tmp
     assert not survivors(process.pid)
     assert not list((folder / "shards").iterdir())
     assert failures_of(build_events(folder), [])["not_written"] == 1
-    build(folder)
+    build(folder, PlantedFamily(base))
     check(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_diverges_is_recorded_and_its_scores_are_missing(tmp_path):
     family = ExamFamily(11, {"learning_rate": ("choice", (1e30, 3e-3)), "epochs": ("choice", (1,))})
     zoo = build(tmp_path / "zoo", family)
@@ -188,7 +198,7 @@ def test_an_adapter_that_diverges_is_recorded_and_its_scores_are_missing(tmp_pat
         assert all(pair.u.isfinite().all() for pair in zoo.lora(row).layers.values())
 
 
-class Faulty(ExamFamily):
+class Faulty(PlantedFamily):
     """Its evaluation fails for one LoRA."""
 
     def evaluate(self, base, fitted, indices):
@@ -197,15 +207,15 @@ class Faulty(ExamFamily):
         return super().evaluate(base, fitted, indices)
 
 
-def test_a_group_that_failed_is_told_and_retried(tmp_path, caplog):
-    part = build(tmp_path / "zoo", Faulty(11), 4)
+def test_a_group_that_failed_is_told_and_retried(base, tmp_path, caplog):
+    part = build(tmp_path / "zoo", Faulty(base), 4)
     assert 2 not in part.column("id")
     assert "failed and are left out" in caplog.text
     failures = failures_of(build_events(part.path), part.column("id").tolist())
     assert 2 in failures["missing"]
     assert "ValueError: cannot identify image file 'face.jpg'" in failures["reasons"]
     assert [finding.check for finding in verify_zoo(part.path).findings] == ["counts"]
-    whole = build(tmp_path / "zoo", count=4)
+    whole = build(tmp_path / "zoo", PlantedFamily(base), 4)
     assert whole.column("id").tolist() == [0, 1, 2, 3]
     assert verify_zoo(whole.path).sound
     told = failures_of(build_events(whole.path), whole.column("id").tolist())
