@@ -6,7 +6,7 @@ import torch
 from lorascope.core import LayerShape, Signature, collate
 from lorascope.errors import TrainingError
 from lorascope.models.closed_form import Labels
-from lorascope.models.fusion import LANDMARKED, LINEAR, MIXTURES, Fusion
+from lorascope.models.fusion import EVEN, LANDMARKED, LINEAR, MIXTURES, Fusion
 from tests.models.signs import signed_loras
 
 BATCH, CLASSES, SIZE = signed_loras(200)
@@ -65,7 +65,11 @@ def test_one_map_equals_the_sum_of_its_mixtures():
 
 
 def test_every_kernel_has_a_use():
-    assert {name for mixture in MIXTURES.values() for name in mixture} == {*LINEAR, *LANDMARKED}
+    assert {name for mixture in MIXTURES.values() for name in mixture} == {
+        EVEN,
+        *LINEAR,
+        *LANDMARKED,
+    }
 
 
 def test_what_is_stored_does_not_grow_with_the_training_set():
