@@ -43,7 +43,7 @@ def test_the_best_model_is_chosen_by_validation_over_all_seeds():
 
 def test_the_plan_is_that_of_the_readme():
     full, quick = demo_plan(), demo_plan(quick=True)
-    assert (full.count, full.models, full.seeds) == (512, tuple(MODELS), 3)
+    assert (full.count, full.models, full.seeds, full.faces) == (512, tuple(MODELS), 3, 96)
     assert quick.seeds == 1
     assert set(quick.models) < set(MODELS)
     assert demo_plan(700).count == demo_plan(700, quick=True).count == 700
@@ -80,13 +80,14 @@ def test_the_comparison_stands_under_the_table(tmp_path):
 def test_the_demo_runs_end_to_end(tmp_path):
     console = Console(file=io.StringIO(), width=120)
     plan = demo_plan(64, quick=True)
-    duel = run_demo(plan, tmp_path / "demo", console=console, zoo=tmp_path / "zoo")
+    places = {"zoo": tmp_path / "zoo", "faces": tmp_path / "faces"}
+    duel = run_demo(plan, tmp_path / "demo", console=console, **places)
     printed = console.file.getvalue()
-    for name in ("table.md", "results.png", "results.jsonl", "adapter", "predictors"):
+    for name in ("table.md", "results.png", "results.jsonl", "adapter", "predictors", "faces.png"):
         assert (tmp_path / "demo" / name).exists()
     assert set(duel.predictions) == set(TARGETS)
     assert duel.ratios.warm > 5
-    for word in (*TARGETS, *plan.models, "ratio", "Total time", "core(s)"):
+    for word in (*TARGETS, *plan.models, "ratio", "Total time", "core(s)", "faces.png"):
         assert word in printed
     # the exam through peft gives the label that the zoo holds, up to the arithmetic of the build
     opened = open_zoo(tmp_path / "zoo")
@@ -97,6 +98,6 @@ def test_the_demo_runs_end_to_end(tmp_path):
         folder = tmp_path / "demo" / "predictors" / target
         assert load_predictor(folder).predict(lora)[0].warnings == ()
     began = console.file.tell()
-    run_demo(plan, tmp_path / "demo", console=console, zoo=tmp_path / "zoo")  # nothing made again
+    run_demo(plan, tmp_path / "demo", console=console, **places)  # nothing made again
     assert "64 LoRAs" in console.file.getvalue()[began:]
     assert (tmp_path / "demo" / "table.md").read_text().count("One adapter") == 1

@@ -1,6 +1,7 @@
 """The whole road in minutes: finetune hundreds of LoRAs, learn on them, and predict one from its folder.
 
     base, family -> zoo -> targets x models x seeds -> table -> best predictors -> one adapter, beside its exam
+    and a small zoo of image LoRAs, base and finetuned samples side by side (`demo_faces.py`)
 
 Nothing is computed here: every step is another room's, in the order in which a user would call them. What
 a killed demo has finished is not made again.
@@ -18,6 +19,13 @@ from rich.console import Console
 from rich.text import Text
 
 from lorascope.bench.cores import cores
+from lorascope.bench.demo_faces import (
+    ENOUGH,
+    build_faces,
+    draw_people,
+    learn_attributes,
+    likeness,
+)
 from lorascope.bench.duel import Duel, hold_duel
 from lorascope.bench.report import MARKDOWN, write_report
 from lorascope.bench.results import Result
@@ -38,6 +46,7 @@ __all__ = ["DemoPlan", "demo_plan", "run_demo"]
 TARGETS = ("sources", "accuracy", "eval_loss")
 QUICK_MODELS = ("mlp", "ridge", "kernel_cosine", "kernel_product", "gl_net")
 COUNT, QUICK_COUNT = 512, 128
+FACES, QUICK_FACES = 96, 12
 SEED = 0  # of the zoo, and of the split whose test LoRA is predicted
 
 
@@ -48,23 +57,29 @@ class DemoPlan:
     count: int
     models: tuple[str, ...]
     seeds: int
+    faces: int  # image LoRAs
 
 
 def demo_plan(count: int | None = None, *, quick: bool = False) -> DemoPlan:
-    """512 LoRAs, all models, 3 seeds; or 128, five models and one seed."""
+    """512 LoRAs, all models, 3 seeds and 96 faces; or 128, five models, one seed and 12 faces."""
     if quick:
-        return DemoPlan(count or QUICK_COUNT, QUICK_MODELS, 1)
-    return DemoPlan(count or COUNT, tuple(MODELS), 3)
+        return DemoPlan(count or QUICK_COUNT, QUICK_MODELS, 1, QUICK_FACES)
+    return DemoPlan(count or COUNT, tuple(MODELS), 3, FACES)
 
 
 def run_demo(
-    plan: DemoPlan, out: Path | str = "demo", *, console: Console, zoo: Path | None = None
+    plan: DemoPlan,
+    out: Path | str = "demo",
+    *,
+    console: Console,
+    zoo: Path | None = None,
+    faces: Path | None = None,
 ) -> Duel:
-    """Run the demo; writes table.md, results.png, adapter/ and predictors/ into `out`.
+    """Run the demo; writes table.md, results.png, adapter/, predictors/, faces.png and faces/ into `out`.
 
     Args:
         console: where the steps, the table and the comparison are printed.
-        zoo: the folder of the LoRAs, by default one under $LORASCOPE_HOME.
+        zoo, faces: the folders of the LoRAs, by default under $LORASCOPE_HOME.
 
     Raises:
         MissingExtraError: the extra `zoo` is not installed.
@@ -90,11 +105,30 @@ def run_demo(
     steps.end("done")
     lines = comparison(duel, built, identity)
     console.print(Text("\n".join(["", *lines])))
-    console.print(
-        Text(f"\nTotal time: {steps.total():.0f} s. Written: {out}/table.md, {out}/results.png")
-    )
     append_comparison(out / MARKDOWN, [*lines, "", machine()])
+    written = [f"{out}/table.md", f"{out}/results.png", *show_faces(plan, out, steps, faces)]
+    console.print(Text(f"\nTotal time: {steps.total():.0f} s. Written: {', '.join(written)}"))
     return duel
+
+
+def show_faces(plan: DemoPlan, out: Path, steps: "Steps", folder: Path | None) -> list[str]:
+    """The image LoRAs: built, drawn and, where there are enough, learnt on; what was written."""
+    steps.begin(
+        f"Finetune {plan.faces} LoRAs of a tiny Stable Diffusion, each on one person's pictures"
+    )
+    built = build_faces(plan.faces, SEED, folder)
+    steps.end(f"{len(built)} LoRAs in {built.path}")
+    steps.begin("Sample some of them beside the base, under the same prompt and noise")
+    picture = draw_people(built, out)
+    steps.end(f"{picture}, a person a row: pictures it saw | samples of the base | with the LoRA")
+    steps.console.print(Text(f"   {likeness(built)}"))
+    if len(built) < ENOUGH:
+        return [str(picture)]
+    steps.begin("Read the person's attributes off the weights")
+    table = learn_attributes(built, out, plan.seeds)
+    steps.end("done")
+    steps.console.print(table)
+    return [str(picture), f"{picture.parent}/faces/table.md"]
 
 
 def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
