@@ -20,6 +20,7 @@ from typing import Any
 
 from lorascope.errors import FileError, IntegrityError, MissingExtraError
 from lorascope.zoo.bases.bundled import FACTS, BaseFacts, base_facts, sha256_of
+from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.factory.recipe import home
 
 __all__ = ["FACES", "FacesBase", "faces_folder", "load_faces", "write_faces", "write_unet"]
@@ -94,14 +95,15 @@ def _loaded(folder: Path) -> dict[str, Any]:
         raise MissingExtraError("diffusers", "zoo", f"loading the base {folder}") from error
     here = {"local_files_only": True}
     eager = {"attn_implementation": "eager", **here}
-    return {
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **here),
-        "vae": AutoencoderKL.from_pretrained(folder / "vae", **here),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **eager),
-        "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", **here),
-        "scheduler": DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", **here),
-        "clip": CLIPModel.from_pretrained(folder / "clip", **eager),
-    }
+    with quiet_loading():
+        return {
+            "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **here),
+            "vae": AutoencoderKL.from_pretrained(folder / "vae", **here),
+            "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **eager),
+            "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", **here),
+            "scheduler": DPMSolverMultistepScheduler.from_pretrained(folder / "scheduler", **here),
+            "clip": CLIPModel.from_pretrained(folder / "clip", **eager),
+        }
 
 
 def write_faces(

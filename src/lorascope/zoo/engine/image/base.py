@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorascope.errors import DataError, FileError, MissingExtraError, TrainingError
+from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
 from lorascope.zoo.engine.layout import LayerShape, Layout
@@ -95,10 +96,11 @@ def load_image_base(folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBa
                 f"loading the base {folder}: there is no {part}/ in it. Try a folder that a "
                 "StableDiffusionPipeline's save_pretrained made"
             )
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
-    encoder = CLIPTextModel.from_pretrained(
-        folder / "text_encoder", local_files_only=True, attn_implementation="eager"
-    )
+    with quiet_loading():
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", local_files_only=True)
+        encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", local_files_only=True, attn_implementation="eager"
+        )
     encoder.float().eval().requires_grad_(False)
     unet.float().eval().requires_grad_(False)
     base = ImageBase.of(unet, encoder, noise_levels_of(folder / "scheduler"), dtype)

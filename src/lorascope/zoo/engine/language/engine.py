@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from lorascope.errors import MissingExtraError
+from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
@@ -55,17 +56,11 @@ def load_model(folder: Path) -> torch.nn.Module:
     """
     try:
         from transformers import AutoModelForCausalLM
-        from transformers.utils import logging as logs
     except ImportError as missing:
         raise MissingExtraError("transformers", "zoo", "loading a base model") from missing
-    shows = logs.is_progress_bar_enabled()
-    logs.disable_progress_bar()
-    try:
+    with quiet_loading():
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, attn_implementation="sdpa"
         )
-    finally:
-        if shows:
-            logs.enable_progress_bar()
     frozen: torch.nn.Module = model.eval().requires_grad_(False)
     return frozen

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lorascope.errors import MissingExtraError
 from lorascope.zoo.bases.bundled import load_base
+from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.families.exam.questions import exam_questions
 from lorascope.zoo.families.exam.scores import questions
 
@@ -31,16 +32,10 @@ def exam_base(base: str | Path = "exam-qwen") -> Any:
         MissingExtraError: transformers is not installed.
     """
     try:
-        from transformers.utils import logging
+        with quiet_loading():
+            return load_base(base)
     except ImportError as error:
         raise MissingExtraError("transformers", "zoo", "loading the exam's base") from error
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        return load_base(base)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 @torch.no_grad()
