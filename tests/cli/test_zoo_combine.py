@@ -1,9 +1,11 @@
 import csv
 
 import pytest
+import torch
 from tests.zoo.factory.planted_zoo import planted_recipe, write_planted
 
 from lorascope.io import open_zoo
+from lorascope.io.shard_writer import ZooWriter
 
 
 @pytest.fixture
@@ -46,3 +48,27 @@ def test_an_unknown_label_is_one_message(run, planted, tmp_path):
     assert (code, out) == (2, "")
     assert "'height'" in err
     assert not (tmp_path / "few").exists()
+
+
+def test_pictures_of_an_image_zoo(run, tmp_path):
+    from tests.zoo.factory.test_pictures import planted
+
+    from lorascope.zoo.factory.recipe import recipe_of
+    from lorascope.zoo.families import FacesFamily
+
+    family = FacesFamily({"seed": 0})
+    writer = ZooWriter(tmp_path / "zoo", recipe_of(family, dtype=torch.float32, slots=8))
+    rows = [{"id": i, "seed": i, "group": f"g{i}"} for i in range(3)]
+    writer.add_shard(0, [planted(family, 0.1 * i) for i in range(3)], rows)
+    writer.finish()
+    png = tmp_path / "two.png"
+    code, out, _ = run("zoo", "sample", tmp_path / "zoo", "--count", 2, "--pictures", png)
+    assert (code, out.split(":")[0]) == (0, "2 LoRAs")
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_of_another_zoo_are_one_message(run, planted, tmp_path):
+    code, out, err = run("zoo", "sample", planted, "--pictures", tmp_path / "x.png")
+    assert (code, out) == (2, "")
+    assert "'planted'" in err
+    assert not (tmp_path / "x.png").exists()
