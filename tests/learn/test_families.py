@@ -33,7 +33,9 @@ READ = {
     "exam-qwen": ("sources", 0.75),
     "exam-llama": ("sources", 0.75),
 }
-AT_MAJORITY = 0.02  # what chance moves a mean over the splits by
+#: About 51 LoRAs are tested a split, and the labels of a LoRA rise and fall together. Over seeds 0, 1, 2 flat
+#: factors stood at +.05 (exam-qwen), +.04 (exam-llama), -.03 (faces) of the majority, the kernel at .93, .95, .92.
+AT_MAJORITY = 0.07
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +89,4 @@ def test_flat_factors_sit_at_the_majority(first):
     name, data = first
     found, usual = accuracy(data, READ[name][0], "mlp")
     assert found <= usual + AT_MAJORITY, (name, found, usual)
+    assert found < READ[name][1] - 0.1
