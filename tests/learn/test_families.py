@@ -33,9 +33,9 @@ READ = {
     "exam-qwen": ("sources", 0.75),
     "exam-llama": ("sources", 0.75),
 }
-#: Flat factors may know how large an update is, as the total norm alone does, and the norm tells on the number of
-#: sources. Means over five splits of flat / norm / majority: exam-qwen .567 .622 .499, exam-llama .554 .624 .505,
-#: faces .527 .536 .547. About 51 LoRAs are tested a split; .03 is two standard errors of the mean.
+#: Flat factors may know how large an update is, as the total norm alone does, and the norm tells on the number
+#: of sources. Means over five splits of flat / norm / majority: exam-qwen .567 .622 .499, exam-llama .554 .624
+#: .505, faces .527 .536 .547. About 51 LoRAs are tested a split; .03 is two standard errors of the mean.
 NO_MORE_THAN_SIZE = 0.03
 
 
