@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from lorascope.core.batch import LoRABatch
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.models.spectra import SpectralFeatures
 from lorascope.predict.target import Target
@@ -24,7 +25,7 @@ from lorascope.train.learn import select
 from lorascope.train.metrics import WATCHED, better, scores
 from lorascope.train.splits import Split
 
-__all__ = ["BOOSTING", "boosting_predictions", "boosting_scores"]
+__all__ = ["BOOSTING", "boosting_predictions", "boosting_scores", "fit_boosting"]
 
 Array = NDArray[np.float64]
 Predict = Callable[[Array], Array]
@@ -33,7 +34,7 @@ Predict = Callable[[Array], Array]
 BOOSTING = "boosting"
 #: Under g: unchanged, since singular values belong to u v^T.
 SYMMETRY = Symmetry.GL
-DIALS = ((4, 50), (8, 100), (8, 300))  # leaves, iterations
+DIALS = ((4, 50), (8, 100), (4, 200), (8, 300))  # leaves, iterations
 
 
 def boosting_scores(
@@ -54,11 +55,26 @@ def boosting_predictions(
     data: LabelledLoRAs, target: str, split: Split, *, seed: int = 0
 ) -> tuple[Array, Array]:
     """Values or probabilities for the test and the validation rows, (rows, k) each."""
+    predict = fit_boosting(data, target, split, seed=seed)
+    return predict(select(data.batch, split.test)), predict(select(data.batch, split.validation))
+
+
+def fit_boosting(
+    data: LabelledLoRAs, target: str, split: Split, *, seed: int = 0
+) -> Callable[[LoRABatch], Array]:
+    """Boosted trees of the dials that are best on validation: from LoRAs to values or probabilities (b, k).
+
+    Rows without a label take no part. Raises DataError when a part of the split is empty.
+    """
+    split = split.among(data.known(target)).check()
     task, labels = data.target(target), data.labels[target]
     spectra = SpectralFeatures(data.batch.signature, values=max(1, data.batch.rank))
     spectra.fit(select(data.batch, split.train))
-    table = np.asarray(spectra(data.batch).double().numpy(), dtype=np.float64)
-    x, held = table[split.train], table[split.validation]
+
+    def table(batch: LoRABatch) -> Array:
+        return np.asarray(spectra(batch).double().numpy(), dtype=np.float64)
+
+    x, held = (table(select(data.batch, rows)) for rows in (split.train, split.validation))
     metric = WATCHED[task.kind]
     best: tuple[float, Predict] | None = None
     for leaves, iterations in DIALS:
@@ -67,7 +83,8 @@ def boosting_predictions(
         if best is None or better(metric, found, best[0]):
             best = found, predict
     assert best is not None
-    return best[1](table[split.test]), best[1](held)
+    chosen = best[1]
+    return lambda batch: chosen(table(batch))
 
 
 def _fit(task: Target, x: Array, y: Array, leaves: int, iterations: int, seed: int) -> Predict:

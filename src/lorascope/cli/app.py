@@ -74,7 +74,8 @@ zoo_app.command("card", short_help="write a data set's card")(zoo_share.card)
 zoo_app.command("push", short_help="send a zoo to the Hugging Face Hub")(zoo_share.push)
 app.add_typer(bench_app, name="bench", short_help="run the benchmark and print its table")
 bench_app.command("run", short_help="train and score models on targets")(bench.run)
-bench_app.command("report", short_help="print the table of a run")(bench.report)
+bench_app.command("plan", short_help="what a suite runs, and what that costs")(bench.plan)
+bench_app.command("report", short_help="write tables and plots of a run")(bench.report)
 app.command("demo", short_help="the whole road in minutes")(demo.demo)
 
 

@@ -51,11 +51,30 @@ def control_predictions(
         raise DataError(
             f"Running a control: found {name!r}, expected one of {', '.join(CONTROLS)}."
         )
-    task, y = data.target(target), data.labels[target]
-    if task.kind == "regression":  # in units of its spread, so that the penalties mean the same
+    features = CONTROLS[name](data, split)
+    return predict_from(
+        features, data.target(target), data.labels[target], split, source=data.source, seed=seed
+    )
+
+
+def predict_from(
+    features: Array,  # (N, f)
+    target: Target,
+    y: Array,  # (N, k)
+    split: Split,
+    *,
+    source: str = "memory",
+    seed: int = 0,
+) -> Array:
+    """What a control predicts for the test rows from numbers of every row; their labels are not read.
+
+    Raises DataError for features that are not finite.
+    """
+    if target.kind == "regression":  # in units of its spread, so that the penalties mean the same
         centre, spread = y[split.train].mean(), y[split.train].std() or 1.0
-        return _predict(name, data, task, (y - centre) / spread, split, seed) * spread + centre
-    return _predict(name, data, task, y, split, seed)
+        scaled = (y - centre) / spread
+        return _predict(features, target, scaled, split, seed, source) * spread + centre
+    return _predict(features, target, y, split, seed, source)
 
 
 def control_scores(
@@ -73,10 +92,10 @@ def controls_of(data: LabelledLoRAs) -> tuple[str, ...]:
 
 
 def _predict(
-    name: str, data: LabelledLoRAs, target: Target, y: Array, split: Split, seed: int
+    table: Array, target: Target, y: Array, split: Split, seed: int, source: str
 ) -> Array:
     constant = np.repeat(y[split.train].mean(0, keepdims=True), len(split.test), axis=0)
-    table = _finite(CONTROLS[name](data, split), split, data.source)
+    table = _finite(table, split, source)
     table = table[:, np.ptp(table[split.train], axis=0) > 0] if len(table.T) else table
     if table.shape[1] == 0:  # nothing varies: what is left is the majority
         return constant

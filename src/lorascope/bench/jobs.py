@@ -1,0 +1,192 @@
+"""One run of the benchmark: a method learns some LoRAs of one zoo and is scored on several sets.
+
+    sets   validation, test; gauge, bf16, fp16, int8: the test rows written otherwise; other zoos whole
+
+A run is named by all that it depends on, so that one which is in the record is not made again.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorascope.bench.alterations import ALTERATIONS, altered
+from lorascope.bench.answers import Answers, Assignment
+from lorascope.bench.methods import METHODS
+from lorascope.bench.tasks import tasks_of
+from lorascope.errors import LorascopeError
+from lorascope.io.shards import open_zoo
+from lorascope.predict.target import Target
+from lorascope.predict.versions import versions
+from lorascope.train.data import LabelledLoRAs
+from lorascope.train.fit import default_split
+from lorascope.train.metrics import scores
+from lorascope.train.splits import Rows, Split, group_place
+
+__all__ = ["Job", "Run", "Stage", "run_job", "thinned"]
+
+Stage = Literal["tune", "score", "sizes", "kinds"]
+#: Scores that are kept of every set: those of the tables, and those that choose.
+KEPT = ("r2", "rmse", "spearman", "accuracy", "roc_auc", "log_loss")
+Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]  # set -> target -> metric -> value
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be made; `loras` is how many are learned from, None for all."""
+
+    stage: Stage
+    zoo: str
+    method: str
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    loras: int | None = None
+    sets: tuple[str, ...] = ()
+
+    def key(self, digests: Mapping[str, str]) -> str:
+        """What names its run, given the digests of zoos."""
+        facts = asdict(self) | {
+            "data": [digests[self.zoo], *(digests[s] for s in self.sets if s in digests)],
+            "version": versions()["lorascope"],
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a job: a line of the record.
+
+    `scores` is set -> target -> metric, None where a score does not exist; `errors` says of sets (or targets
+    of a control) without scores why; `error` why there is no score at all. `seconds` is the processor's time
+    for learning, `all_seconds` that with predicting all sets.
+    """
+
+    key: str
+    stage: Stage
+    zoo: str
+    method: str
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    loras: int | None = None
+    scores: Scores = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    parameters: int = 0
+    seconds: float = 0.0
+    all_seconds: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    def to_line(self) -> str:
+        """The line of the record, with its newline."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Run":
+        """A run from a line's data; keys that are not known are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+
+def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) -> Run:
+    """Make one run; an error that lorascope or torch raises becomes part of it."""
+    began = time.process_time()
+    head: dict[str, Any] = {
+        "key": job.key(digests),
+        "versions": versions(),
+        **{name: getattr(job, name) for name in ("stage", "zoo", "method", "seed", "loras")},
+        "options": dict(job.options),
+    }
+    try:
+        given = assignment(job, folders)
+        answers = METHODS[job.method].answer(given)
+    except (LorascopeError, RuntimeError) as error:  # torch's LinAlgError is a RuntimeError
+        seconds = round(time.process_time() - began, 3)
+        return Run(**head, error=f"{type(error).__name__}: {error}", all_seconds=seconds)
+    parts = zip(("train", "validation", "test"), given.split.parts(), strict=True)
+    return Run(
+        **head,
+        scores=scored(given, answers),
+        rows={name: len(rows) for name, rows in parts},
+        errors=dict(answers.errors),
+        parameters=answers.parameters,
+        seconds=round(answers.seconds, 3),
+        all_seconds=round(time.process_time() - began, 3),
+    )
+
+
+def assignment(job: Job, folders: Mapping[str, str]) -> Assignment:
+    """The data, the split and the sets of a job."""
+    data = _load(job.zoo, folders[job.zoo])
+    split = default_split(data, job.seed)
+    if job.loras is not None:
+        split = thinned(data, split, job.loras, job.seed)
+    sets = {}
+    for name in job.sets:
+        if name == "validation":
+            sets[name] = data.select(split.validation)
+        elif name == "test" or name in ALTERATIONS:
+            test = data.select(split.test)
+            sets[name] = test if name == "test" else altered(name, test)
+        else:
+            sets[name] = _load(name, folders[name])
+    targets = tuple(data.targets)
+    return Assignment(data, targets, split, job.seed, dict(job.options), sets)
+
+
+@lru_cache(maxsize=12)
+def _load(name: str, folder: str) -> LabelledLoRAs:
+    return tasks_of(open_zoo(Path(folder)), name=name)
+
+
+def thinned(data: LabelledLoRAs, split: Split, loras: int, seed: int) -> Split:
+    """A split with at most so many LoRAs to learn from, an eighth of them for validation.
+
+    They are the first by a hash of their group: more LoRAs hold all that fewer do.
+    """
+    held = max(1, round(loras / 8))
+    return Split(
+        _first(data, split.train, loras - held, seed),
+        _first(data, split.validation, held, seed),
+        split.test,
+    )
+
+
+def _first(data: LabelledLoRAs, rows: Rows, count: int, seed: int) -> Rows:
+    if data.groups is None:
+        return rows[:count]
+    groups = data.groups
+    places = np.array([group_place(f"size:{groups[int(row)]}", seed) for row in rows])
+    return np.sort(rows[np.argsort(places, kind="stable")[:count]])
+
+
+def scored(given: Assignment, answers: Answers) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The scores of all sets and targets, over the rows that have a label."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for name, predictions in answers.predictions.items():
+        of = given.sets[name]
+        found[name] = {
+            target: _score(given.data.target(target), of, target, predicted)
+            for target, predicted in predictions.items()
+            if target in of.labels and len(of.known(target))
+        }
+    return found
+
+
+def _score(
+    target: Target, of: LabelledLoRAs, name: str, predicted: NDArray[np.float64]
+) -> dict[str, float | None]:
+    rows = of.known(name)
+    if not np.isfinite(predicted[rows]).all():
+        return {target.metric: None}
+    found = scores(target, of.labels[name][rows], predicted[rows])
+    return {k: round(v, 6) if math.isfinite(v) else None for k, v in found.items() if k in KEPT}

@@ -1,0 +1,193 @@
+"""The axes of a benchmark's page: other ranks, other bases, other writings, fewer LoRAs, other adapters.
+
+Their tables hold the controls and the leaders of the zoo that they were trained on.
+"""
+
+import math
+
+from lorascope.bench.markdown import cell, folded, number, table
+from lorascope.bench.methods import METHODS
+from lorascope.bench.page_tables import score_rows
+from lorascope.bench.summary import Summary, estimate, paired
+
+__all__ = ["axes"]
+
+RANK, SECOND, CONTROL = "-rank-", "-second", "-control"
+
+
+def axes(summary: Summary) -> list[str]:
+    """The sections of all axes that the suite has."""
+    lines: list[str] = []
+    for zoo in summary.asked.suite.zoos:
+        shifts = summary.asked.suite.shifts.get(zoo, ())
+        if ranks := [name for name in shifts if RANK in name]:
+            lines += _ranks(summary, zoo, ranks)
+    lines += _section(summary, SECOND, "The second version of the base", SECOND_TEXT, kept=True)
+    lines += _section(summary, CONTROL, "A base of another seed", CONTROL_TEXT, kept=False)
+    lines += _section(summary, "-dora", "Trained on LoRA, tested on DoRA", DORA_TEXT, kept=True)
+    return [*lines, *_alterations(summary), *_sizes(summary), *_kinds(summary)]
+
+
+SECOND_TEXT = (
+    "Trained on LoRAs of the first base, tested on all LoRAs of one that was trained on from it. In brackets "
+    "the share of the skill in distribution that is kept."
+)
+CONTROL_TEXT = (
+    "The same architecture trained from another seed shares no weights: directions mean nothing there. "
+    "What is left of a score comes from sizes."
+)
+DORA_TEXT = (
+    "The magnitudes of DoRA are part of the update; methods that read the factors only miss them."
+)
+
+
+def _name(method: str) -> str:
+    return f"*{method}*" if METHODS[method].control else method
+
+
+def _ranks(summary: Summary, zoo: str, ranks: list[str]) -> list[str]:
+    """A table for each column: methods by rank of the test LoRAs."""
+    lines = [
+        f"### Ranks that were not trained on: {zoo}",
+        "",
+        "Trained on the ranks of the zoo (test: its own unseen groups), tested on other people at each rank.",
+        "",
+    ]
+    heads = ["", f"test of {zoo}", *(f"rank {name.split(RANK)[1]}" for name in ranks)]
+    for column in summary.columns(zoo):
+        rows = []
+        for method in summary.compared(zoo):
+            row = [_name(method)]
+            for on in ("test", *ranks):
+                found = estimate(summary.scores(zoo, method, column, on=on))
+                best = method == summary.best(zoo, column, summary.leaders(zoo), on=on)
+                row.append(cell(found, bold=best))
+            rows.append(row)
+        title = f"**{column}** ({summary.metric(zoo, column)})"
+        lines += [title, "", *table(heads, rows)]
+    return lines + _refusals(summary, zoo, ranks)
+
+
+def _section(summary: Summary, ending: str, title: str, text: str, *, kept: bool) -> list[str]:
+    """A section with a table for each zoo that is tested on one whose name has that ending."""
+    lines: list[str] = []
+    for zoo in summary.asked.suite.zoos:
+        for on in summary.asked.suite.shifts.get(zoo, ()):
+            if on.endswith(ending):
+                lines += [f"**{zoo} -> {on}**", "", *_shift(summary, zoo, on, kept=kept)]
+    return [f"### {title}", "", text, "", *lines] if lines else []
+
+
+def _shift(summary: Summary, zoo: str, on: str, *, kept: bool) -> list[str]:
+    columns = summary.columns(zoo)
+    rows = []
+    for method in summary.compared(zoo):
+        row = [_name(method)]
+        for column in columns:
+            text = cell(estimate(summary.scores(zoo, method, column, on=on)))
+            share = summary.kept(zoo, method, column, on)
+            if kept and not math.isnan(share):
+                text += f" ({100 * share:.0f} %)"
+            row.append(text)
+        rows.append(row)
+    heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in columns)]
+    return [*table(heads, rows), *_refusals(summary, zoo, [on])]
+
+
+def _refusals(summary: Summary, zoo: str, sets: list[str]) -> list[str]:
+    """What the methods of the suite say of sets that they cannot read."""
+    said: dict[str, list[str]] = {}
+    for on in sets:
+        for method in summary.asked.suite.methods:
+            if error := summary.error(zoo, method, on):
+                said.setdefault(f"{on}: {error}", []).append(method)
+    lines = [f"- {', '.join(methods)} on {error}" for error, methods in said.items()]
+    return [*lines, ""] if lines else []
+
+
+def _alterations(summary: Summary) -> list[str]:
+    """The largest change of any column's score, by method and writing."""
+    names = summary.asked.suite.alterations
+    if not names:
+        return []
+    lines = [
+        "### The same LoRAs written otherwise",
+        "",
+        "The test LoRAs after a random change of gauge (condition number up to 10) and after rounding their "
+        "factors. The largest change of a column's score against the LoRAs as they are, and the column.",
+        "",
+    ]
+    for zoo in summary.asked.suite.zoos:
+        rows = []
+        for method in [*summary.controls, *summary.methods]:
+            changes = [_largest_change(summary, zoo, method, name) for name in names]
+            rows.append([_name(method), *changes])
+        lines += [f"**{zoo}**", "", *table(["", *names], rows)]
+    return lines
+
+
+def _largest_change(summary: Summary, zoo: str, method: str, on: str) -> str:
+    found: dict[str, float] = {}
+    for column in summary.columns(zoo):
+        own = summary.scores(zoo, method, column)
+        change = paired(summary.scores(zoo, method, column, on=on), own)
+        if change.known:
+            found[column] = change.mean
+    if not found:
+        return "-"
+    column = max(found, key=lambda name: abs(found[name]))
+    return f"{found[column]:+.4f} {column}" if abs(found[column]) >= 5e-5 else "0"
+
+
+def _sizes(summary: Summary) -> list[str]:
+    """Scores by the number of LoRAs that were learned from."""
+    if not summary.asked.suite.sizes:
+        return []
+    lines = [
+        "### How many LoRAs are needed",
+        "",
+        "LoRAs that were learned from, an eighth of them for validation; the test rows are the same.",
+        "",
+    ]
+    for zoo in summary.asked.suite.zoos:
+        counts = [
+            n
+            for n in summary.asked.suite.sizes
+            if any(summary.runs_of(zoo, m, stage="sizes", loras=n) for m in summary.compared(zoo))
+        ]
+        rows = []
+        for column in summary.columns(zoo):
+            for method in summary.compared(zoo):
+                row = [f"{column}, {_name(method)}"]
+                for n in counts:
+                    scores = summary.scores(zoo, method, column, stage="sizes", loras=n)
+                    row.append(cell(estimate(scores)))
+                rows.append([*row, cell(estimate(summary.scores(zoo, method, column)))])
+        lines += folded(f"{zoo}: scores by LoRAs", table(["", *map(str, counts), "all"], rows))
+    return lines
+
+
+def _kinds(summary: Summary) -> list[str]:
+    """Zoos of other adapters, trained and tested on their own."""
+    lines: list[str] = []
+    for zoo, parent in summary.asked.suite.kinds.items():
+        facts = summary.asked.zoos[zoo]
+        heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in summary.columns(zoo))]
+        names = summary.compared(zoo)
+        rows = score_rows(summary, zoo, names, stage="kinds")
+        ceilings = [number(summary.ceiling(zoo, name)) for name in summary.columns(zoo)]
+        rows.append(["*label ceiling*", *ceilings])
+        lines += [
+            f"**{zoo}** ({facts.loras} LoRAs, dials chosen on {parent})",
+            "",
+            *table(heads, rows),
+        ]
+        for method in names:
+            if error := summary.error(zoo, method, "test", stage="kinds"):
+                lines += [f"- {method}: {error}", ""]
+    if not lines:
+        return []
+    return ["### Other targets, mixed ranks, convolutions, DoRA", "", KINDS_TEXT, "", *lines]
+
+
+KINDS_TEXT = "Trained and tested on zoos of their own, small ones; split by group as all others."
