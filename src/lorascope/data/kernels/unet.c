@@ -167,31 +167,89 @@ static inline float normal(float z, float *density) {
     return z < 0 ? 0.5f * tail : 1.0f - 0.5f * tail;
 }
 
-/* First half times gelu of the second half, of n rows. x: (n, 2 c) -> (n, c). */
-void gate(const void *x, void *y, i64 n, i64 c, int half) {
+/* First half times gelu of the second half, of n rows; bias (2 c) is added before. x: (n, 2 c) -> (n, c). */
+void gate(const void *x, const float *bias, void *y, i64 n, i64 c, int half) {
     float *in = malloc(2 * c * sizeof(float));
     for (i64 k = 0; k < n; k++) {
         load(in, x, 2 * k * c, 2 * c, half);
         for (i64 j = 0; j < c; j++) {
-            float density, z = in[c + j];
-            in[j] *= z * normal(z, &density);
+            float density, z = in[c + j] + bias[c + j];
+            in[j] = (in[j] + bias[j]) * z * normal(z, &density);
         }
         save(y, k * c, in, c, half);
     }
     free(in);
 }
 
-void gate_backward(const void *x, const void *gy, void *gx, i64 n, i64 c, int half) {
+void gate_backward(const void *x, const float *bias, const void *gy, void *gx, i64 n, i64 c,
+                   int half) {
     float *in = malloc(3 * c * sizeof(float)), *g = in + 2 * c;
     for (i64 k = 0; k < n; k++) {
         load(in, x, 2 * k * c, 2 * c, half);
         load(g, gy, k * c, c, half);
         for (i64 j = 0; j < c; j++) {
-            float density, z = in[c + j], f = normal(z, &density), a = in[j];
+            float density, z = in[c + j] + bias[c + j], f = normal(z, &density);
+            float a = in[j] + bias[j];
             in[j] = g[j] * z * f;
             in[c + j] = g[j] * a * (f + z * density);
         }
         save(gx, 2 * k * c, in, 2 * c, half);
+    }
+    free(in);
+}
+
+/* B (n, r) as rows of n. */
+static void turn(float *to, const float *from, i64 n, i64 r) {
+    for (i64 k = 0; k < r; k++)
+        for (i64 j = 0; j < n; j++) to[k * n + j] = from[j * r + k];
+}
+
+/* What s adapters add to a linear layer: y += B (A x), t rows each. x: (s, t, m), y: (s, t, n);
+ * A: (s, r, m), a numbers apart, B: (s, n, r), b apart; low = A x is kept for the backward. */
+void adapt(const void *x, void *y, const float *A, const float *B, float *low, i64 s, i64 t, i64 m,
+           i64 n, i64 r, i64 a, i64 b, int half) {
+    float *in = malloc((m + n + r * n) * sizeof(float)), *out = in + m, *T = out + n;
+    for (i64 i = 0; i < s; i++, A += a, B += b) {
+        turn(T, B, n, r);
+        for (i64 row = i * t; row < (i + 1) * t; row++) {
+            load(in, x, row * m, m, half);
+            load(out, y, row * n, n, half);
+            for (i64 k = 0; k < r; k++) {
+                float sum = 0;
+                for (i64 j = 0; j < m; j++) sum += A[k * m + j] * in[j];
+                for (i64 j = 0; j < n; j++) out[j] += sum * T[k * n + j];
+                low[row * r + k] = sum;
+            }
+            save(y, row * n, out, n, half);
+        }
+    }
+    free(in);
+}
+
+/* The gradients of A and B, and what the adapters add to that of x, unless gx is null. */
+void adapt_backward(const void *x, const void *gy, void *gx, const float *A, const float *B,
+                    const float *low, float *gA, float *gB, i64 s, i64 t, i64 m, i64 n, i64 r, i64 a,
+                    i64 b, int half) {
+    float *in = malloc((2 * m + n + 2 * r * n) * sizeof(float)), *out = in + m, *g = out + m;
+    float *T = g + n, *S = T + r * n;
+    for (i64 i = 0; i < s; i++, A += a, B += b, gA += r * m, gB += r * n) {
+        turn(T, B, n, r);
+        memset(S, 0, r * n * sizeof(float));
+        memset(gA, 0, r * m * sizeof(float));
+        for (i64 row = i * t; row < (i + 1) * t; row++) {
+            load(in, x, row * m, m, half);
+            load(g, gy, row * n, n, half);
+            if (gx) load(out, gx, row * m, m, half);
+            for (i64 k = 0; k < r; k++) {
+                float sum = 0, l = low[row * r + k];
+                for (i64 j = 0; j < n; j++) sum += T[k * n + j] * g[j];
+                for (i64 j = 0; j < n; j++) S[k * n + j] += l * g[j];
+                for (i64 j = 0; j < m; j++) gA[k * m + j] += sum * in[j];
+                for (i64 j = 0; gx && j < m; j++) out[j] += sum * A[k * m + j];
+            }
+            if (gx) save(gx, row * m, out, m, half);
+        }
+        turn(gB, S, r, n);
     }
     free(in);
 }
@@ -264,12 +322,16 @@ void attend(const void *q, const void *k, const void *v, const i64 *which, void 
     i64 d = c / heads, dw = wide(d), uw = wide(u);
     float *Q = calloc(2 * t * dw + 2 * u * dw + d * uw + t * uw, sizeof(float)), *O = Q + t * dw;
     float *K = O + t * dw, *V = K + u * dw, *T = V + u * dw, *P = T + d * uw;
-    for (i64 row = 0; row < s * b; row++)
-        for (i64 h = 0; h < heads; h++) {
+    i64 last = -1; /* neighbours often see the same text */
+    for (i64 h = 0; h < heads; h++)
+        for (i64 row = 0; row < s * b; row++) {
             i64 at = row * t * c + h * d, from = ((row / b) * e + which[row % b]) * u * c + h * d;
             load_head(Q, 0, q, at, t, c, d, half);
-            load_head(K, T, k, from, u, c, d, half);
-            load_head(V, 0, v, from, u, c, d, half);
+            if (from != last) {
+                load_head(K, T, k, from, u, c, d, half);
+                load_head(V, 0, v, from, u, c, d, half);
+            }
+            last = from;
             product(P, Q, dw, 1, T, t, d, uw, scale);
             softmax(P, t, u, uw);
             product(O, P, uw, 1, V, t, u, dw, 1.0f);

@@ -1,5 +1,6 @@
 """Guided noise of many adapters against PEFT's models, one by one."""
 
+import pytest
 import torch
 
 from lorascope.zoo.bases.faces.sampler import single
@@ -10,8 +11,9 @@ from lorascope.zoo.engine.image.fit import fit_images
 from tests.zoo.engine.image.conftest import LEVELS, WIDTH, make_base, make_job, make_unet, read
 
 
-def test_guided_noise_equals_peft_alone():
-    unet, spec = make_unet(), AdapterSpec(("to_q", "to_v", "conv1"), rank=2, alpha=2)
+@pytest.mark.parametrize("dora", [False, True])
+def test_guided_noise_equals_peft_alone(dora):
+    unet, spec = make_unet(), AdapterSpec(("to_q", "to_v", "conv1"), rank=2, alpha=2, dora=dora)
     jobs = [make_job(seed) for seed in range(3)]
     fitted = fit_images(make_base(unet), spec, jobs)
     generator = torch.Generator().manual_seed(0)

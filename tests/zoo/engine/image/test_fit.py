@@ -6,7 +6,9 @@ import torch
 from lorascope.errors import TrainingError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.image.alone import fit_image_alone
-from lorascope.zoo.engine.image.fit import fit_images, shape_of
+from lorascope.zoo.engine.image.base import layout_of
+from lorascope.zoo.engine.image.fit import PictureLesson, fit_images, shape_of
+from lorascope.zoo.engine.lanes import fit_lanes
 from lorascope.zoo.engine.language.alone import adapted_layers
 from tests.zoo.engine.image.conftest import LEVELS, make_base, make_job, make_unet, other_unet, read
 
@@ -87,6 +89,24 @@ def test_float32_equals_peft():
         assert distance(fitted, i, factors) < 2e-3
         row = torch.cat([part.flatten() for parts in factors.values() for part in parts]).detach()
         assert float((fitted.rows[i] - row).norm() / row.norm()) < 1e-5
+
+
+class ExactGradients(PictureLesson):
+    """Gradients in float64, whatever the adapters are in."""
+
+    def loss(self, step, rows):
+        return super().loss(step, rows.double())
+
+
+def test_what_float32_loses_is_the_rounding_of_gradients(unet):
+    """AdamW in float32 costs nothing: it is what makes much of the gradients' own rounding."""
+    base, specs = make_base(unet), [ATTENTION] * 2
+    jobs = [make_job(seed, steps=10, learning_rate=1e-3) for seed in range(2)]
+    layout = layout_of(base, specs)
+    lesson = ExactGradients(base, specs, layout, jobs, 2)
+    fitted = fit_lanes(specs, layout, lesson, torch.float32)
+    for i, job in enumerate(jobs):
+        assert distance(fitted, i, alone(unet, ATTENTION, job)) < 1e-5
 
 
 def test_no_adapter_influences_another(unet):

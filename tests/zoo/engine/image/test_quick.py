@@ -50,6 +50,34 @@ def test_group_norm(shape, silu, dtype):
 
 
 @kinds
+@pytest.mark.parametrize("bias", [None, randn(7, seed=4)])
+def test_adapters_of_a_linear_layer_apart_in_a_row(bias, dtype):
+    weight = randn(7, 12, seed=1)
+
+    def factors(rows):  # A: 2 x 12, B: 7 x 2, and numbers of another layer
+        return rows[:, :24].view(3, 2, 12), rows[:, 24:38].view(3, 7, 2)
+
+    def mine(x, rows):
+        own = None if bias is None else bias.to(dtype)
+        return quick.adapted(x, weight.to(dtype), own, *factors(rows.float()))
+
+    def plain(x, rows):
+        A, B = factors(rows)
+        own = None if bias is None else bias.to(dtype).double()
+        return F.linear(x, weight.to(dtype).double(), own) + x @ A.mT @ B.mT
+
+    check(mine, plain, [randn(3, 5, 12), randn(3, 40, seed=2)], dtype)
+
+
+def test_inputs_that_need_no_gradient_get_none():
+    x, A, B = randn(2, 5, 4), randn(2, 1, 4, seed=1), randn(2, 3, 1, seed=2).requires_grad_()
+    y = quick.adapted(x, randn(3, 4, seed=3), None, A, B)
+    (found,) = torch.autograd.grad(y.sum(), B)
+    wanted = (x @ A.mT).sum(1)[:, None].expand(2, 3, 1)
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@kinds
 def test_layer_norm(dtype):
     weight, bias = 1 + randn(24, seed=1) / 4, randn(24, seed=2)
     check(
@@ -62,11 +90,13 @@ def test_layer_norm(dtype):
 
 @kinds
 def test_gate(dtype):
+    bias = randn(20, seed=1)
+
     def plain(x):
-        a, g = x.chunk(2, -1)
+        a, g = (x + bias.double()).chunk(2, -1)
         return a * F.gelu(g)
 
-    check(quick.gated, plain, [3 * randn(4, 7, 20)], dtype)
+    check(lambda x: quick.gated(x, bias), plain, [3 * randn(4, 7, 20)], dtype)
 
 
 @kinds

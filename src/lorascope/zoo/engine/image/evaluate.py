@@ -4,6 +4,7 @@
 
 Both rows of an image go through one pass, which doubles them where the text first comes in; keys and
 values of the texts are made once for all steps of the sampler; equal texts next to each other once.
+One adapter alone is added to the frozen weights, so that its samples cost what the base's cost.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase
 from lorascope.zoo.engine.image.fit import pairs_of
 from lorascope.zoo.engine.image.network import Context, Pair, contexts_of, denoise
 from lorascope.zoo.engine.lanes import master_dtype
+from lorascope.zoo.engine.layout import Layout
 
 __all__ = ["guide_of"]
 
@@ -38,7 +41,7 @@ def guide_of(
 
         def predict(latents: Tensor, time: int) -> Tensor:
             parts = [each.noise(latents[c], time) for each, c in zip(guided, cuts, strict=True)]
-            without, with_ = torch.cat(parts).to(latents.dtype).chunk(2, 1)
+            without, with_ = torch.cat(parts).to(latents).chunk(2, 1)
             return without + guidance * (with_ - without)
 
         return predict
@@ -52,31 +55,55 @@ class Guided:
     @torch.no_grad()
     def __init__(self, base: ImageBase, fitted: Fitted, texts: Tensor, empty: Tensor):
         self.base = base
-        scaled = fitted.scaled.to(master_dtype(base.dtype))
-        self.pairs: Mapping[str, Pair] = pairs_of(base, fitted.layout, scaled)
+        scaled = fitted.scaled.to(base.device, master_dtype(base.dtype))
+        self.weights: Mapping[str, Tensor] = base.unet.weights
+        self.pairs: Mapping[str, Pair] = {}
+        if len(fitted) == 1:
+            self.weights = merged(base, fitted.layout, scaled)
+        else:
+            self.pairs = pairs_of(base, fitted.layout, scaled)
         kept, rows = different(texts)
         asked = torch.cat((empty.expand(len(texts), 1, -1, -1), texts[:, kept]), 1)
         unet = base.unet
         self.contexts: Mapping[str, Context] = contexts_of(
-            unet.plan, unet.weights, self.pairs, asked.to(unet.dtype)
+            unet.plan, self.weights, self.pairs, asked.to(base.device, unet.dtype)
         )
-        self.which = torch.cat((torch.zeros_like(rows), rows + 1))
+        self.which = torch.cat((torch.zeros_like(rows), rows + 1)).to(base.device)
 
     @torch.no_grad()
     def noise(self, latents: Tensor, time: int) -> Tensor:
         """The noise without and with the texts: (s, p, c, h, w) -> (s, 2 p, c, h, w)."""
-        unet = self.base.unet
-        clock = unet.clock(torch.tensor([time])).to(unet.dtype).expand(len(latents), 1, -1)
+        unet, device = self.base.unet, self.base.device
+        times = torch.tensor([time], device=device)
+        clock = unet.clock(times).to(unet.dtype).expand(len(latents), 1, -1)
         return denoise(
             unet.plan,
-            unet.weights,
+            self.weights,
             self.pairs,
-            latents.to(unet.dtype),
+            latents.to(device, unet.dtype),
             clock,
             self.contexts,
             self.which,
             unet.norms,
         )
+
+
+def merged(base: ImageBase, layout: Layout, scaled: Tensor) -> dict[str, Tensor]:
+    """The UNet's weights with the adapter of the only row (1, p) in them, its scale in B.
+
+    W + B A of a layer, with DoRA (1 + g)(W + B A), is rounded once to what the UNet computes in.
+    """
+    weights = dict(base.unet.weights)
+    rows = with_gains(layout, scaled, base.unet.matrix)
+    for name, (A, B, gain) in layout.unpack(rows).items():
+        frozen = weights[f"{name}.weight"]
+        whole = torch.addmm(frozen.flatten(1).to(rows.dtype), B[0], A[0])
+        whole = whole if gain is None else whole + gain[0, :, None] * whole
+        kind = torch.channels_last if frozen.ndim == 4 else torch.contiguous_format
+        weights[f"{name}.weight"] = (
+            whole.to(base.dtype).view(frozen.shape).contiguous(memory_format=kind)
+        )
+    return weights
 
 
 def different(texts: Tensor) -> tuple[Tensor, Tensor]:

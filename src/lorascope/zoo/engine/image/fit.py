@@ -67,7 +67,9 @@ def fit_images(
 
 def pairs_of(base: ImageBase, layout: Layout, scaled: Tensor) -> dict[str, Pair]:
     """The factors of each layer as the network takes them, from rows with the scale in B (g, p)."""
-    rows = with_gains(layout, scaled, base.unet.matrix).to(base.dtype)
+    rows = with_gains(layout, scaled, base.unet.matrix)
+    if base.unet.norms is None:  # the kernels in C take float32
+        rows = rows.to(base.dtype)
     return {name: Pair(*factors) for name, factors in layout.unpack(rows).items()}
 
 

@@ -35,7 +35,7 @@ __all__ = ["Context", "Pair", "contexts_of", "denoise", "loss_of"]
 
 
 class Pair(NamedTuple):
-    """The factors of one layer for every adapter, the scale folded into B."""
+    """The factors of one layer for every adapter, the scale folded into B; not yet rounded."""
 
     A: Tensor  # (s, r, m)
     B: Tensor  # (s, n, r)
@@ -214,20 +214,17 @@ def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which
 
 def feed_forward(scene: Scene, block: Block, x: Tensor) -> Tensor:
     """The two layers of a block with the activation between them."""
-    h = mix(scene, f"{block.name}.ff.net.0.proj", x)
-    if block.activation == "geglu":
-        h = gated(scene, h)
+    name = f"{block.name}.ff.net.0.proj"
+    if scene.norms is not None and block.activation == "geglu" and name not in scene.pairs:
+        h = F.linear(x, scene.weights[f"{name}.weight"])  # the kernel adds the bias
+        h = quick.gated(h, scene.norms[f"{name}.bias"])
+    elif block.activation == "geglu":
+        h, gate = mix(scene, name, x).chunk(2, -1)
+        h = h * F.gelu(gate)
     else:
-        h = F.gelu(h, approximate="tanh" if block.activation == "tanh" else "none")
+        kind = "tanh" if block.activation == "tanh" else "none"
+        h = F.gelu(mix(scene, name, x), approximate=kind)
     return mix(scene, f"{block.name}.ff.net.2", h)
-
-
-def gated(scene: Scene, x: Tensor) -> Tensor:
-    """The first half of the last axis times gelu of the second."""
-    if scene.norms is not None:
-        return quick.gated(x)
-    x, gate = x.chunk(2, -1)
-    return x * F.gelu(gate)
 
 
 def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
@@ -237,12 +234,14 @@ def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
     if pair is None:
         return F.linear(x, weight, bias)
     flat = x.flatten(1, -2)
-    low = flat @ pair.A.mT @ pair.B.mT
+    if scene.norms is not None and pair.gain is None:
+        return quick.adapted(flat, weight, bias, pair.A, pair.B).view(*x.shape[:-1], -1)
+    low = flat @ pair.A.to(x.dtype).mT @ pair.B.to(x.dtype).mT
     if pair.gain is None:
         y = F.linear(flat, weight, bias) + low
     else:
         y = F.linear(flat, weight) + low
-        y = y + pair.gain[:, None] * y
+        y = y + pair.gain[:, None].to(x.dtype) * y
         y = y if bias is None else y + bias
     return y.view(*x.shape[:-1], -1)
 
@@ -263,7 +262,8 @@ def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
     low = low_rank_conv(scene, pair, F.unfold(x, kernel, 1, padding, part.stride))
     y = y + low.view(y.shape)
     if pair.gain is not None:
-        gain = pair.gain.repeat_interleave(y.shape[0] // scene.slots, 0)[..., None, None]
+        gain = pair.gain.to(y.dtype).repeat_interleave(y.shape[0] // scene.slots, 0)
+        gain = gain[..., None, None]
         y = y + gain * y
         y = y if bias is None else y + bias[:, None, None]
     return y
@@ -272,7 +272,8 @@ def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
 def low_rank_conv(scene: Scene, pair: Pair, patches: Tensor) -> Tensor:
     """B A of each adapter on patches (s b, m, places): (s b, n, places)."""
     patches = slotted(scene, patches)
-    return (pair.B[:, None] @ (pair.A[:, None] @ patches)).flatten(0, 1)
+    A, B = (part[:, None].to(patches.dtype) for part in (pair.A, pair.B))
+    return (B @ (A @ patches)).flatten(0, 1)
 
 
 def group_norm(scene: Scene, norm: Norm, x: Tensor, *, silu: bool) -> Tensor:

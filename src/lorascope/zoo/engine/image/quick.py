@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lorascope.zoo.factory.recipe import home
 
-__all__ = ["attention", "gated", "group_norm", "layer_norm", "library"]
+__all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library"]
 
 #: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
 #: or it would switch off subnormal numbers in the whole process.
@@ -89,8 +89,8 @@ def _run(name: str, *values: Any) -> None:
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return ctypes.c_void_p(value.data_ptr())
+    if value is None or isinstance(value, Tensor):
+        return ctypes.c_void_p(None if value is None else value.data_ptr())
     if isinstance(value, bool):
         return ctypes.c_int(value)
     return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_float(value)
@@ -110,9 +110,21 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
     return found
 
 
-def gated(x: Tensor) -> Tensor:
-    """The first half of the last axis times gelu of the second: (..., 2 c) -> (..., c)."""
-    found: Tensor = Gate.apply(x)  # type: ignore[no-untyped-call]
+def adapted(x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
+    """A linear layer with adapters: W x + bias + B A x.
+
+    x: (s, t, m), A: (s, r, m) and B: (s, n, r) in float32 -> (s, t, n).
+    """
+    found: Tensor = Adapted.apply(x, weight, bias, A, B)  # type: ignore[no-untyped-call]
+    return found
+
+
+def gated(x: Tensor, bias: Tensor) -> Tensor:
+    """Of x + bias, the first half of the last axis times gelu of the second.
+
+    x: (..., 2 c), bias: (2 c,) in float32 -> (..., c).
+    """
+    found: Tensor = Gate.apply(x, bias)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -183,27 +195,60 @@ class LayerNorm(torch.autograd.Function):
         return gx, None, None, None
 
 
+class Adapted(torch.autograd.Function):
+    """A frozen linear layer with the low-rank part of each adapter."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor
+    ) -> Tensor:
+        """Of every adapter's rows."""
+        x, A, B = x.contiguous(), _whole(A), _whole(B)
+        y = torch.nn.functional.linear(x, weight, bias)
+        low = torch.empty(*x.shape[:-1], A.shape[1])
+        size = (*x.shape, B.shape[1], A.shape[1], A.stride(0), B.stride(0))
+        _run("adapt", x, y, A, B, low, *size, _half(x))
+        ctx.save_for_backward(x, weight, A, B, low)
+        ctx.size = size
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Of the rows, where they need one, and of A and B."""
+        x, weight, A, B, low = ctx.saved_tensors
+        g = gradient.contiguous()
+        gx = g @ weight if ctx.needs_input_grad[0] else None
+        gA, gB = torch.empty(A.shape), torch.empty(B.shape)
+        _run("adapt_backward", x, g, gx, A, B, low, gA, gB, *ctx.size, _half(x))
+        return gx, None, None, gA, gB
+
+
+def _whole(factor: Tensor) -> Tensor:
+    """Each adapter's matrix (s, ., .) without holes; adapters may lie apart."""
+    return factor if factor[0].is_contiguous() else factor.contiguous()
+
+
 class Gate(torch.autograd.Function):
     """a gelu(g) of (a, g)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor) -> Tensor:
         """Of each row."""
         x = x.contiguous()
         c = x.shape[-1] // 2
         y = x.new_empty(*x.shape[:-1], c)
-        _run("gate", x, y, y.numel() // c, c, _half(x))
-        ctx.save_for_backward(x)
+        _run("gate", x, bias, y, y.numel() // c, c, _half(x))
+        ctx.save_for_backward(x, bias)
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Of both halves."""
-        (x,) = ctx.saved_tensors
+        x, bias = ctx.saved_tensors
         c = x.shape[-1] // 2
         g, gx = gradient.contiguous(), torch.empty_like(x)
-        _run("gate_backward", x, g, gx, g.numel() // c, c, _half(x))
-        return gx
+        _run("gate_backward", x, bias, g, gx, g.numel() // c, c, _half(x))
+        return gx, None
 
 
 class Attend(torch.autograd.Function):
