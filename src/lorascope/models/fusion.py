@@ -157,12 +157,12 @@ class Fusion(ClosedForm):
 
     def _landmark_kernels(self, z: Tensor, w: Tensor) -> dict[str, Tensor]:  # (b, M) each
         """`near` and `turned` between LoRAs and the landmarks."""
-        far = torch.cdist(
-            z, self.get_buffer("landmark_z"), compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        far = far.square() / self.typical
+        # by a product, in float64: small distances survive, and it is faster than one by one in float32
+        one, other = z.double(), self.get_buffer("landmark_z").double()
+        far = one.square().sum(1, keepdim=True) - 2 * one @ other.T + other.square().sum(1)
+        far = far.clamp(min=0) / self.typical
         near = {name: (-t * far).exp() for name, t in NEAR.items()}
-        alike = w @ self.get_buffer("landmark_w").T
+        alike = w.double() @ self.get_buffer("landmark_w").double().T
         return near | {name: near[other] * alike for name, other in TURNED.items()}
 
     # --- fitting ------------------------------------------------------------------------------
