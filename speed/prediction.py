@@ -1,0 +1,260 @@
+"""What a prediction costs, features included: one file, many files, shards, and weights that are there already.
+
+    latency    a file on disk -> an answer, predictor in memory
+    files      1,000 files and more -> answers, a process a core
+    shards     the same LoRAs packed as in a zoo, a process a core
+    resident   factors on the device -> answers, the fastest of three batch sizes and two types
+
+Time does not depend on values, so LoRAs and predictors are random, of the sizes that training gives: `fusion` has
+its 1,000 landmarks. Files lie in the system's cache of the disk. With `trust` each answer also says how unusual
+its LoRA is.
+"""
+
+import functools
+import itertools
+import multiprocessing as mp
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorascope.core import GroupBatch, LoRA, LoRABatch, LowRank, Signature
+from lorascope.io import read_lora, write_lora
+from lorascope.io.shard_file import read_shard, write_shard
+from lorascope.models import build_model
+from lorascope.models.fusion import LANDMARKED, Fusion
+from lorascope.models.model import Model
+from lorascope.predict import Predictor, Target, load_predictor
+from lorascope.predict.outlier import Outliers
+from lorascope.predict.trust import Trust
+from lorascope.zoo.factory.pool import Failure, cores, run_tasks
+from speed.clock import Clock
+from speed.standard import type_name
+
+__all__ = ["Collection", "Prediction", "collection", "measure", "random_batch", "random_predictor"]
+
+LANDMARKS = 1000
+DISTINCT = 16  # random LoRAs; the other files are copies of them
+AT_ONCE, IN_SHARD = 32, 64  # files a task, LoRAs a shard
+RESIDENT = (64, 256, 1024)
+RESIDENT_BYTES = 2**30  # largest batch on the device, three copies of which may exist
+TARGET = Target("score", "regression")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds a LoRA of each way to predict; `resident` may be 0, not measured, where it says nothing new."""
+
+    model: str
+    trust: bool
+    latency: float
+    latency_threads: int
+    files: float
+    file_count: int
+    shards: float
+    shard_loras: int
+    resident: float
+    resident_batch: int
+    resident_dtype: str
+    processes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Folders of adapters, and shards, of LoRAs of one signature."""
+
+    signature: Signature
+    rank: int
+    adapters: tuple[Path, ...]
+    shards: tuple[Path, ...]
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of one adapter's weights."""
+        return sum(path.stat().st_size for path in self.adapters[0].iterdir())
+
+
+def random_lora(signature: Signature, rank: int, generator: torch.Generator) -> LoRA:
+    """Gaussian factors in float32."""
+    return LoRA(
+        {
+            layer.name: LowRank(
+                torch.randn(layer.n, rank, generator=generator) / layer.n,
+                torch.randn(layer.m, rank, generator=generator) / layer.m,
+            )
+            for layer in signature.layers
+        }
+    )
+
+
+def collection(
+    folder: Path, signature: Signature, rank: int, *, files: int, shards: int
+) -> Collection:
+    """Writes adapters and shards, of a few random LoRAs that are repeated."""
+    generator = torch.Generator().manual_seed(0)
+    few = [random_lora(signature, rank, generator) for _ in range(min(DISTINCT, files))]
+    adapters = [folder / f"adapter-{number:05d}" for number in range(files)]
+    for number, place in enumerate(adapters):
+        if number < len(few):
+            write_lora(few[number], place)
+        else:
+            shutil.copytree(adapters[number % len(few)], place)
+    places = [folder / f"shard-{number:05d}.safetensors" for number in range(shards)]
+    loras = [few[number % len(few)] for number in range(IN_SHARD)]
+    write_shard(places[0], loras, signature, rank=rank)
+    for place in places[1:]:
+        shutil.copyfile(places[0], place)
+    return Collection(signature, rank, tuple(adapters), tuple(places))
+
+
+def random_batch(
+    signature: Signature, size: int, rank: int, dtype: torch.dtype, device: str
+) -> LoRABatch:
+    """Gaussian factors on the device, in the layout of a batch."""
+
+    def factor(layers: int, width: int) -> Tensor:
+        return torch.randn(layers, size, rank, width, dtype=dtype, device=device) / width
+
+    groups = tuple(GroupBatch(factor(len(g), g.n), factor(len(g), g.m)) for g in signature.groups())
+    ranks = torch.full((size, len(signature)), rank, device=device)
+    return LoRABatch(signature, groups, ranks)
+
+
+def random_predictor(
+    name: str, signature: Signature, rank: int, *, trust: bool = False, landmarks: int = LANDMARKS
+) -> Predictor:
+    """A predictor of one value with random weights, as large as a trained one."""
+    model = build_model(name, signature, TARGET.out_features, rank=rank, seed=0)
+    if isinstance(model, Fusion):
+        fill_fusion(model, landmarks)
+    outliers = Trust(outliers=Outliers(signature)) if trust else Trust()
+    return Predictor(model, TARGET, trust=outliers)
+
+
+def fill_fusion(model: Fusion, landmarks: int) -> None:
+    """Gives `fusion` random directions, components, landmarks and weights of their full size."""
+    state = model.state_dict()
+    components, z = state["components"].shape[0], state["landmark_z"].shape[1]
+    width = model.most_components
+    state["components"] = torch.zeros(components, width)
+    state["landmark_z"] = torch.zeros(landmarks, z)
+    state["landmark_w"] = torch.zeros(landmarks, width)
+    for weights in LANDMARKED:
+        state[weights] = torch.zeros(landmarks, model.out_features, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    drawn = ("components", "landmark", "p_", "q_", "core", "left", "right", "sizes")
+    for key, tensor in state.items():
+        if key.rsplit(".", 1)[-1].startswith((*drawn, *LANDMARKED)):
+            values = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
+            state[key] = (values / max(1, tensor.shape[0]) ** 0.5).to(tensor.dtype)
+    model.load_state_dict(state)
+
+
+def measure(
+    clock: Clock, many: Collection, name: str, *, trust: bool = False, landmarks: int = LANDMARKS
+) -> Prediction:
+    """All ways to predict, with one model."""
+    predictor = random_predictor(name, many.signature, many.rank, trust=trust, landmarks=landmarks)
+    predictor.model.to(clock.device)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = predictor.save(Path(folder) / "predictor")
+        threads, latency = one_file(clock, predictor, many.adapters)
+        tasks = [
+            tuple(many.adapters[i : i + AT_ONCE]) for i in range(0, len(many.adapters), AT_ONCE)
+        ]
+        files = in_bulk(saved, clock.device, tasks)
+        shards = in_bulk(saved, clock.device, [(path,) for path in many.shards])
+    batch, dtype, resident = on_device(clock, predictor.model)
+    return Prediction(
+        model=name,
+        trust=trust,
+        latency=latency,
+        latency_threads=threads,
+        files=files,
+        file_count=len(many.adapters),
+        shards=shards,
+        shard_loras=len(many.shards) * IN_SHARD,
+        resident=resident,
+        resident_batch=batch,
+        resident_dtype=dtype,
+        processes=len(cores()),
+    )
+
+
+def one_file(clock: Clock, predictor: Predictor, adapters: Sequence[Path]) -> tuple[int, float]:
+    """Threads, one or all, and seconds from a file to its answer; another file each time."""
+    turn = itertools.cycle(adapters[:DISTINCT])
+
+    def ask() -> object:
+        return predictor.predict(read_lora(next(turn)))
+
+    before, found = torch.get_num_threads(), []
+    patient = replace(clock, repeats=4 * clock.repeats)
+    try:
+        for threads in sorted({1, before}):
+            torch.set_num_threads(threads)
+            found.append((threads, patient.seconds(ask)))
+    finally:
+        torch.set_num_threads(before)
+    return min(found, key=lambda entry: entry[1])
+
+
+def in_bulk(predictor: Path, device: str, tasks: Sequence[tuple[Path, ...]]) -> float:
+    """Seconds a LoRA with a process on every core; starting and a first task of each are not counted."""
+    processes = min(len(cores()), len(tasks))
+    barrier = mp.get_context("spawn").Barrier(processes)
+    start = functools.partial(start_reader, predictor, device, tasks[0], barrier)
+    count, began, ended = 0, float("inf"), 0.0
+    for _, result in run_tasks(tasks, start, processes):
+        if isinstance(result, Failure):
+            raise SystemExit(result.message)
+        count += result[0]
+        began, ended = min(began, result[1]), max(ended, result[2])
+    return (ended - began) / count
+
+
+def start_reader(
+    folder: Path, device: str, first: tuple[Path, ...], barrier: Any
+) -> Callable[[tuple[Path, ...]], tuple[int, float, float]]:
+    """A worker that answers for files or a shard: how many, and when it began and ended.
+
+    It has answered once, and waited until all others have, before it takes work.
+    """
+    predictor = load_predictor(folder)
+    predictor.model.to(device)
+
+    def work(paths: tuple[Path, ...]) -> tuple[int, float, float]:
+        began = time.monotonic()
+        if paths[0].suffix == ".safetensors":
+            answers = predictor.predict(read_shard(paths[0]))
+        else:
+            answers = predictor.predict([read_lora(path) for path in paths])
+        return len(answers), began, time.monotonic()
+
+    work(first)
+    barrier.wait(timeout=300)
+    return work
+
+
+@torch.inference_mode()
+def on_device(clock: Clock, model: Model) -> tuple[int, str, float]:
+    """Batch size, type of the factors, and seconds a LoRA of the fastest of all tried."""
+    numbers = sum(layer.n + layer.m for layer in model.signature.layers) * model.rank
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        most = max(1, RESIDENT_BYTES // (4 * numbers))
+        for size in sorted({min(size, most) for size in RESIDENT}):
+            batch = random_batch(model.signature, size, model.rank, dtype, clock.device)
+            seconds = clock.seconds(functools.partial(model, batch)) / size
+            found.append((size, type_name(dtype), seconds))
+    return min(found, key=lambda entry: entry[2])
