@@ -52,6 +52,18 @@ def build(
         int | None,
         typer.Option("--processes", min=1, help="How many at once.", show_default="one per core"),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="What finetunes: cpu, cuda or cuda:N.")
+    ] = "cpu",
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            "--slots",
+            min=1,
+            help="How many batches train at once; part of the recipe.",
+            show_default="by the family",
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Data of one of the paper's zoos."),
@@ -108,6 +120,8 @@ def build(
         count or usual,
         out,
         processes=processes,
+        device=device,
+        slots=slots,
         cluster=cluster,  # type: ignore[arg-type] # build_zoo says what it may be
         address=address,
     )

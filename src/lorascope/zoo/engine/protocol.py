@@ -12,6 +12,8 @@ from lorascope.zoo.engine.language.group import JobShape
 
 __all__ = ["Engine"]
 
+CPU = torch.device("cpu")
+
 
 class Engine(Protocol):
     """Loads a base and finetunes adapters on it, many at once."""
@@ -21,8 +23,14 @@ class Engine(Protocol):
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
 
-    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> Any:
-        """The frozen base of a folder."""
+    def load(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        compiled: bool,
+        device: torch.device = CPU,
+    ) -> Any:
+        """The frozen base of a folder on the device that trains."""
 
     def shape(self, job: Any) -> JobShape:
         """What decides with which others a job trains."""

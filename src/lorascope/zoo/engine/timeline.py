@@ -10,7 +10,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Timeline", "timeline"]
+__all__ = ["Timeline", "Turn", "timeline"]
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What happens at one step, as indices on the device that trains; `names` stays on the CPU.
+
+    Everything is known before the first step, so that no step waits for the device to say.
+    """
+
+    jobs: Tensor  # (lanes,) the job of each lane, 0 where it is idle
+    local: Tensor  # (lanes,) the step of that job
+    busy: Tensor  # (lanes,) bool
+    lanes: Tensor  # (k,) the busy lanes
+    fresh: Tensor  # (f,) the lanes that begin a job (or are idle)
+    ended: Tensor  # (e,) the lanes whose job ends with this step
+    names: tuple[int, ...]  # the jobs of the busy lanes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +42,26 @@ class Timeline:
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Job and its own step in each lane; an idle lane repeats job 0. Two (lanes,) tensors."""
         return self.jobs[step].clamp(min=0), self.local[step]
+
+    def turns(self, device: torch.device) -> list[Turn]:
+        """Every step on a device."""
+        busy = self.jobs >= 0
+        after = torch.cat((self.jobs[1:], self.jobs.new_full((1, self.jobs.shape[1]), -1)))
+        chosen = (busy, self.local == 0, busy & (after != self.jobs))
+        lanes, fresh, ended = (_indices(mask, device) for mask in chosen)
+        whole = zip(
+            *(each.to(device) for each in (self.jobs.clamp(min=0), self.local, busy)), strict=True
+        )
+        names = (tuple(j for j in step if j >= 0) for step in self.jobs.tolist())
+        return [
+            Turn(*wide, *some)
+            for wide, *some in zip(whole, lanes, fresh, ended, names, strict=True)
+        ]
+
+
+def _indices(mask: Tensor, device: torch.device) -> tuple[Tensor, ...]:
+    """Which lanes are set at each step (steps, lanes): one copy to the device for all steps."""
+    return torch.split(mask.nonzero()[:, 1].to(device), mask.sum(1).tolist())
 
 
 def timeline(steps: Sequence[int], lanes: int) -> Timeline:

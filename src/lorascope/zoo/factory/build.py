@@ -25,8 +25,11 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.protocol import Engine
 from lorascope.zoo.factory.cluster import run_on_ray
-from lorascope.zoo.factory.family import Family, engine_of, skipped_of, spec_of
+from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of
 from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
@@ -35,6 +38,8 @@ from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
 log = logging.getLogger(__name__)
 
 __all__ = ["Made", "build_zoo", "make_group"]
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,7 @@ def build_zoo(
     dtype: torch.dtype | None = None,
     compile: bool = True,
     slots: int | None = None,
+    device: str = "cpu",
     cluster: Literal["ray"] | None = None,
     address: str | None = None,
     progress: bool = True,
@@ -68,10 +74,14 @@ def build_zoo(
 
     Args:
         out: the folder; by default one under $LORASCOPE_HOME, named after the recipe.
-        processes: workers, one pinned to each core (default: as many as cores); 0 uses none.
-        dtype: of the base; by default the fastest that the processor knows. Part of the recipe.
+        processes: workers, one pinned to each core (default: as many as cores); 0 uses none, the default
+            on a GPU.
+        dtype: of the base; by default the fastest that the device knows. Part of the recipe.
         compile: fuse kernels where a C++ compiler works.
-        slots: how many batches train at once (default: the engine's). Part of the recipe.
+        slots: how many batches train at once (default: the engine's). Part of the recipe; a GPU whose
+            memory they exceed trains half as many at once, as often as it takes.
+        device: what finetunes: "cpu", or "cuda" or "cuda:N". What is random is drawn on the CPU, so that
+            recipes hold on both. With `cluster` each worker takes one GPU.
         cluster: "ray" spreads the groups over a Ray cluster; `processes` is then by default as many as
             the cluster has cores.
         address: of the cluster (see `cluster.run_on_ray`).
@@ -84,7 +94,8 @@ def build_zoo(
     """
     if count < 1:
         raise DataError(f"building a zoo: found the count {count}, expected at least 1")
-    dtype, slots = dtype or best_dtype(), slots or engine_of(family).slots
+    where = usable(device)
+    dtype, slots = dtype or best_dtype(where), slots or engine_of(family).slots
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
     counts = counts_of(writer.path, count)
@@ -93,10 +104,13 @@ def build_zoo(
     missing = [g for g in groups if not g.problem and not writer.has_shard(g.number)]
     if not missing and _is_whole(writer.path, counts[-1]):
         return open_zoo(writer.path)
-    compiled = compile and bool(missing) and engine_of(family).compiles()
-    start = functools.partial(start_work, family, dtype, compiled, slots)
-    run = _runner(writer, cluster, address, processes, len(missing))
-    machine = {**_machine(processes, cluster), "compiled": compiled}
+    # kernels are compiled for the processor; on a GPU torch's own are used
+    compiled = compile and where.type == "cpu" and bool(missing) and engine_of(family).compiles()
+    start = functools.partial(start_work, family, dtype, compiled, slots, where)
+    if where.type != "cpu" and cluster is None and processes is None:
+        processes = 0
+    run = _runner(writer, cluster, address, processes, len(missing), int(where.type != "cpu"))
+    machine = {**_machine(processes, cluster), "device": str(where), "compiled": compiled}
     lost = [Group(g.number, _unmade(writer, g), g.problem) for g in waiting]
     left = _size(missing) + _size(lost)
     writer.log(event="start", count=counts[-1], missing=left, **machine)
@@ -130,7 +144,12 @@ def _now() -> str:
 
 
 def _runner(
-    writer: ZooWriter, cluster: str | None, address: str | None, processes: int | None, tasks: int
+    writer: ZooWriter,
+    cluster: str | None,
+    address: str | None,
+    processes: int | None,
+    tasks: int,
+    gpus: int,
 ) -> Callable[..., Generator[tuple[Any, Any], None, None]]:
     """What does the tasks: processes of this machine, or a cluster."""
     if cluster is None:
@@ -139,7 +158,9 @@ def _runner(
     if cluster != "ray":
         raise DataError(f"building a zoo: found the cluster {cluster!r}, expected 'ray' or None")
     workers = tasks if processes is None else min(processes, tasks)
-    return functools.partial(run_on_ray, address=address, workers=workers, note=writer.log)
+    return functools.partial(
+        run_on_ray, address=address, workers=workers, gpus=gpus, note=writer.log
+    )
 
 
 def _machine(processes: int | None, cluster: str | None) -> dict[str, Any]:
@@ -208,10 +229,15 @@ def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
 
 
 def start_work(
-    family: Family, dtype: torch.dtype, compiled: bool, slots: int
+    family: Family,
+    dtype: torch.dtype,
+    compiled: bool,
+    slots: int,
+    device: torch.device = CPU,
 ) -> Callable[[Group], Made]:
     """Prepare a worker: load the base once; the answer makes one group after another."""
-    base = engine_of(family).load(family.base_folder, dtype, compiled)
+    base = engine_of(family).load(family.base_folder, dtype, compiled, device)
+    place_family(family, device)
     return functools.partial(make_group, base, family, slots=slots)
 
 
@@ -231,7 +257,7 @@ def make_group(base: Any, family: Family, group: Group, *, slots: int) -> Made:
     indices, jobs = tuple(drawn_jobs), list(drawn_jobs.values())
     drawn = time.perf_counter()
     specs = [spec_of(family, i) for i in indices]
-    fitted = engine_of(family).fit(base, specs, jobs, slots)
+    fitted = _fit(engine_of(family), base, specs, jobs, slots)
     trained = time.perf_counter()
     labels = family.evaluate(base, fitted, indices)
     seconds = {
@@ -255,6 +281,37 @@ def make_group(base: Any, family: Family, group: Group, *, slots: int) -> Made:
     spent = {name: round(value, 3) for name, value in seconds.items()}
     skipped = {i: told for i in indices if (told := skipped_of(family, i))}
     return Made(loras, rows, spent, failed, skipped)
+
+
+def _fit(
+    engine: Engine, base: Any, specs: Sequence[AdapterSpec], jobs: Sequence[Any], slots: int
+) -> Fitted:
+    """Adapters of all jobs; fewer at once where the memory of a GPU does not hold so many."""
+    while True:
+        try:
+            return engine.fit(base, specs, jobs, slots)
+        except torch.OutOfMemoryError:
+            if slots == 1:
+                raise
+        slots //= 2
+        torch.cuda.empty_cache()
+        log.warning("finetuning: the GPU's memory is full. Going on with %d slots at once", slots)
+
+
+def usable(name: str) -> torch.device:
+    """The device of a name. Raises DataError for one that torch does not know or that is not there."""
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"{device.type} lacks float64 or was never tried")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as problem:  # torch raises either for a missing GPU
+        raise DataError(
+            f"building a zoo on the device {name!r}: torch cannot use it here "
+            f"({str(problem).splitlines()[0]}). Expected 'cpu', 'cuda' or 'cuda:N'. Try 'cpu', or a torch "
+            "built for this GPU"
+        ) from problem
+    return device
 
 
 def _jobs(family: Family, indices: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:

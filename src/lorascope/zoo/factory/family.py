@@ -2,8 +2,8 @@
 
 A family is a plain value that travels to worker processes; everything it draws is a pure function
 of its seed and the index. What it may leave out: its `engine` (then that of languages), `spec_of` an
-index (then `spec`), the `shape` of an index, where it follows from less than the whole job, and what was
-`skipped` of the data of an index, a sentence each.
+index (then `spec`), the `shape` of an index, where it follows from less than the whole job, what was
+`skipped` of the data of an index, a sentence each, and how to `place` its parts on a device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
@@ -18,7 +19,7 @@ from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.protocol import Engine
 
-__all__ = ["Family", "engine_of", "shape_of", "skipped_of", "spec_of"]
+__all__ = ["Family", "engine_of", "place_family", "shape_of", "skipped_of", "spec_of"]
 
 
 class Family(Protocol):
@@ -76,6 +77,16 @@ def engine_of(family: Family) -> Engine:
     """The engine that a family names, or that of language models."""
     engine: Engine = getattr(family, "engine", None) or LanguageEngine()
     return engine
+
+
+def place_family(family: Family, device: torch.device) -> None:
+    """Move what a family computes with beside its base to a device, by a family that has such parts.
+
+    It is called before the first job, so that the data of all are made on one device.
+    """
+    own: Callable[[torch.device], None] | None = getattr(family, "place", None)
+    if own is not None:
+        own(device)
 
 
 def shape_of(family: Family, index: int) -> JobShape:

@@ -21,9 +21,8 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, FileError, IntegrityError, TrainingError
 from lorascope.io.shard_file import lora_digest
 from lorascope.io.shards import LABEL, Zoo, open_zoo, read_json
-from lorascope.zoo.engine.language.kernels import compiler_works
 from lorascope.zoo.factory.build import start_work
-from lorascope.zoo.factory.family import Family
+from lorascope.zoo.factory.family import Family, engine_of
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.plan import Group
 from lorascope.zoo.factory.restore import check_recipe, family_of, origin_of, torch_dtype
@@ -97,8 +96,6 @@ def rebuild_loras(
     """
     source = Source(Path(folder))
     places = {"base": base, "data": data, "clip": clip}
-    if compiled is None:
-        compiled = source.compiled and compiler_works()
     return [source.rebuild(i, places, family, as_built=as_built, compiled=compiled) for i in ids]
 
 
@@ -156,7 +153,7 @@ class Source:
         family: Family | None,
         *,
         as_built: bool,
-        compiled: bool,
+        compiled: bool | None,
     ) -> Rebuilt:
         """One LoRA again."""
         row = self.row(identity)
@@ -166,6 +163,8 @@ class Source:
         members = self.group_of(row, origin.index) if as_built else (origin.index,)
         key = str(origin.recipe)
         if key not in self.workers:
+            if compiled is None:
+                compiled = self.compiled and engine_of(made_of).compiles()
             slots = int(origin.recipe["engine"]["slots"])
             self.workers[key] = start_work(made_of, torch_dtype(origin.recipe), compiled, slots)
         made = self.workers[key](Group(0, members))

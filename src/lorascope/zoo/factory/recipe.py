@@ -19,13 +19,19 @@ from lorascope.zoo.factory.family import Family
 __all__ = ["best_dtype", "home", "recipe_digest", "recipe_of", "zoo_folder"]
 
 
+PIECE = 1 << 22  # bytes of a base's file that are in memory together
+
+
 def home() -> Path:
     """Where zoos and bases live: $LORASCOPE_HOME, by default ~/.cache/lorascope."""
     return Path(os.environ.get("LORASCOPE_HOME") or Path.home() / ".cache" / "lorascope")
 
 
-def best_dtype() -> torch.dtype:
-    """bfloat16 where the processor multiplies it natively (3x faster there), else float32."""
+def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:
+    """bfloat16 where the processor or the GPU multiplies it natively, else float32."""
+    if torch.device(device).type == "cuda":
+        native = torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.bfloat16 if native else torch.float32
     flags: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if flags.get("avx512_bf16") or flags.get("amx_bf16"):
         return torch.bfloat16
@@ -45,7 +51,10 @@ def base_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in files:
         name = file.relative_to(folder).as_posix()
-        digest.update(name.encode() + b"\0" + file.read_bytes())
+        digest.update(name.encode() + b"\0")
+        with file.open("rb") as stream:
+            while piece := stream.read(PIECE):
+                digest.update(piece)
     return digest.hexdigest()
 
 

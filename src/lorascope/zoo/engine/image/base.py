@@ -16,6 +16,8 @@ from lorascope.zoo.engine.layout import LayerShape, Layout
 
 __all__ = ["ImageBase", "layout_of", "load_image_base"]
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBase:
@@ -51,9 +53,17 @@ class ImageBase:
         """Of the activations."""
         return self.unet.dtype
 
-    def to(self, dtype: torch.dtype) -> "ImageBase":
-        """The same in another dtype."""
-        return replace(self, unet=self.unet.to(dtype))
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lies, and where everything is computed; texts are read where their encoder is."""
+        return self.unet.device
+
+    def to(
+        self, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> "ImageBase":
+        """The same in another dtype, on another device."""
+        unet = self.unet.to(dtype or self.dtype, device)
+        return replace(self, unet=unet, levels=self.levels.to(unet.device))
 
 
 def layout_of(base: ImageBase, specs: Sequence[AdapterSpec]) -> Layout:
@@ -77,8 +87,10 @@ def layout_of(base: ImageBase, specs: Sequence[AdapterSpec]) -> Layout:
     return Layout.of(shapes, specs, norms)
 
 
-def load_image_base(folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBase:
-    """The base of a Stable Diffusion pipeline's folder.
+def load_image_base(
+    folder: Path, dtype: torch.dtype, compiled: bool, device: torch.device = CPU
+) -> ImageBase:
+    """The base of a Stable Diffusion pipeline's folder; the kernels in C are for the CPU alone.
 
     Raises:
         FileError: there is no such folder.
@@ -104,6 +116,8 @@ def load_image_base(folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBa
     encoder.float().eval().requires_grad_(False)
     unet.float().eval().requires_grad_(False)
     base = ImageBase.of(unet, encoder, noise_levels_of(folder / "scheduler"), dtype)
+    if device.type != "cpu":
+        return base.to(device=device)
     return replace(base, unet=base.unet.quickened()) if compiled else base
 
 

@@ -16,6 +16,8 @@ from lorascope.zoo.engine.language.group import JobShape
 
 __all__ = ["ImageEngine"]
 
+CPU = torch.device("cpu")
+
 
 class ImageEngine:
     """Finetunes UNets, many adapters at once."""
@@ -26,9 +28,11 @@ class ImageEngine:
         """Whether kernels can be compiled here; says so once where they cannot."""
         return library() is not None
 
-    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> ImageBase:
-        """The base of a pipeline's folder."""
-        return load_image_base(folder, dtype, compiled)
+    def load(
+        self, folder: Path, dtype: torch.dtype, compiled: bool, device: torch.device = CPU
+    ) -> ImageBase:
+        """The base of a pipeline's folder, its UNet on the device that trains."""
+        return load_image_base(folder, dtype, compiled, device)
 
     def shape(self, job: ImageJob) -> JobShape:
         """What decides with which others a job trains."""

@@ -60,7 +60,7 @@ def fit_images(
         most = lanes_of_group(group[0].batch_size, slots)
         lanes = math.ceil(len(group) / math.ceil(len(group) / most))  # as many jobs in each
         lesson = PictureLesson(base, shapes, layout, group, lanes)
-        parts.append((members, fit_lanes(shapes, layout, lesson, master_dtype(base.dtype))))
+        parts.append((members, fit_lanes(shapes, layout, lesson, lesson.master, base.device)))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -89,7 +89,8 @@ class PictureLesson:
         self.seeds = [job.seed for job in jobs]
         self.steps = torch.tensor([job.steps for job in jobs])
         self.timeline = timeline(self.steps.tolist(), lanes)
-        self.scales = layout.scales(specs, self.master).expand(len(jobs), -1)
+        self.turns = self.timeline.turns(base.device)
+        self.scales = layout.scales(specs, self.master).expand(len(jobs), -1).to(base.device)
         rates = torch.tensor([[job.learning_rate] for job in jobs], dtype=torch.float64)
         self.rates = rates.expand(-1, int(self.steps.max())).clone()
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
@@ -117,20 +118,25 @@ class PictureLesson:
         prompts, self.prompt = torch.unique(
             torch.stack([job.prompt for job in self.jobs]), dim=0, return_inverse=True
         )
-        self.texts = self.base.read(prompts).to(self.base.dtype)[:, None]
+        device = self.base.device
+        self.latents, self.order, self.times, self.prompt = (
+            part.to(device) for part in (self.latents, self.order, self.times, self.prompt)
+        )
+        self.texts = self.base.read(prompts).to(device, self.base.dtype)[:, None]
 
-    def noise(self, jobs: Tensor) -> Tensor:
-        """The next noise of some jobs: (jobs, b, c, h, w)."""
+    def noise(self, jobs: Sequence[int]) -> Tensor:
+        """The next noise of some jobs: (jobs, b, c, h, w), drawn on the CPU."""
         size = (self.jobs[0].batch_size, *self.latents.shape[2:])
-        drawn = [torch.randn(size, generator=self.generators[j]) for j in jobs.tolist()]
-        return torch.stack(drawn).to(self.master)
+        drawn = [torch.randn(size, generator=self.generators[j]) for j in jobs]
+        return torch.stack(drawn).to(self.base.device, self.master)
 
     def loss(self, step: int, rows: Tensor) -> Tensor:
         """The loss of the adapter in each lane, 0 where it is idle: (lanes, p) -> (lanes,)."""
-        (busy,) = (self.timeline.jobs[step] >= 0).nonzero(as_tuple=True)
-        jobs, local = (part[busy] for part in self.timeline.at(step))
+        turn = self.turns[step]
+        busy = turn.lanes
+        jobs, local = turn.jobs[busy], turn.local[busy]
         times, order = self.times[jobs, local], self.order[jobs, local]
-        clean, noise = self.latents[jobs[:, None], order], self.noise(jobs)
+        clean, noise = self.latents[jobs[:, None], order], self.noise(turn.names)
         level = self.base.levels[times].to(self.master)[..., None, None, None]
         noisy = (level.sqrt() * clean + (1 - level).sqrt() * noise).to(self.base.dtype)
         unet = self.base.unet
@@ -138,4 +144,4 @@ class PictureLesson:
         pairs = pairs_of(self.base, self.layout, rows[busy] * self.scales[jobs])
         texts = self.texts[self.prompt[jobs]]
         found = loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise, unet.norms)
-        return torch.zeros(len(rows), dtype=found.dtype).index_put((busy,), found)
+        return found.new_zeros(len(rows)).index_put((busy,), found)

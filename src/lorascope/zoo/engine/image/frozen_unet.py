@@ -144,12 +144,18 @@ class FrozenUNet:
         """The weight of a layer as a matrix: (n, m)."""
         return self.weights[f"{layer}.weight"].flatten(1)
 
-    def to(self, dtype: torch.dtype) -> "FrozenUNet":
-        """The same in another dtype; convolutions lie channels last."""
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(iter(self.weights.values())).device
+
+    def to(self, dtype: torch.dtype, device: torch.device | None = None) -> "FrozenUNet":
+        """The same in another dtype, on another device; convolutions lie channels last."""
         weights = {}
         for name, value in self.weights.items():
             kind = torch.channels_last if value.ndim == 4 else torch.contiguous_format
-            weights[name] = value.to(dtype).contiguous(memory_format=kind)
+            moved = value.to(device=device or value.device, dtype=dtype)
+            weights[name] = moved.contiguous(memory_format=kind)
         return replace(self, weights=weights, dtype=dtype)
 
 

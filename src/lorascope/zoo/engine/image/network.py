@@ -185,7 +185,7 @@ def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
     first, second = block.attentions
     seen = layer_norm(scene, block.norms[0], x)
     own = Context(mix(scene, f"{first.name}.to_k", seen), mix(scene, f"{first.name}.to_v", seen))
-    itself = torch.arange(x.shape[1])
+    itself = torch.arange(x.shape[1], device=x.device)
     x = x + attend(scene, first, mix(scene, f"{first.name}.to_q", seen), own, itself)
     query = mix(scene, f"{second.name}.to_q", layer_norm(scene, block.norms[1], x))
     rows = x.shape[1] if scene.which is None else len(scene.which)

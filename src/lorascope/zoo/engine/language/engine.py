@@ -19,6 +19,8 @@ from lorascope.zoo.engine.language.kernels import compiler_works
 
 __all__ = ["LanguageEngine", "load_model"]
 
+CPU = torch.device("cpu")
+
 
 class LanguageEngine:
     """Finetunes Qwen2 and Llama models, many adapters at once."""
@@ -29,9 +31,12 @@ class LanguageEngine:
         """Whether kernels can be compiled here; says so once where they cannot."""
         return compiler_works()
 
-    def load(self, folder: Path, dtype: torch.dtype, compiled: bool) -> FrozenBase:
-        """The base of a folder as transformers saves it."""
-        return replace(FrozenBase.of(load_model(folder), dtype), compiled=compiled)
+    def load(
+        self, folder: Path, dtype: torch.dtype, compiled: bool, device: torch.device = CPU
+    ) -> FrozenBase:
+        """The base of a folder as transformers saves it, on the device that trains."""
+        base = FrozenBase.of(load_model(folder), dtype).to(device=device)
+        return replace(base, compiled=compiled)
 
     def shape(self, job: FitJob) -> JobShape:
         """What decides with which others a job trains."""

@@ -39,10 +39,10 @@ class Rows:
     places: Tensor  # (e, q)
     labels: Tensor  # (e, q, w)
 
-    def take(self, index: Tensor) -> "Rows":
-        """The questions of an index of any shape; past the end the last is repeated."""
+    def take(self, index: Tensor, device: torch.device) -> "Rows":
+        """The questions of an index of any shape, on a device; past the end the last is repeated."""
         index = index.clamp(max=len(self.tokens) - 1)
-        return Rows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return Rows(*(getattr(self, name)[index].to(device) for name in self.__dataclass_fields__))
 
 
 @torch.no_grad()
@@ -128,10 +128,11 @@ def choice_rows(choices: ChoiceSet) -> Rows:
 def _ask(
     base: FrozenBase, spec: AdapterSpec, fitted: Fitted | None, rows: Rows, slots: int
 ) -> Tensor:
-    """Losses of every label for every adapter: (g, e, q, w)."""
+    """Losses of every label for every adapter: (g, e, q, w) on the CPU."""
     kernels = kernels_for(base.compiled and fitted is not None)
     fitted = fitted or untrained(spec, layout_of(base, [spec]))
-    factors = with_gains(fitted.layout, fitted.scaled, base.weight_of).to(base.dtype)
+    factors = with_gains(fitted.layout, fitted.scaled.to(base.device), base.weight_of)
+    factors = factors.to(base.dtype)
     chunks = math.ceil(len(rows.tokens) / ROWS)
     # a slot is one adapter and one chunk of questions, so that any number of adapters fills them
     adapters = torch.arange(len(fitted)).repeat_interleave(chunks)
@@ -140,9 +141,10 @@ def _ask(
     parts = []
     for start in range(0, len(adapters), slots):
         index = torch.arange(start, start + slots).clamp(max=len(adapters) - 1)
-        pairs = pairs_by_block(fitted.layout.unpack(factors[adapters[index]]), len(base.blocks))
-        some = rows.take(firsts[index][:, None] + torch.arange(ROWS))
+        asked = factors[adapters[index].to(base.device)]
+        pairs = pairs_by_block(fitted.layout.unpack(asked), len(base.blocks))
+        some = rows.take(firsts[index][:, None] + torch.arange(ROWS), base.device)
         seen = views(base, some.positions, some.mask, some.places)
         parts.append(answer_losses(base, kernels, some.tokens, some.labels, seen, pairs))
-    losses = torch.cat(parts)[: len(adapters)]
+    losses = torch.cat(parts)[: len(adapters)].cpu()
     return losses.view(len(fitted), chunks * ROWS, *losses.shape[2:])[:, : len(rows.tokens)]

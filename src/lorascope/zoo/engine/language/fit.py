@@ -59,10 +59,11 @@ def fit_adapters(
     compile: bool | None = None,
     slots: int = SLOTS,
 ) -> Fitted:
-    """Finetune one adapter per job; the answer is in the order of the jobs.
+    """Finetune one adapter per job; the answer is in the order of the jobs, on the CPU.
 
     Args:
-        base: the frozen model (float64 or float32 weights), or its `FrozenBase`.
+        base: the frozen model (float64 or float32 weights), or its `FrozenBase`; what it lies on
+            computes.
         specs: of all adapters, or of each: the same targets, any ranks and alphas.
         dtype: of the activations (that of a `FrozenBase`, or float32); adapters and optimiser are
             float32, or float64 for float64.
@@ -83,7 +84,8 @@ def fit_adapters(
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
         lesson = WordLesson(base, shapes, layout, group, kernels, lanes)
-        parts.append((members, fit_lanes(shapes, layout, lesson, master_dtype(base.dtype))))
+        master = master_dtype(base.dtype)
+        parts.append((members, fit_lanes(shapes, layout, lesson, master, base.device)))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -111,10 +113,10 @@ class WordLesson:
         lanes: int,
     ):
         self.base, self.layout, self.kernels = base, layout, kernels
-        self.data = GroupData(jobs, layout.shapes, lanes)
+        self.data = GroupData(jobs, layout.shapes, lanes, base.device)
         self.timeline, self.steps = self.data.timeline, self.data.steps
         self.seeds = [job.seed for job in jobs]
-        self.scales = layout.scales(specs, master_dtype(base.dtype))
+        self.scales = layout.scales(specs, master_dtype(base.dtype)).to(base.device)
         self.rates = schedule(jobs)
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
         self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)

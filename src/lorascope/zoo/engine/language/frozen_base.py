@@ -48,9 +48,13 @@ class Block(NamedTuple):
     gate_up: Tensor  # (2 f, d)
     down: Tensor  # (d, f)
 
-    def to(self, dtype: torch.dtype) -> "Block":
-        """The same block in another dtype."""
-        changed = {name: w.to(dtype) for name, w in self._asdict().items() if w is not None}
+    def to(self, dtype: torch.dtype, device: torch.device) -> "Block":
+        """The same block in another dtype, on another device."""
+        changed = {
+            name: w.to(device=device, dtype=dtype)
+            for name, w in self._asdict().items()
+            if w is not None
+        }
         return self._replace(**changed)
 
     def part(self, name: str, heads: Heads) -> Frozen:
@@ -90,16 +94,27 @@ class FrozenBase:
         """
         return _freeze(model, dtype)
 
-    def to(self, dtype: torch.dtype) -> "FrozenBase":
-        """The same base in another dtype (from a wider one, or precision is not regained)."""
-        if dtype == self.dtype:
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and where everything is computed."""
+        return self.embedding.device
+
+    def to(
+        self, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> "FrozenBase":
+        """The same base in another dtype (from a wider one, or precision is not regained) or device."""
+        dtype, device = dtype or self.dtype, device or self.device
+        if dtype == self.dtype and device == self.device:
             return self
+        embedding, norm = (w.to(device=device, dtype=dtype) for w in (self.embedding, self.norm))
+        shared = self.head is self.embedding
         return replace(
             self,
-            embedding=self.embedding.to(dtype),
-            blocks=tuple(block.to(dtype) for block in self.blocks),
-            norm=self.norm.to(dtype),
-            head=self.head.to(dtype),
+            embedding=embedding,
+            blocks=tuple(block.to(dtype, device) for block in self.blocks),
+            norm=norm,
+            head=embedding if shared else self.head.to(device=device, dtype=dtype),
+            frequencies=self.frequencies.to(device),
             dtype=dtype,
         )
 

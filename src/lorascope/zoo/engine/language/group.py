@@ -20,6 +20,7 @@ from lorascope.zoo.engine.timeline import timeline
 __all__ = ["Batch", "GroupData", "JobShape", "arrange", "lanes_of_group"]
 
 ROWS = 8  # of a slot
+CPU = torch.device("cpu")
 PER_LANE = 4  # jobs one after another: more balance better, and tell and save less often
 
 
@@ -99,7 +100,13 @@ def answers(tokens: Tensor, weights: Tensor, width: int) -> tuple[Tensor, Tensor
 class GroupData:
     """The data of every step of some jobs of one batch size and length, in lanes."""
 
-    def __init__(self, jobs: Sequence[FitJob], shapes: Mapping[str, LayerShape], lanes: int):
+    def __init__(
+        self,
+        jobs: Sequence[FitJob],
+        shapes: Mapping[str, LayerShape],
+        lanes: int,
+        device: torch.device = CPU,
+    ):
         self.jobs = jobs
         self.steps = torch.tensor([job.steps for job in jobs])
         self.timeline = timeline(self.steps.tolist(), lanes)
@@ -108,8 +115,20 @@ class GroupData:
         self.rows = rows_of_slot(self.batch_size)
         self.copies = self.batch_size // self.rows
         self.slots = lanes * self.copies
+        self.bank: Tensor
+        self.offsets: dict[str, Tensor]
         self._stack()
         self._draw_masks(shapes)
+        self._move(device)
+
+    def _move(self, device: torch.device) -> None:
+        """All data of the group to the device, once; what is random was drawn on the CPU."""
+        self.turns = self.timeline.turns(device)
+        for name in ("tokens", "places", "labels", "weights", "order", "thresholds", "scales"):
+            setattr(self, name, getattr(self, name).to(device))
+        if self.drops:
+            self.bank = self.bank.to(device)
+            self.offsets = {name: each.to(device) for name, each in self.offsets.items()}
 
     def _stack(self) -> None:
         most, count = max(len(job.tokens) for job in self.jobs), len(self.jobs)
@@ -146,14 +165,14 @@ class GroupData:
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Job and its own step in each lane, as `Timeline.at` has them."""
-        return self.timeline.at(step)
+        return self.turns[step].jobs, self.turns[step].local
 
     def batch(self, step: int) -> Batch:
         """The rows of one step; those of an idle lane have no weight."""
         jobs, local = self.at(step)
         order = self.order[jobs, local]
         index, jobs = order.clamp(min=0), jobs[:, None]
-        real = (order >= 0) & (self.timeline.jobs[step] >= 0)[:, None]
+        real = (order >= 0) & self.turns[step].busy[:, None]
         weights = self.weights[jobs, index] * real[..., None]
         total = weights.sum((1, 2), keepdim=True)
         weights = weights / torch.where(total > 0, total, 1)

@@ -66,16 +66,17 @@ def views(base: FrozenBase, positions: Tensor, mask: Tensor, places: Tensor) -> 
     cos, sin = base.rope(positions)
     inner = View(cos, sin, cos, sin, mask)
     query_cos, query_sin = base.rope(positions.expand(*places.shape[:2], -1).gather(2, places))
-    slots = torch.arange(places.shape[0])[:, None, None]
-    rows = torch.arange(places.shape[1])[None, :, None]
+    slots = torch.arange(places.shape[0], device=places.device)[:, None, None]
+    rows = torch.arange(places.shape[1], device=places.device)[None, :, None]
     seen = mask.expand(*places.shape[:2], -1, -1)[slots, rows, places]
     return Views(inner, View(cos, sin, query_cos, query_sin, seen, places))
 
 
 def causal_views(base: FrozenBase, length: int, places: Tensor) -> Views:
     """Views of plain rows: token i sees 0..i. places: (s, b, q)."""
-    mask = torch.ones(length, length, dtype=torch.bool).tril()
-    return views(base, torch.arange(length)[None, None], mask[None, None], places)
+    mask = torch.ones(length, length, dtype=torch.bool, device=places.device).tril()
+    positions = torch.arange(length, device=places.device)
+    return views(base, positions[None, None], mask[None, None], places)
 
 
 def answer_losses(

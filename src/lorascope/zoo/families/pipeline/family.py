@@ -164,6 +164,11 @@ class PipelineFamily:
         """What stands around the UNet, loaded once a process."""
         return load_parts(self.base_folder, self.clip)
 
+    def place(self, device: torch.device) -> None:
+        """Encode, decode and score on a device."""
+        if device.type != "cpu" or "parts" in vars(self):
+            vars(self)["parts"] = self.parts.to(device)
+
     def seed_at(self, index: int) -> int:
         """The seed of one LoRA."""
         return seed_of(self.kind, self.seed, index)
@@ -254,7 +259,7 @@ class PipelineFamily:
         """CLIP's features of samples of the fixed prompts (33, k) and of words (w, own, k)."""
         asked = [*PROMPTS, *(word for word in words for _ in range(self.own_samples))]
         starts = _noise(len(PROMPTS) + self.own_samples, self.sizes.latents, noise)
-        starts = torch.cat((starts, *[starts[len(PROMPTS) :]] * (len(words) - 1)))
+        starts = torch.cat((starts, *[starts[len(PROMPTS) :]] * (len(words) - 1))).to(base.device)
         texts, (empty,) = self.parts.texts(asked), self.parts.texts([""])
         guide, found = guide_of(base, one, GUIDANCE), []
         for first in range(0, len(asked), AT_ONCE):
