@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_mlx_folders_and_archives_are_found(collection):
         "deep/er/single.safetensors",
         "deep/single.npz",
     ]
+
+
+def test_what_cannot_be_looked_into_stands_for_itself(collection, monkeypatch):
+    (collection / "locked").mkdir()
+    (collection / "waiting").mkdir()
+    (collection / "waiting" / "adapter_config.json").touch()
+    os.mkfifo(collection / "pipe")
+    look = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: Path(path).name != "locked" and look(path, mode)
+    )
+    assert names(collection, ".")[-2:] == ["locked", "waiting"]
+    assert names(collection, "waiting", "pipe", "locked") == ["waiting", "pipe", "locked"]

@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -47,3 +48,17 @@ def test_untrained_and_broken_files_are_told(tmp_path):
     assert "untrained" in [p.code for p in examine(path).problems]
     save_file({k: t * torch.nan for k, t in tensors.items()}, path)
     assert examine(path).problems[0].severity is Severity.ERROR
+
+
+def test_files_without_such_a_header_are_answered_too(tmp_path):
+    factors = {"q.lora_a": np.ones((6, 2), "f4"), "q.lora_b": np.ones((2, 4), "f4")}
+    np.savez(tmp_path / "a.npz", **factors)
+    found = examine(tmp_path / "a.npz", headers=True)
+    assert (found.outcome, found.facts.format, found.facts.measured) == ("ambiguous", "mlx", True)
+    tensors = {"x.lora_A.weight": torch.ones(2, 4), "x.lora_B.weight": torch.ones(6, 2)}
+    torch.save(tensors, tmp_path / "a.pt")
+    for headers in (True, False):
+        refused = examine(tmp_path / "a.pt", headers=headers)
+        assert (refused.outcome, refused.problems[0].code) == ("refused", "pickle")
+        assert "--allow-pickle" in refused.problems[0].sentence
+    assert examine(tmp_path / "a.pt", headers=True, allow_pickle=True).facts.format == "peft"

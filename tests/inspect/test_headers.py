@@ -6,9 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from lorascope.errors import FileError, FormatError
-from lorascope.inspect.headers import header_facts
+from lorascope.inspect.headers import READ, header_facts
 from lorascope.inspect.measure import facts_of
 from lorascope.inspect.problem import Severity
+from lorascope.io.peft.config import KINDS
 from lorascope.io.read import read_lora
 from tests.inspect.files import METADATA, kohya_tensors, write_kohya, write_peft
 
@@ -49,7 +50,35 @@ def test_an_adapters_folder_has_its_configuration(tmp_path):
 def test_a_configuration_of_any_form_breaks_nothing(tmp_path, config):
     folder = write_peft(tmp_path / "a")
     (folder / "adapter_config.json").write_text(config)
-    assert header_facts(folder)[0].base is None
+    facts, problems = header_facts(folder)
+    assert facts.base is None
+    assert [problem.severity for problem in problems] == [Severity.ERROR]
+
+
+def test_a_method_whose_values_are_not_read_is_named(tmp_path):
+    assert KINDS == READ
+    folder = write_peft(tmp_path / "a")
+    (folder / "adapter_config.json").write_text('{"peft_type": "VERA"}')
+    (problem,) = header_facts(folder)[1]
+    assert (problem.code, "VERA" in problem.sentence) == ("other-method", True)
+
+
+def test_ranks_of_products_are_those_that_the_values_have(tmp_path):
+    shapes = {
+        "a.lokr_w1": (8, 8), "a.lokr_w2_a": (8, 2), "a.lokr_w2_b": (2, 8), "b.lokr_w1": (4, 2),
+        "b.lokr_w2": (2, 8), "c.hada_w1_a": (16, 3), "c.hada_w1_b": (3, 12), "c.hada_w2_a": (16, 3),
+        "c.hada_w2_b": (3, 12), "d.lokr_w1_a": (8, 1), "d.lokr_w1_b": (1, 8), "d.lokr_w2": (4, 4),
+    }  # fmt: skip
+    tensors = {f"lora_unet_{key}": torch.rand(shape) for key, shape in shapes.items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    header, whole = (
+        header_facts(tmp_path / "a.safetensors")[0],
+        facts_of(read_lora(tmp_path / "a.safetensors")),
+    )
+    assert [x.rank for x in header.layers] == [x.rank for x in whole.layers] == [16, 4, 9, 4]
+    assert header.parameters == whole.parameters
+    save_file({"lora_unet_a.hada_w1_a": torch.ones(4, 2)}, tmp_path / "half.safetensors")
+    assert [p.code for p in header_facts(tmp_path / "half.safetensors")[1]] == ["missing-half"]
 
 
 def test_halves_and_shards_are_told(tmp_path):
@@ -78,16 +107,16 @@ def test_what_is_no_lora_or_no_safetensors_is_refused(tmp_path):
     with pytest.raises(FileError):
         header_facts(tmp_path / "absent.safetensors")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(FormatError, match="without --headers"):
+    with pytest.raises(FormatError, match="expected adapter_model"):
         header_facts(tmp_path / "folder")
 
 
 def test_what_has_no_rank_stands_beside(tmp_path):
-    tensors = {"lora_unet_a.lokr_w1": torch.ones(2, 2), "lora_unet_a.lokr_w2": torch.ones(4, 4)}
+    tensors = {"lora_unet_a.oft_blocks": torch.ones(2, 4, 4)}
     save_file(tensors | {"<s1>": torch.ones(8)}, tmp_path / "a.safetensors")
     facts, _ = header_facts(tmp_path / "a.safetensors")
     assert [(side.name, side.kind) for side in facts.side] == [
-        ("lora_unet_a", "lokr"),
+        ("lora_unet_a", "oft"),
         ("<s1>", "native"),
     ]
 

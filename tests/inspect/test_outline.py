@@ -48,17 +48,19 @@ def test_convolutions_have_their_kernel():
 @pytest.mark.parametrize(
     ("shapes", "expected"),
     [
-        ({"hada_w1_a": (6, 4), "hada_w1_b": (4, 8), "hada_w2_a": (6, 4)}, ("loha", 6, 8, 4)),
-        ({"hada_w1_a": (4, 6), "hada_w1_b": (4, 8), "hada_t1": (4, 4, 3, 3)}, ("loha", 6, 72, 4)),
-        ({"lokr_w1": (2, 4), "lokr_w2": (3, 2)}, ("lokr", 6, 8, None)),
-        ({"lokr_w1": (2, 4), "lokr_w2_a": (3, 1), "lokr_w2_b": (1, 2)}, ("lokr", 6, 8, 1)),
+        ({"hada_w1_a": (6, 2), "hada_w1_b": (2, 8), "hada_w2_a": (6, 2)}, ("loha", 6, 8, 4)),
+        ({"hada_w1_a": (4, 6), "hada_w1_b": (4, 8), "hada_t1": (4, 4, 3, 3), "hada_w2_a": (4, 6)},
+         ("loha", 6, 72, 6)),
+        ({"hada_w1_a": (6, 2), "hada_w1_b": (2, 8)}, ("loha", None, None, None)),
+        ({"lokr_w1": (2, 4), "lokr_w2": (3, 2)}, ("lokr", 6, 8, 4)),
+        ({"lokr_w1": (2, 4), "lokr_w2_a": (3, 1), "lokr_w2_b": (1, 2)}, ("lokr", 6, 8, 2)),
         (
             {"lokr_w1_a": (2, 1), "lokr_w1_b": (1, 4), "lokr_w2_a": (3, 1), "lokr_w2_b": (1, 2)},
             ("lokr", 6, 8, 1),
         ),
         (
             {"lokr_w1": (2, 4), "lokr_t2": (1, 1, 3, 3), "lokr_w2_a": (1, 3), "lokr_w2_b": (1, 2)},
-            ("lokr", 6, 72, 1),
+            ("lokr", 6, 72, 2),
         ),
         ({"oft_blocks": (4, 2, 2)}, ("oft", None, None, None)),
         ({"diff": (4, 2)}, ("whole", None, None, None)),

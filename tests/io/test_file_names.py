@@ -2,11 +2,11 @@ import subprocess
 import sys
 
 from lorascope.cli import paths
-from lorascope.io import file_names, read
+from lorascope.io import file_names, locate
 
 
 def test_the_reader_and_the_search_know_the_same_names():
-    assert read.WEIGHT_NAMES is paths.WEIGHT_NAMES is file_names.WEIGHT_NAMES
+    assert locate.WEIGHT_NAMES is paths.WEIGHT_NAMES is file_names.WEIGHT_NAMES
     for name in file_names.WEIGHT_NAMES:
         assert name[name.rindex(".") :] in file_names.WEIGHT_SUFFIXES
 

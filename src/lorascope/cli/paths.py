@@ -1,6 +1,7 @@
 """From what the user typed to adapters: a file, an adapter's folder, a folder of many, or a pattern."""
 
 import glob
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from lorascope.errors import FileError
 from lorascope.inspect.names import Place, place_of
 from lorascope.io.file_names import WEIGHT_NAMES, WEIGHT_SUFFIXES
+from lorascope.io.locate import CONFIG_NAME
 
 __all__ = ["adapters_in"]
 
@@ -42,14 +44,16 @@ def expand(path: Path) -> list[Path]:
             f"Looking for adapters: {str(path)!r} does not exist. Expected a weight file, the folder of an "
             "adapter, or a folder of adapters."
         )
-    if path.is_file() or is_adapter(path):
-        return [path]
+    if not path.is_dir() or is_adapter(path) or is_hidden(path):
+        return [path]  # whose reader says what is wrong with it
     if (path / "recipe.json").is_file():
         raise FileError(
             f"Looking for adapters: {str(path)!r} is a zoo, whose LoRAs stand in shards. "
             f"Try: lorascope zoo info {path}, or lorascope zoo export {path} ID --peft FOLDER."
         )
     inside = in_order(walk(path))
+    if not inside and (path / CONFIG_NAME).is_file():
+        return [path]
     if not inside:
         raise FileError(
             f"Looking for adapters: found none below {str(path)!r}. Expected *.safetensors files or folders "
@@ -63,15 +67,25 @@ def is_adapter(folder: Path) -> bool:
     return folder.is_dir() and any((folder / name).is_file() for name in WEIGHT_NAMES)
 
 
+def is_hidden(folder: Path) -> bool:
+    """Whether it is a folder that this user may not look into."""
+    return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
+
+
 def walk(folder: Path) -> Iterator[Path]:
-    """Adapters below a folder: adapter folders as a whole, and single weight files."""
+    """Adapters below a folder: adapter folders as a whole, single weight files, and what cannot be looked into.
+
+    A folder of a configuration whose weights are not there, and one that the user may not read, stand for
+    themselves: they are refused with the reason instead of being passed over.
+    """
     for entry in folder.iterdir():
         if entry.is_symlink() and entry.is_dir():
             continue  # a link to a parent would never end
-        if is_adapter(entry):
+        if is_hidden(entry) or is_adapter(entry):
             yield entry
         elif entry.is_dir():
-            yield from walk(entry)
+            inside = list(walk(entry))
+            yield from inside or ([entry] if (entry / CONFIG_NAME).is_file() else [])
         elif entry.suffix.lower() in WEIGHT_SUFFIXES and not entry.name.startswith(STATES):
             yield entry
 

@@ -15,6 +15,7 @@ from lorascope.inspect.problem import Problem, Severity, worst_first
 from lorascope.inspect.problems import problems_of
 from lorascope.inspect.refusals import refusal
 from lorascope.inspect.report import refusal_json, report_json
+from lorascope.io.locate import locate
 
 __all__ = ["Examined", "examine"]
 
@@ -51,12 +52,14 @@ def examine(path: Path, *, headers: bool = False, allow_pickle: bool = False) ->
     """Read one file or adapter folder and judge it; a file that cannot be read is a result, not an error.
 
     Args:
-        headers: look at the header only; no values, no norms, no torch.
+        headers: look at the header only: no values, no norms, no torch. What is no safetensors file has none
+            and is read whole.
         allow_pickle: also read pickles, through torch's weights-only loader.
     """
     try:
-        if headers:
-            facts, found = header_facts(path)
+        place = locate(path, allow_pickle=allow_pickle)
+        if headers and place.container == "safetensors":
+            facts, found = header_facts(place)
         else:
             # here, not at the top: headers are read without torch
             from lorascope.inspect.measure import facts_of

@@ -2,51 +2,51 @@
 
 What a header tells: names, sizes, ranks, types, metadata; so format, base family, missing halves, shards not
 gathered, contradictions. What it cannot: scales that stand in tensors, norms, NaN, untrained layers.
-Only safetensors have such a header; other files are refused here, with what to do instead.
+Only safetensors have such a header; examine.py reads other files whole.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lorascope.errors import FormatError
+from lorascope.errors import LorascopeError
 from lorascope.inspect.facts import Facts, LayerFacts, SideFacts
 from lorascope.inspect.families import family_of
 from lorascope.inspect.outline import Module, Outline, outline_of
 from lorascope.inspect.problem import Problem, Severity, count, some
+from lorascope.inspect.refusals import refusal
 from lorascope.inspect.training import training_of
 from lorascope.io.dialects.metadata import base_of, writer_of
 from lorascope.io.dialects.table import recognise
-from lorascope.io.header import Header, read_header
+from lorascope.io.header import Header, open_regular, parse_json, read_header
+from lorascope.io.locate import Found, locate
 
-__all__ = ["header_facts", "outline_problems", "weights_in"]
+__all__ = ["header_facts", "outline_problems"]
 
-CONFIG = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapters.safetensors", "pytorch_lora_weights.safetensors")
+READ = ("LORA", "ADALORA", "LOHA", "LOKR")  # the methods whose values are read
 MAX_CONFIG_BYTES = 1 << 20
 TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def header_facts(path: Path | str) -> tuple[Facts, tuple[Problem, ...]]:
+def header_facts(path: Path | str | Found) -> tuple[Facts, tuple[Problem, ...]]:
     """Facts of a file or an adapter's folder from its header, and what is wrong with its keys.
 
     Raises:
         FileError: as `lorascope.io.read_header`, or FormatError for what is no safetensors file or no LoRA.
     """
-    weights = weights_in(Path(path))
-    header = read_header(weights)
-    config = config_beside(weights)
+    found = path if isinstance(path, Found) else locate(Path(path), allow_pickle=False)
+    header = read_header(found.weights)
+    config, problems = config_of(found.config)
     table = config if "peft_type" in config else header.metadata
-    name = recognise(header.tensors, str(weights), peft="peft_type" in config)
+    name = recognise(header.tensors, str(found.weights), peft="peft_type" in config)
     outline = outline_of({key: info.shape for key, info in header.tensors.items()})
     layers, side = split_modules(outline, header)
     facts = Facts(
-        source=str(weights),
+        source=str(found.weights),
         format=name,
         writer=writer_of(header.metadata),
         base=base_name(config) or base_of(header.metadata),
-        parameters=sum(layer.rank * (layer.n + layer.m) for layer in layers),
+        parameters=sum(m.values for m in outline.modules if m.rank is not None),
         nbytes=header.file_bytes - header.data_start,
         layers=tuple(layers),
         side=tuple(side),
@@ -55,32 +55,29 @@ def header_facts(path: Path | str) -> tuple[Facts, tuple[Problem, ...]]:
         training=training_of(table),
         measured=False,
     )
-    return facts, tuple(outline_problems(outline))
+    return facts, (*problems, *outline_problems(outline))
 
 
-def weights_in(path: Path) -> Path:
-    """The safetensors file of an adapter's folder, or the file itself. Raises FormatError if there is none."""
-    if not path.is_dir():
-        return path
-    found = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-    if found is None:
-        raise FormatError(
-            f"Reading the header of {str(path)!r}: expected {' or '.join(WEIGHTS)} in it. "
-            "Try: without --headers."
-        )
-    return found
-
-
-def config_beside(weights: Path) -> Mapping[str, Any]:
-    """adapter_config.json next to the weights; empty if it is absent, too large or no table."""
-    path = weights.parent / CONFIG
+def config_of(path: Path | None) -> tuple[Mapping[str, Any], tuple[Problem, ...]]:
+    """adapter_config.json as a table, empty where it is none, and why reading the values will refuse it."""
+    if path is None:
+        return {}, ()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
-        config = json.loads(raw) if len(raw) <= MAX_CONFIG_BYTES else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return config if isinstance(config, dict) else {}
+        config = parse_json(raw, str(path)) if len(raw) <= MAX_CONFIG_BYTES else None
+    except (LorascopeError, OSError) as error:
+        return {}, (refusal(error),)
+    if not isinstance(config, dict):
+        sentence = f"{str(path)!r} is no table of at most {MAX_CONFIG_BYTES} bytes."
+        return {}, (Problem("format", Severity.ERROR, sentence),)
+    method = config.get("peft_type", READ[0])
+    if method in READ:
+        return config, ()
+    sentence = (
+        f"Its peft_type is {method!r:.40}, of which no update is read; read are {', '.join(READ)}."
+    )
+    return config, (Problem("other-method", Severity.ERROR, sentence),)
 
 
 def base_name(config: Mapping[str, Any]) -> str | None:
@@ -129,7 +126,7 @@ def outline_problems(outline: Outline) -> Iterator[Problem]:
             f"{count(empty, 'layer')} with an empty factor ({some(empty)}): shards that were not gathered.",
             empty,
         )
-    halves = [m for m in outline.modules if m.missing and m.rank is not None]
+    halves = [m for m in outline.modules if m.missing and m.name not in flat]
     if halves:
         first = halves[0]
         yield Problem(

@@ -56,9 +56,10 @@ class Module:
     Args:
         name: as the file spells it, without the ending.
         algorithm: "lora", "loha", "lokr", "oft", or "whole" for what is no product of factors.
-        n, m, rank: None where the shapes do not tell.
+        n, m, rank: of the update; None where the shapes do not tell.
         kernel: spatial shape of a convolution.
         missing: the half of a pair that is not there.
+        values: in its factors.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Module:
     rank: int | None = None
     kernel: Shape = ()
     missing: str | None = None
+    values: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,12 @@ def module_of(name: str, slots: Mapping[str, Shape]) -> Module:
         n, m, rank = SIZES[algorithm](slots)
     except (KeyError, IndexError):
         return Module(name, algorithm, missing="a factor")
-    return Module(name, algorithm, n, m, rank)
+    return Module(name, algorithm, n, m, rank, values=values_of(slots))
+
+
+def values_of(slots: Mapping[str, Shape]) -> int:
+    """How many values the factors have together."""
+    return sum(math.prod(shape) for slot, shape in slots.items() if slot not in BESIDE)
 
 
 def plain(name: str, slots: Mapping[str, Shape]) -> Module:
@@ -152,38 +159,56 @@ def plain(name: str, slots: Mapping[str, Shape]) -> Module:
     if (down is not None and len(down) < 2) or (up is not None and len(up) < 2):
         return Module(name, "lora", missing=missing)
     kernel = slots["mid"][2:] if "mid" in slots else down[2:] if down else ()
+    # what a middle does is a pair of the same rank
+    m, rank = (
+        down[1] * math.prod(kernel) if down else None,
+        down[0] if down else up[1] if up else None,
+    )
     return Module(
         name,
         "lora",
         n=up[0] if up else None,
-        m=down[1] * math.prod(kernel) if down else None,
-        rank=down[0] if down else up[1] if up else None,
+        m=m,
+        rank=rank,
         kernel=kernel,
         missing=missing,
+        values=(rank or 0) * ((up[0] if up else 0) + (m or 0)),
     )
 
 
 def loha_sizes(slots: Mapping[str, Shape]) -> tuple[int, int, int]:
-    """n, m and r of w1_a (n, r), w1_b (r, m); the Tucker form has them as (r, n), (r, m)."""
-    a, b = slots["hada_w1_a"], slots["hada_w1_b"]
+    """n, m and rank of w1_a (n, r), w1_b (r, m), and w2 alike; the Tucker form has them as (r, n), (r, m)."""
+    a, b, ranks = slots["hada_w1_a"], slots["hada_w1_b"], 1
+    for one in (a, slots["hada_w2_a"]):
+        ranks *= one[0] if "hada_t1" in slots else one[1]
     if "hada_t1" in slots:
-        return a[1], b[1] * math.prod(slots["hada_t1"][2:]), a[0]
-    return a[0], math.prod(b[1:]), a[1]
+        n, m = a[1], b[1] * math.prod(slots["hada_t1"][2:])
+    else:
+        n, m = a[0], math.prod(b[1:])
+    return n, m, min(ranks, n, m)
 
 
-def lokr_sizes(slots: Mapping[str, Shape]) -> tuple[int, int, int | None]:
-    """n, m and r of a Kronecker product; r is None where both factors are whole."""
-    one = slots.get("lokr_w1") or (slots["lokr_w1_a"][0], slots["lokr_w1_b"][1])
-    two = slots.get("lokr_w2")
-    rank = None if "lokr_w1" in slots else slots["lokr_w1_a"][1]
-    if two is None and "lokr_t2" in slots:
-        kernel = slots["lokr_t2"][2:]
-        two, rank = (slots["lokr_w2_a"][1], slots["lokr_w2_b"][1], *kernel), slots["lokr_w2_a"][0]
-    elif two is None:
-        two, rank = (slots["lokr_w2_a"][0], *slots["lokr_w2_b"][1:]), slots["lokr_w2_a"][1]
-    return one[0] * two[0], one[1] * math.prod(two[1:]), rank
+def lokr_sizes(slots: Mapping[str, Shape]) -> tuple[int, int, int]:
+    """n, m and rank of a Kronecker product: the product of the ranks of its factors."""
+    if "lokr_w1" in slots:
+        one = slots["lokr_w1"]
+        rank = min(one[0], one[1])
+    else:
+        one = slots["lokr_w1_a"][0], slots["lokr_w1_b"][1]
+        rank = min(*one, slots["lokr_w1_a"][1])
+    if "lokr_w2" in slots:
+        n, m = slots["lokr_w2"][0], math.prod(slots["lokr_w2"][1:])
+        columns = min(n, m)
+    elif "lokr_t2" in slots:
+        n = slots["lokr_w2_a"][1]
+        m = slots["lokr_w2_b"][1] * math.prod(slots["lokr_t2"][2:])
+        columns = slots["lokr_w2_a"][0]
+    else:
+        n, m = slots["lokr_w2_a"][0], math.prod(slots["lokr_w2_b"][1:])
+        columns = slots["lokr_w2_a"][1]
+    return one[0] * n, one[1] * m, rank * min(n, m, columns)
 
 
-SIZES: Mapping[str, Callable[[Mapping[str, Shape]], tuple[int, int, int | None]]] = (
-    MappingProxyType({"loha": loha_sizes, "lokr": lokr_sizes})
+SIZES: Mapping[str, Callable[[Mapping[str, Shape]], tuple[int, int, int]]] = MappingProxyType(
+    {"loha": loha_sizes, "lokr": lokr_sizes}
 )

@@ -32,7 +32,7 @@ REFUSALS: Mapping[str, re.Pattern[str]] = MappingProxyType(
             "several-adapters": r"expected one adapter|adapters \[",
             "other-method": r"peft_type",
             "missing-extra": r"which is not installed",
-            "not-found": r"no such file|does not exist",
+            "not-found": r"[Nn]o such file|does not exist",
         }.items()
     }
 )

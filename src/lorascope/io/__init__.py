@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lorascope.io.digest import file_sha256
     from lorascope.io.header import Header, TensorInfo, read_header
-    from lorascope.io.read import Found, read_lora, sniff
+    from lorascope.io.locate import Found
+    from lorascope.io.read import read_lora, sniff
     from lorascope.io.shard_writer import ZooWriter
     from lorascope.io.shards import Zoo, open_zoo
     from lorascope.io.write import write_lora
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 PLACES = {
-    "Found": "read",
+    "Found": "locate",
     "Header": "header",
     "TensorInfo": "header",
     "Zoo": "shards",

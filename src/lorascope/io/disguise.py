@@ -15,7 +15,7 @@ DISGUISES: Mapping[str, str] = MappingProxyType(
         "lfs": "it is a Git LFS pointer, the weights were never fetched. Try: git lfs pull.",
         "html": "it is a web page, probably a saved error or login page. Try: download it again.",
         "pickle": "it is a pickle (or a zip), which can run code when it is loaded. Try: a .safetensors "
-        "file, or allow_pickle=True on a .bin or .pt file that you trust.",
+        "file, or allow_pickle=True (--allow-pickle) on a .bin or .pt file that you trust.",
         "gguf": "it is a GGUF file, not safetensors.",
         "json": "it is JSON text, not safetensors.",
     }

@@ -1,23 +1,20 @@
 """`read_lora`: a path -> a `LoRA`, whatever the format, or an error that says why not.
 
-    path --sniff--> Found(format, weights, container, config) --read--> TensorFile --FORMATS[format]--> LoRA
+    path --locate--> Found(weights, container, config) --read--> TensorFile --FORMATS[format]--> LoRA
 
 `sniff` looks at file names, first bytes and the keys of a header, never at values. The table `FORMATS` is the
 list of dialects; the marks that tell them apart are in dialects/table.py.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lorascope.core.lora import LoRA
-from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.dialects.cloneofsimo import name_list, read_cloneofsimo
 from lorascope.io.dialects.comfy import read_bfl, read_comfy, read_original
 from lorascope.io.dialects.diffusers import read_diffusers
@@ -27,28 +24,15 @@ from lorascope.io.dialects.mlx import is_mlx_config, read_mlx
 from lorascope.io.dialects.table import recognise
 from lorascope.io.dialects.torchtune import read_torchtune
 from lorascope.io.dialects.xlabs import read_xlabs
-from lorascope.io.disguise import disguise
-from lorascope.io.file_names import PICKLE_SUFFIXES, WEIGHT_NAMES
 from lorascope.io.gguf import read_gguf
-from lorascope.io.header import open_regular, read_header
+from lorascope.io.header import read_header
+from lorascope.io.locate import Found, locate
 from lorascope.io.npz import read_npz
 from lorascope.io.peft.adapter import read_peft
 from lorascope.io.peft.config import PeftConfig, read_config, read_table
 from lorascope.io.tensors import TensorFile, read_pickle, read_safetensors
 
 __all__ = ["FORMATS", "Found", "read_lora", "sniff"]
-
-CONFIG_NAME = "adapter_config.json"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What `sniff` found: the dialect, the file of weights, its container, and the configuration beside it."""
-
-    format: str
-    weights: Path
-    container: Literal["safetensors", "pickle", "gguf", "npz"]
-    config: Path | None
 
 
 def _read_peft(file: TensorFile, found: Found) -> LoRA:
@@ -110,7 +94,7 @@ def read_lora(
         >>> lora.provenance.ambiguities  # doctest: +SKIP
         ()
     """
-    found = _locate(Path(path), allow_pickle=allow_pickle)
+    found = locate(Path(path), allow_pickle=allow_pickle)
     formats: list[str] = []
 
     def recognised(keys: Iterable[str]) -> None:
@@ -140,7 +124,7 @@ def sniff(path: Path | str) -> Found:
     Raises:
         FileError: one of its kinds, as `read_lora` would.
     """
-    found = _locate(Path(path), allow_pickle=True)
+    found = locate(Path(path), allow_pickle=True)
     if found.container in ("gguf", "npz"):
         return replace(found, format="gguf" if found.container == "gguf" else "mlx")
     if found.container == "safetensors":
@@ -148,64 +132,10 @@ def sniff(path: Path | str) -> Found:
     return found
 
 
-def _locate(path: Path, *, allow_pickle: bool) -> Found:
-    if not path.exists():
-        raise FormatError(f"Reading {str(path)!r}: no such file or folder. Try: check the path.")
-    weights = _weights_in(path) if path.is_dir() else path
-    container = _container(weights, allow_pickle=allow_pickle)
-    config = weights.parent / CONFIG_NAME
-    return Found("peft", weights, container, config if config.is_file() else None)
-
-
-def _weights_in(folder: Path) -> Path:
-    for name in WEIGHT_NAMES:
-        if (folder / name).exists():
-            return folder / name
-    below = sorted(itertools.islice(_adapters_below(folder), 5))
-    if below:
-        raise FormatError(
-            f"Reading {str(folder)!r}: it holds adapters in the folders {below}, expected one adapter. "
-            "Try: name the folder of one of them."
-        )
-    present = sorted(entry.name for entry in itertools.islice(folder.iterdir(), 1000))[:5]
-    raise FormatError(
-        f"Reading {str(folder)!r}: found {present}, expected {' or '.join(WEIGHT_NAMES)}. "
-        "Try: name the file of weights itself."
-    )
-
-
-def _adapters_below(folder: Path) -> Iterable[str]:
-    for entry in itertools.islice(folder.iterdir(), 1000):
-        if entry.is_dir() and any((entry / name).is_file() for name in WEIGHT_NAMES):
-            yield entry.name
-
-
 def _list_names(weights: Path) -> Callable[[list[Tensor]], dict[str, Tensor]]:
     """Names for the tensors of a pickled list, whose component only the name of the file tells."""
     component = "text_encoder" if ".text_encoder" in weights.name else "unet"
     return lambda tensors: name_list(tensors, component)
-
-
-def _container(
-    weights: Path, *, allow_pickle: bool
-) -> Literal["safetensors", "pickle", "gguf", "npz"]:
-    with open_regular(weights) as file:
-        start = file.read(64)
-    if start.startswith(b"GGUF") and weights.suffix.lower() != ".safetensors":
-        return "gguf"
-    if weights.suffix.lower() == ".npz":
-        return "npz"
-    if weights.suffix.lower() not in PICKLE_SUFFIXES:
-        return "safetensors"
-    if disguise(start) not in ("pickle", None):
-        return "safetensors"  # whose reader says what it is
-    if not allow_pickle:
-        raise HostileFileError(
-            f"Reading {str(weights)!r}: {weights.suffix} files are pickles, which can run code when they are "
-            "loaded. Try: a .safetensors file, or allow_pickle=True to read plain tensors through torch's "
-            "restricted unpickler."
-        )
-    return "pickle"
 
 
 def _dialect(keys: Iterable[str], found: Found) -> str:
