@@ -20,8 +20,8 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import FileError, FormatError
 from lorascope.io.dialects.kohya_write import to_kohya
 from lorascope.io.file_names import WEIGHT_NAMES
+from lorascope.io.locate import CONFIG_NAME
 from lorascope.io.peft.write import to_peft
-from lorascope.io.read import CONFIG_NAME
 from lorascope.io.tensors import write_safetensors
 
 __all__ = ["WRITERS", "write_lora"]
