@@ -1,7 +1,7 @@
 """Prediction against standard evaluation of one adapter, side by side in one run on one device.
 
-Standard evaluation is at its best: half precision, the fastest of three batch sizes, the adapter merged. Prediction
-includes everything from the factors on, features too, in four ways (`speed.prediction`). Clocks wait for the
+Standard evaluation is at its best: half precision, the fastest of three batch sizes, the adapter merged.
+Prediction includes everything from the factors on, features too, in four ways. Clocks wait for the
 device, first calls do not count, medians do. What a CPU cannot run whole is added up from measured parts, and
 is marked so.
 

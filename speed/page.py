@@ -32,19 +32,19 @@ INTRODUCTION = """# Speed
 
 Made by `python -m speed.page` from what `python -m speed.evaluation` and `python -m speed.sizes` measured.
 
-What is compared: the **standard evaluation** of one adapter at its best (half precision, on CPUs float32 too where
-the base is tiny; the fastest of three batch sizes; adapter merged beforehand, loading not counted) with the
-**prediction** of the same score, on the same device in the same run. Everything from the factors on is in the
-prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains it,
-"with trust" adds the score of how unusual the LoRA is.
+What is compared: the **standard evaluation** of one adapter at its best (half precision, on CPUs float32 too
+where the base is tiny; the fastest of three batch sizes; adapter merged beforehand, loading not counted) with
+the **prediction** of the same score, on the same device in the same run. Everything from the factors on is in the
+prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains
+it, "with trust" adds the score of how unusual the LoRA is.
 
 - *one file*: a folder on disk to its answer, the predictor in memory.
 - *many files*, *shards*: time a LoRA with a process on every core; shards are those of a zoo. Disk cache warm.
 - *resident*: factors already on the device, in batches; the faster of float32 and bfloat16 factors.
 
 Bases with random weights have the true shapes (time does not depend on values). Times marked ~ were **not run
-whole**: they are added up from measured parts, which stand below. Clocks wait for the device, the first call does
-not count, medians do.
+whole**: they are added up from measured parts, which stand below. Clocks wait for the device, the first call
+does not count, medians do.
 """
 
 
@@ -155,9 +155,9 @@ def page(evaluations: Iterable[Found], sizes: Iterable[Found]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B. Times are of the whole
-way from factors to answer, features included, in batches; the memory beside the batch is that of the largest
-moment of a forward, weights not counted. `gl_net` has one equivariant layer of width 16, as the paper's.
+SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B. Times are of
+the whole way from factors to answer, features included, in batches; the memory beside the batch is that of the
+largest moment of a forward, weights not counted. `gl_net` has one equivariant layer of width 16, as the paper's.
 """
 
 

@@ -5,9 +5,9 @@
     shards     the same LoRAs packed as in a zoo, a process a core
     resident   factors on the device -> answers, the fastest of three batch sizes and two types
 
-Time does not depend on values, so LoRAs and predictors are random, of the sizes that training gives: `fusion` has
-its 1,000 landmarks. Files lie in the system's cache of the disk. With `trust` each answer also says how unusual
-its LoRA is.
+Time does not depend on values, so LoRAs and predictors are random, of the sizes that training gives: `fusion`
+has its 1,000 landmarks. Files lie in the system's cache of the disk. With `trust` each answer also says how
+unusual its LoRA is.
 """
 
 import functools
@@ -241,7 +241,11 @@ def start_reader(
             answers = predictor.predict([read_lora(path) for path in paths])
         return len(answers), began, time.monotonic()
 
-    work(first)
+    try:
+        work(first)
+    except Exception:
+        barrier.abort()  # the others need not wait
+        raise
     barrier.wait(timeout=300)
     return work
 

@@ -1,7 +1,7 @@
 """The default model's forward, and GL-net's, against one read of the factors: 64 LoRAs of Llama-3.2-3B q and v.
 
-The read is a sum over the float32 factors. All run in turn and ratios are taken within a round (`speed.gl_net` has
-GL-net in more detail, with what the processor's own limits allow).
+The read is a sum over the float32 factors. All run in turn and ratios are taken within a round. GL-net in more
+detail, with what the processor's own limits allow: `speed.gl_net`.
 """
 
 import functools

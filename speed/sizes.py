@@ -1,8 +1,8 @@
-"""GL-net and the default model at GPT-3 sizes, 125M to 175B: time and memory against model size (the paper's figure 5).
+"""GL-net and the default model at GPT-3 sizes, 125M to 175B: time and memory (the paper's figure 5).
 
-One LoRA of rank 4 on one square matrix of every layer, so that a LoRA has 8 x layers x width numbers: 74 thousand
-at 125M, 9.4 million at 175B. A batch is as large as 256 MB allow, 64 LoRAs at most; times are those of a LoRA in it,
-from factors to answer. Each size and model has a process of its own, whose largest memory is its own.
+One LoRA of rank 4 on one square matrix of every layer, so that a LoRA has 8 x layers x width numbers: 74
+thousand at 125M, 9.4 million at 175B. A batch is as large as 256 MB allow, 64 LoRAs at most; times are those of
+a LoRA in it, from factors to answer. Each size and model has a process of its own, and its largest memory.
 
     python -m speed.sizes [--device cuda] [--json FILE] [--plot FILE] [--quick]
 """

@@ -2,7 +2,7 @@
 
     text encoder (prompt and empty) -> 20 guided steps of the UNet at 64 x 64 latents -> VAE -> CLIP ViT-B/16
 
-660 denoised prompts, each with and without its text. Values do not matter to the time, so the weights are random.
+660 denoised prompts, each with and without its text. Time does not depend on values, so weights are random.
 A GPU runs all of it. A CPU runs one call of each part a batch size, and they are added up: a step costs the
 same whichever it is.
 """

@@ -4,8 +4,8 @@
     by letters   the question with its four options, as a row of 64 tokens; log-likelihood of A, B, C, D
 
 The first is how ARC is usually scored, the second the cheapest way there is; nothing is padded in either. A GPU
-runs all rows through the whole model. A CPU runs one batch through 2 blocks and through 4, and adds up: every block
-costs the same.
+runs all rows through the whole model. A CPU runs one batch through 2 blocks and through 4, and adds up: every
+block costs the same.
 """
 
 from collections.abc import Callable, Mapping

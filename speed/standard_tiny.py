@@ -1,4 +1,4 @@
-"""Standard evaluations on the bundled bases, run whole: the exam, and 33 sampled prompts with their CLIP score."""
+"""Standard evaluations on the bundled bases, run whole: the exam, and 33 sampled prompts with CLIP's score."""
 
 import copy
 import warnings

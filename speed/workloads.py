@@ -1,7 +1,7 @@
 """What is timed: a base, its standard evaluation, and the layers and rank of its adapters.
 
-(a) the bundled bases as they are; (b) the shapes of the paper's bases with random weights. Adapters of images have
-to_q and to_v of the UNet, of language k and v (the paper's), q and v on the bundled base, all of rank 4.
+(a) the bundled bases as they are; (b) the shapes of the paper's bases with random weights. Adapters of
+images have to_q and to_v of the UNet, of language k and v (the paper's), q and v on the bundled base; rank 4.
 """
 
 from collections.abc import Callable, Mapping
