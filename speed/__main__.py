@@ -7,6 +7,8 @@ SCRIPTS = {
     "files": "headers, reading and statistics of LoRA files against load_file",
     "gram": "Gram matrices of 2,000 LoRAs, against the dense way",
     "gl_net": "GL-net forward against a bare read and a loop over layers",
+    "evaluation": "prediction against standard evaluation of one adapter (long)",
+    "sizes": "GL-net and the default model at GPT-3 sizes, 125M to 175B",
     "zoo": "labelled adapters a minute against PEFT one by one",
 }
 

@@ -34,7 +34,8 @@ Made by `python -m speed.page` from what `python -m speed.evaluation` and `pytho
 
 What is compared: the **standard evaluation** of one adapter at its best (half precision, on CPUs float32 too
 where the base is tiny; the fastest of three batch sizes; adapter merged beforehand, loading not counted) with
-the **prediction** of the same score, on the same device in the same run. Everything from the factors on is in the
+the **prediction** of the same score, on the same device in the same run. Everything from the factors on is
+in the
 prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains
 it, "with trust" adds the score of how unusual the LoRA is.
 
@@ -155,9 +156,11 @@ def page(evaluations: Iterable[Found], sizes: Iterable[Found]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B. Times are of
+SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B.
+Times are of
 the whole way from factors to answer, features included, in batches; the memory beside the batch is that of the
-largest moment of a forward, weights not counted. `gl_net` has one equivariant layer of width 16, as the paper's.
+largest moment of a forward, weights not counted. `gl_net` has one equivariant layer of width 16, as the
+paper's.
 """
 
 

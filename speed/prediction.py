@@ -230,8 +230,12 @@ def start_reader(
 
     It has answered once, and waited until all others have, before it takes work.
     """
-    predictor = load_predictor(folder)
-    predictor.model.to(device)
+    try:
+        predictor = load_predictor(folder)
+        predictor.model.to(device)
+    except Exception:
+        barrier.abort()  # the others need not wait
+        raise
 
     def work(paths: tuple[Path, ...]) -> tuple[int, float, float]:
         began = time.monotonic()
