@@ -135,7 +135,7 @@ def test_a_model_that_is_not_in_the_table_is_refused(saved):
         load_predictor(saved)
 
 
-@pytest.mark.parametrize("version", [2, "1", None])
+@pytest.mark.parametrize("version", [3, "1", None])
 def test_a_format_that_is_too_new_or_no_number_is_refused(saved, version):
     rewrite(saved, format_version=version)
     with pytest.raises(FormatError, match="format version"):

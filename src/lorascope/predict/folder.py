@@ -1,8 +1,10 @@
 """The folder of a saved predictor: written atomically, read without running anything that it holds.
 
     predictor.json      format version, model (name, rank, options), signature, target, scaler, report,
-                        versions, checksums of the weights and of this document itself
+                        versions, checksums of the weights and of this document itself; since version 2 also
+                        `trust`: calibration and interval
     model.safetensors   the state dict of the model
+    trust.safetensors   what tells outliers, where the predictor has learned it (version 2)
 
 Loading checks sizes and checksums before a tensor exists, knows models by the names in `MODELS` only, and
 refuses a format that is newer than itself. A checksum proves that a folder is whole, not who wrote it.
@@ -35,12 +37,14 @@ from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
+from lorascope.predict.trust import Trust
 from lorascope.predict.versions import versions
 
 FORMAT = "lorascope-predictor"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no trust
 DOCUMENT = "predictor.json"
 WEIGHTS = "model.safetensors"
+TRUST = "trust.safetensors"
 #: Caps on what is read into memory: a document of facts, and weights of a predictor.
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_WEIGHTS_BYTES = 16 * 2**30
@@ -90,41 +94,55 @@ def load_predictor(folder: str | Path) -> Predictor:
     """
     folder = Path(folder)
     document = _read_document(folder / DOCUMENT)
-    weights = folder / WEIGHTS
-    _check_size(weights, MAX_WEIGHTS_BYTES)
-    expected = document["checksums"].get(WEIGHTS)
-    with weights.open("rb") as file:
+    state = _read_tensors(folder, WEIGHTS, document)
+    trusted = _read_tensors(folder, TRUST, document) if TRUST in document["checksums"] else {}
+    return _build(document, state, trusted, folder)
+
+
+def _read_tensors(
+    folder: Path, name: str, document: Mapping[str, Any]
+) -> Mapping[str, torch.Tensor]:
+    """The tensors of a file whose sha256 the document gives, read once that is found right."""
+    path = folder / name
+    _check_size(path, MAX_WEIGHTS_BYTES)
+    expected = document["checksums"].get(name)
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise IntegrityError(
-            f"Loading the predictor {folder}: {WEIGHTS} has sha256 {found}, expected {expected}. "
+            f"Loading the predictor {folder}: {name} has sha256 {found}, expected {expected}. "
             "The file was changed or cut off. Try copying the folder again from its source."
         )
-    return _build(document, read_safetensors(weights).tensors, folder)
+    return read_safetensors(path).tensors
 
 
 def _write(predictor: Predictor, folder: Path) -> None:
-    state = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in predictor.model.state_dict().items()
-    }
-    weights = save(state)
-    model = predictor.model
+    model, trust = predictor.model, predictor.trust
+    files = {WEIGHTS: model.state_dict(), TRUST: trust.tensors()}
+    written = {name: save(_plain(tensors)) for name, tensors in files.items() if tensors}
+    written.setdefault(WEIGHTS, save({}))
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if trust.to_json() else 1,
         "versions": versions(),
         "model": {"name": model.name, "rank": model.rank, "options": model.options},
         "signature": model.signature.to_json(),
         "target": predictor.target.to_json(),
         "scaler": predictor.scaler.to_json(),
         "report": dict(predictor.report),
-        "checksums": {WEIGHTS: hashlib.sha256(weights).hexdigest()},
+        "trust": trust.to_json(),
+        "checksums": {name: hashlib.sha256(x).hexdigest() for name, x in written.items()},
     }
     document["checksums"][DOCUMENT] = _digest(document)
-    _write_synced(folder / WEIGHTS, weights)
+    for name, content in written.items():
+        _write_synced(folder / name, content)
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _write_synced(folder / DOCUMENT, text.encode())
+
+
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors that share no memory, on the CPU."""
+    return {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -195,14 +213,18 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _build(
-    document: Mapping[str, Any], state: Mapping[str, torch.Tensor], folder: Path
+    document: Mapping[str, Any],
+    state: Mapping[str, torch.Tensor],
+    trusted: Mapping[str, torch.Tensor],
+    folder: Path,
 ) -> Predictor:
     try:
         target = Target.from_json(document["target"])
         model = _build_model(document, target, folder)
         model.load_state_dict(dict(state))
         scaler = Scaler.from_json(document["scaler"])
-        return Predictor(model.eval(), target, scaler, dict(document["report"]))
+        trust = Trust.from_parts(document.get("trust", {}), trusted, model.signature)
+        return Predictor(model.eval(), target, scaler, dict(document["report"]), trust)
     except (KeyError, TypeError, ValueError, AttributeError, DataError, SignatureError) as error:
         raise FormatError(
             f"Loading the predictor {folder}: {DOCUMENT} does not describe a predictor ({error})."

@@ -20,9 +20,11 @@ from lorascope.core.lora import LoRA
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError, LayerError
 from lorascope.models.model import Model
+from lorascope.predict.outlier import Verdict
 from lorascope.predict.prediction import Prediction
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
+from lorascope.predict.trust import Trust
 
 #: LoRAs that go through the model at once: bounds the memory of a prediction over a large collection.
 BATCH = 256
@@ -33,7 +35,8 @@ class Predictor:
     """A trained model bound to a signature and a target.
 
     `report` is plain data about its training: at least `metrics` (scores on the validation and the test
-    rows), and whatever `train.fit` adds (rows, seconds, parameters, settings, versions).
+    rows), and whatever `train.fit` adds (rows, seconds, parameters, settings, versions). `trust` calibrates its
+    probabilities, gives intervals, and says which LoRAs it should not be asked about.
 
     Under g: as the model declares; nothing here depends on the gauge.
     """
@@ -42,6 +45,7 @@ class Predictor:
     target: Target
     scaler: Scaler = field(default_factory=Scaler)
     report: Mapping[str, Any] = field(default_factory=dict)
+    trust: Trust = field(default_factory=Trust)
 
     def __post_init__(self) -> None:
         if self.model.out_features != self.target.out_features:
@@ -85,13 +89,27 @@ class Predictor:
             raise self._not_decomposed(batch, loras) from error
         self._check([bool(np.isfinite(row).all()) for row in outputs], loras, "the answer is")
         present = batch.present.float().mean(1).tolist() if batch.size else []
+        verdicts = self.verdicts(batch)
         return [
-            self._prediction(row, coverage, base)
-            for row, coverage, base in zip(outputs, present, bases, strict=True)
+            self._prediction(row, coverage, base, verdict)
+            for row, coverage, base, verdict in zip(outputs, present, bases, verdicts, strict=True)
         ]
 
+    def verdicts(self, batch: LoRABatch) -> Sequence[Verdict | None]:
+        """How unusual each LoRA of a batch is; None for each where nobody learned it."""
+        if self.trust.outliers is None or batch.size == 0:
+            return [None] * batch.size
+        return self.trust.outliers.verdicts(batch)
+
     def outputs(self, batch: LoRABatch) -> NDArray[np.float64]:
-        """Values in the units of the label, or probabilities, (b, k), for a batch of its signature."""
+        """Values in the units of the label, or probabilities, (b, k), for a batch of its signature.
+
+        Probabilities are calibrated where the predictor has learned how.
+        """
+        return read_outputs(self.target, self.scaler, self.raw_outputs(batch), self.trust)
+
+    def raw_outputs(self, batch: LoRABatch) -> torch.Tensor:  # (b, k)
+        """What the model itself says: standardised values or logits."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -104,7 +122,7 @@ class Predictor:
                 ]
         finally:
             self.model.train(was_training)
-        return read_outputs(self.target, self.scaler, torch.cat(raw))
+        return torch.cat(raw)
 
     def save(self, folder: str | Path) -> Path:
         """Write `predictor.json` and `model.safetensors` into a folder, atomically; returns the folder.
@@ -146,22 +164,33 @@ class Predictor:
         return f"Predicting {self.target.name!r} of LoRA number {number} ({source or 'in memory'})"
 
     def _prediction(
-        self, row: NDArray[np.float64], coverage: float, base: str | None
+        self,
+        row: NDArray[np.float64],
+        coverage: float,
+        base: str | None,
+        verdict: Verdict | None,
     ) -> Prediction:
         warnings = [*self._base_warning(base), *self._coverage_warning(coverage)]
+        interval = self.trust.interval
         fields: dict[str, Any] = {
             "target": self.target,
             "coverage": coverage,
             "held_out": self.held_out,
             "warnings": tuple(warnings),
+            "level": None if interval is None else interval.level,
         }
+        if verdict is not None:
+            fields |= {"outlier": verdict.score, "reason": verdict.reason}
         if self.target.kind == "regression":
-            return Prediction(value=float(row[0]), **fields)
+            around = None if interval is None else interval.around(float(row[0]))
+            return Prediction(value=float(row[0]), interval=around, **fields)
         probabilities = dict(zip(self.target.classes, row.tolist(), strict=True))
-        label = max(probabilities, key=probabilities.__getitem__)
+        if self.target.kind == "multilabel":
+            return Prediction(probabilities=probabilities, **fields)
         return Prediction(
             probabilities=probabilities,
-            label=label if self.target.kind == "multiclass" else None,
+            label=max(probabilities, key=probabilities.__getitem__),
+            possible=() if interval is None else interval.classes(probabilities),
             **fields,
         )
 
@@ -193,12 +222,18 @@ def finite_loras(batch: LoRABatch) -> list[bool]:
     return [bool(value) for value in torch.stack(parts).all(0)]
 
 
-def read_outputs(target: Target, scaler: Scaler, raw: torch.Tensor) -> NDArray[np.float64]:
+def read_outputs(
+    target: Target, scaler: Scaler, raw: torch.Tensor, trust: Trust | None = None
+) -> NDArray[np.float64]:
     """A model's outputs (b, k) as values in the units of the label or as probabilities, float64.
+
+    With `trust`, probabilities are calibrated.
 
     A value that is not finite stays so: who scores or shows it must say it.
     """
     raw = raw.detach().double().cpu()
+    if trust is not None and trust.probabilities is not None:
+        raw = torch.from_numpy(trust.probabilities.apply(raw.numpy()))
     if target.kind == "multilabel":
         return np.asarray(raw.sigmoid().numpy(), dtype=np.float64)
     if target.kind == "multiclass":

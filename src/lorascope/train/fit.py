@@ -24,11 +24,12 @@ from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs, from_zoo
-from lorascope.train.learn import Lesson, learn, select
+from lorascope.train.learn import Lesson, learn, rows_of, select
 from lorascope.train.loop import Epoch, Watch
 from lorascope.train.metrics import scores
 from lorascope.train.settings import Settings, default_settings
 from lorascope.train.splits import Split, group_split
+from lorascope.train.trust import learn_outliers, learn_trust, trust_report
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
@@ -47,6 +48,7 @@ def fit(
     dtype: str | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: bool = False,
+    trust: bool = True,
     **options: Any,
 ) -> Predictor:
     """Train a model on one target and return it as a predictor; `predictor.report` says how good it is.
@@ -70,6 +72,7 @@ def fit(
         dtype=dtype,
         checkpoint_dir=checkpoint_dir,
         progress=progress,
+        trust=trust,
         **options,
     )[target]
 
@@ -87,6 +90,7 @@ def fit_many(
     dtype: str | None = None,
     checkpoint_dir: str | Path | None = None,
     progress: bool = False,
+    trust: bool = False,
     **options: Any,
 ) -> dict[str, Predictor]:
     """Train a model on several targets at once, all of the data by default; one predictor for each.
@@ -94,7 +98,8 @@ def fit_many(
     A network has one trunk and all outputs, each target weighs the same (its loss against that of the best
     constant), and each keeps the weights of its own best epoch. A closed form reads the LoRAs once (one Gram
     matrix) and is solved for each target as it would be alone. A label that is missing takes no part.
-    `seconds` in the reports is the time of all together. Raises as `fit`, and DataError for no target.
+    `seconds` in the reports is the time of all together. With `trust` they share what tells outliers. Raises
+    as `fit`, and DataError for no target.
 
     >>> predictors = fit_many(open_zoo("zoo"), model="kernel_product")  # doctest: +SKIP
     """
@@ -121,9 +126,15 @@ def fit_many(
             build, data, lessons, chosen, seed, checkpoint_dir=checkpoint_dir, watch=watch
         )
     seconds = time.perf_counter() - started
+    parts = (rows_of(lessons, "train"), rows_of(lessons, "validation"))
+    outliers = learn_outliers(data, *parts, seed) if trust else None
     predictors = {}
     for lesson, (network, course) in zip(lessons, learned, strict=True):
         trained = Predictor(network, lesson.target, lesson.scaler)
+        if trust:
+            known = learn_trust(trained, data, lesson.split.validation, outliers)
+            trained = replace(trained, trust=known)
+            course |= {"trust": trust_report(trained, data, lesson.split)}
         report = _report(trained, data, lesson.split, seed, seconds) | course
         report |= {"together": names} if len(names) > 1 else {}
         predictors[lesson.target.name] = replace(trained, report=report)

@@ -1,0 +1,65 @@
+"""`Trust`: what a predictor knows about its own answers, learned from LoRAs that were held out.
+
+    probabilities   logits -> calibrated logits                (classes)
+    interval        how far off a value is, 9 times of 10      (values), which classes are possible (classes)
+    outliers        which LoRAs it should not be asked about
+
+Each part may be missing: a predictor without any answers as its model does, without a word on how sure it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lorascope.core.signature import Signature
+from lorascope.predict.calibration import ProbabilityMap
+from lorascope.predict.intervals import Interval
+from lorascope.predict.outlier import Outliers
+
+__all__ = ["Trust"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """The parts that are there.
+
+    Example:
+        >>> Trust(interval=Interval(0.5, 99)).to_json()
+        {'interval': {'half': 0.5, 'groups': 99, 'level': 0.9}}
+    """
+
+    probabilities: ProbabilityMap | None = None
+    interval: Interval | None = None
+    outliers: Outliers | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data of all that is no tensor; `outliers` says that there are some."""
+        data: dict[str, Any] = {}
+        if self.probabilities is not None:
+            data["probabilities"] = self.probabilities.to_json()
+        if self.interval is not None:
+            data["interval"] = self.interval.to_json()
+        if self.outliers is not None:
+            data["outliers"] = True
+        return data
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of the detectors, by name."""
+        return {} if self.outliers is None else self.outliers.state_dict()
+
+    @classmethod
+    def from_parts(
+        cls, data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], signature: Signature
+    ) -> "Trust":
+        """The inverse of `to_json` and `tensors`. Raises RuntimeError where the tensors do not fit."""
+        outliers = None
+        if data.get("outliers"):
+            outliers = Outliers(signature)
+            outliers.load_state_dict(dict(tensors))
+        return cls(
+            ProbabilityMap.from_json(data["probabilities"]) if "probabilities" in data else None,
+            Interval.from_json(data["interval"]) if "interval" in data else None,
+            outliers,
+        )
