@@ -34,10 +34,9 @@ Made by `python -m speed.page` from what `python -m speed.evaluation` and `pytho
 
 What is compared: the **standard evaluation** of one adapter at its best (half precision, on CPUs float32 too
 where the base is tiny; the fastest of three batch sizes; adapter merged beforehand, loading not counted) with
-the **prediction** of the same score, on the same device in the same run. Everything from the factors on is
-in the
-prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains
-it, "with trust" adds the score of how unusual the LoRA is.
+the **prediction** of the same score, on the same device in the same run. Everything from the factors
+on is in the prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this
+package trains it, "with trust" adds the score of how unusual the LoRA is.
 
 - *one file*: a folder on disk to its answer, the predictor in memory.
 - *many files*, *shards*: time a LoRA with a process on every core; shards are those of a zoo. Disk cache warm.

@@ -56,7 +56,6 @@ def test_the_true_shapes_are_the_papers():
 
 
 def test_the_exam_is_sat_as_by_hand():
-    from lorascope.bench.demo import sit_exam  # noqa: F401 - the same road
     from lorascope.zoo.families.exam.by_hand import option_likelihoods
     from lorascope.zoo.families.exam.questions import exam_questions
     from lorascope.zoo.families.exam.scores import questions

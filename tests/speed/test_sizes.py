@@ -6,7 +6,16 @@ from speed.sizes import QUICK, SIZES, alone, draw, measured
 
 
 def test_the_sizes_are_gpt3s():
-    assert [size.name for size in SIZES] == ["125M", "350M", "760M", "1.3B", "2.7B", "6.7B", "13B", "175B"]
+    assert [size.name for size in SIZES] == [
+        "125M",
+        "350M",
+        "760M",
+        "1.3B",
+        "2.7B",
+        "6.7B",
+        "13B",
+        "175B",
+    ]
     largest = SIZES[-1].signature
     assert (len(largest), largest.layers[0].n) == (96, 12288)
 
