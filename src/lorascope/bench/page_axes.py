@@ -114,7 +114,8 @@ def _alterations(summary: Summary) -> list[str]:
         "### The same LoRAs written otherwise",
         "",
         "The test LoRAs after a random change of gauge (condition number up to 10) and after rounding their "
-        "factors. The largest change of a column's score against the LoRAs as they are, and the column.",
+        "factors. The largest change of a column's score against the LoRAs as they are, and the column; bold "
+        "where it is more than the standard error of that score over the seeds.",
         "",
     ]
     for zoo in summary.asked.suite.zoos:
@@ -136,7 +137,11 @@ def _largest_change(summary: Summary, zoo: str, method: str, on: str) -> str:
     if not found:
         return "-"
     column = max(found, key=lambda name: abs(found[name]))
-    return f"{found[column]:+.4f} {column}" if abs(found[column]) >= 5e-5 else "0"
+    if abs(found[column]) < 5e-5:
+        return "0"
+    text = f"{found[column]:+.4f} {column}"
+    error = estimate(summary.scores(zoo, method, column)).error
+    return f"**{text}**" if abs(found[column]) > error else text
 
 
 def _sizes(summary: Summary) -> list[str]:
@@ -146,7 +151,8 @@ def _sizes(summary: Summary) -> list[str]:
     lines = [
         "### How many LoRAs are needed",
         "",
-        "LoRAs that were learned from, an eighth of them for validation; the test rows are the same.",
+        "LoRAs that were learned from, an eighth of them for validation; the test rows are the same. The best "
+        "control of each column on all LoRAs, and the leaders.",
         "",
     ]
     for zoo in summary.asked.suite.zoos:
@@ -157,7 +163,8 @@ def _sizes(summary: Summary) -> list[str]:
         ]
         rows = []
         for column in summary.columns(zoo):
-            for method in summary.compared(zoo):
+            best = summary.best(zoo, column, summary.controls)
+            for method in [*([best] if best else []), *summary.leaders(zoo)]:
                 row = [f"{column}, {_name(method)}"]
                 for n in counts:
                     scores = summary.scores(zoo, method, column, stage="sizes", loras=n)

@@ -1,0 +1,115 @@
+"""A tiny suite on planted zoos, run once: home, a second version of its base, higher ranks, another kind."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorascope.bench.jobs import Run
+from lorascope.bench.record import Asked, load_runs
+from lorascope.bench.schedule import run_suite
+from lorascope.bench.suites import Suite
+from lorascope.bench.tasks import facts_of
+from lorascope.core import LoRA, LowRank
+from lorascope.io.shard_writer import ZooWriter
+from tests.planted import CLASSES, planted_loras
+
+BASE_VALUE = 10.0
+SUITE = Suite(
+    "tiny",
+    ("majority", "norm only", "hyper-parameters", "ridge", "kernel_cosine", "mlp", "fusion"),
+    ("home",),
+    {"home": ("home-rank-5", "home-second", "home-control")},
+    {"home-conv": "home"},
+    seeds=(0, 1),
+    trials=2,
+    tuning_loras=40,
+    sizes=(24, 1000),
+    leaders=2,
+)
+
+
+def write_zoo(path: Path, count: int, seed: int, *, extra: int = 0, layers: int = 3) -> Path:
+    """A zoo of planted LoRAs; `extra` columns of nothing raise the rank, `layers` is how many it has."""
+    loras, table = planted_loras(count, seed)
+    names = list(loras[0].layers)[:layers]
+    if extra or layers < 3:
+        loras = [
+            LoRA({n: padded(x.pair(n), extra) for n in names}, {}, x.provenance) for x in loras
+        ]
+    score = {"kind": "regression", "base_value": BASE_VALUE}
+    sources = {"kind": "multilabel", "classes": list(CLASSES)}
+    targets = {"sources": sources, "score": score, "dataset_size": {"kind": "regression"}}
+    writer = ZooWriter(path, {"family": "planted", "seed": seed, "targets": targets})
+    draw = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, generator=draw).tolist()
+    rows = [
+        {
+            "id": row,
+            "seed": row,
+            "group": f"pair-{row // 2}",
+            "hyper:learning_rate": 10 ** (float(table[row, 3]) + 0.1 * noise[row]),
+            "hyper:images": float(row % 5),
+            "hyper:steps": 100.0,
+            "label:sources": table[row, :3].astype(bool).tolist(),
+            "label:score": None if row == 3 else BASE_VALUE + float(table[row, 3]),
+            "label:dataset_size": float(row % 5),
+        }
+        for row in range(count)
+    ]
+    writer.add_shard(0, loras, rows)
+    writer.finish({"ceilings": {"score": {"r2": 0.98}, "sources": {"accuracy": 1.0}}})
+    return path
+
+
+def padded(pair: LowRank, extra: int) -> LowRank:
+    """The same update with a higher rank."""
+    wide = (torch.nn.functional.pad(x, (0, extra), value=1e-6) for x in (pair.u, pair.v))
+    return LowRank(*wide)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A suite that was run."""
+
+    asked: Asked
+    folder: Path
+    runs: list[Run]
+
+    def of(self, method: str, stage: str = "score", seed: int = 0) -> Run:
+        """The first run of a method."""
+        return next(r for r in self.runs if (r.method, r.stage, r.seed) == (method, stage, seed))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """The folders of the zoos by name."""
+    place = tmp_path_factory.mktemp("zoos")
+    return {
+        "home": write_zoo(place / "home", 80, 0),
+        "home-rank-5": write_zoo(place / "home-rank-5", 12, 1, extra=2),
+        "home-second": write_zoo(place / "home-second", 12, 2),
+        "home-control": write_zoo(place / "home-control", 12, 3, layers=2),
+        "home-conv": write_zoo(place / "home-conv", 40, 4, layers=2),
+    }
+
+
+@pytest.fixture(scope="session")
+def asked(folders):
+    """The tiny suite on its zoos."""
+    return Asked(SUITE, {name: facts_of(name, path) for name, path in folders.items()})
+
+
+@pytest.fixture(scope="session")
+def finished(asked, tmp_path_factory):
+    """The tiny suite after its run."""
+    folder = tmp_path_factory.mktemp("bench")
+    run_suite(asked, folder, processes=1, progress=False)
+    return Finished(asked, folder, load_runs(folder))
+
+
+def close(a: float | None, b: float | None) -> bool:
+    """Whether two scores agree."""
+    return a is not None and b is not None and math.isclose(a, b, abs_tol=2e-5)

@@ -1,0 +1,63 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+
+from lorascope.bench.jobs import Job, Run, run_job, thinned
+from lorascope.bench.tasks import tasks_of
+from lorascope.io import open_zoo
+from lorascope.train.fit import default_split, fit
+from tests.bench.conftest import close
+from tests.planted import planted
+
+
+def test_a_run_scores_what_fit_would(asked, folders):
+    job = Job("score", "home", "kernel_cosine", 1, sets=("validation", "test"))
+    run = run_job(job, asked.folders, asked.digests)
+    data = tasks_of(open_zoo(folders["home"]))
+    report = fit(data, "score", model="kernel_cosine", seed=1).report["metrics"]
+    assert close(run.scores["test"]["score"]["r2"], report["test"]["r2"])
+    assert close(run.scores["validation"]["score"]["rmse"], report["validation"]["rmse"])
+    assert run.error is None
+    assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == 80
+    assert Run.from_json(json.loads(run.to_line())) == run
+
+
+def test_other_zoos_and_writings_are_scored_and_refusals_named(finished):
+    run = finished.of("mlp")
+    assert {"test", "gauge", "int8", "home-second"} <= set(run.scores)
+    assert "RankError" in run.errors["home-rank-5"]
+    assert "SignatureError" in run.errors["home-control"]
+    assert set(finished.of("kernel_cosine").scores) >= {"home-rank-5", "home-second"}
+
+
+def test_an_error_becomes_part_of_the_run(asked):
+    job = Job("score", "home", "ridge", 0, {"choose_by": "luck"}, sets=("test",))
+    run = run_job(job, asked.folders, asked.digests)
+    assert run.error is not None
+    assert run.scores == {}
+
+
+def test_a_run_is_named_by_all_that_it_depends_on(asked):
+    job = Job("score", "home", "mlp", 0, sets=("test", "home-second"))
+    names = {
+        job.key(asked.digests),
+        replace(job, seed=1).key(asked.digests),
+        replace(job, options={"hidden": 8}).key(asked.digests),
+        replace(job, loras=20).key(asked.digests),
+        replace(job, sets=("test",)).key(asked.digests),
+        job.key(asked.digests | {"home-second": "other"}),
+    }
+    assert len(names) == 6
+    assert job.key(asked.digests | {"home-conv": "other"}) == job.key(asked.digests)
+
+
+def test_fewer_loras_are_among_the_more():
+    data = planted(80)
+    split = default_split(data, 0)
+    few, more = (thinned(data, split, count, 0) for count in (16, 40))
+    assert len(few.train) == 14
+    assert len(few.validation) == 2
+    assert set(few.train) <= set(more.train) <= set(split.train)
+    np.testing.assert_array_equal(few.test, split.test)
+    assert len(thinned(data, split, 1000, 0).train) == len(split.train)

@@ -1,0 +1,39 @@
+import pytest
+
+from lorascope.bench.page_tables import differences, in_distribution, score_rows, won
+from lorascope.bench.summary import Summary
+from tests.bench.conftest import SUITE
+
+
+@pytest.fixture(scope="module")
+def summary(finished):
+    return Summary(finished.asked, finished.runs)
+
+
+def test_a_row_for_every_method_and_one_for_the_ceiling(summary):
+    lines = in_distribution(summary, "home")
+    rows = [line.split(" | ")[0].strip("|* ") for line in lines[2:-1]]
+    assert rows == [*summary.controls, *summary.methods, "label ceiling"]
+    assert "0.980" in lines[-2]
+
+
+def test_the_best_is_bold_and_what_loses_is_marked(summary):
+    (mlp,) = score_rows(summary, "home", ["mlp"])
+    assert "‡" in mlp[list(summary.columns("home")).index("dataset_size") + 1]
+    rows = score_rows(summary, "home", [*summary.controls, *summary.methods])
+    for column in range(1, len(rows[0])):
+        assert sum("**" in row[column] for row in rows) == 1
+    assert not any("†" in row[1] or "‡" in row[1] for row in rows[: len(summary.controls)])
+
+
+def test_differences_leave_the_default_out(summary):
+    lines = differences(summary, "home")
+    names = [line.split(" | ")[0].strip("|* ") for line in lines if line.startswith("| ")]
+    assert set(names[2:]) == set(SUITE.methods) - {"fusion"}
+
+
+def test_what_is_won_names_rivals(summary):
+    lines = won(summary)
+    assert len(lines) == 2 + len(summary.columns("home")) + 1
+    assert "mlp" in lines[2]  # the only one of the paper's here
+    assert "%" in lines[2]
