@@ -17,13 +17,15 @@ SCRIPTS = {
     "evaluation": ("evaluation", [], "prediction from weights against standard evaluation"),
     "sizes": ("sizes", [], "time and memory at the sizes of GPT-3"),
 }
+LONG = ("evaluation", "sizes")  # half an hour together: only by name
 
 
 def main() -> None:
     """Run the scripts one after another; each prints its own table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)}")
-    for name in parser.parse_args().scripts or SCRIPTS:
+    usual = [name for name in SCRIPTS if name not in LONG]
+    for name in parser.parse_args().scripts or usual:
         module, arguments, what = SCRIPTS[name]
         print(f"\n{name}: {what}", flush=True)
         importlib.import_module(f"speed.{module}").main(arguments)

@@ -11,8 +11,8 @@ within each round, and the median of the rounds is printed. The count says what 
 and its own bytes at the rate of a sum over them. Both are taken in the same rounds, and a target beyond the
 count is called so.
 
-Memory is read at half the speed on small pages: THP_MEM_ALLOC_ENABLE=1 (set by `python -m speed`) asks torch for
-huge ones where the system leaves them to choice.
+Memory is read at half the speed on small pages: THP_MEM_ALLOC_ENABLE=1 (set by `python -m speed`) asks torch
+for huge ones where the system leaves them to choice.
 
     THP_MEM_ALLOC_ENABLE=1 python -m speed.gl_net [--rounds 15]
 """

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lorascope import errors
-    from lorascope.core import LoRA, LoRABatch, LowRank, collate, gram
+    from lorascope.core import Hadamard, Kronecker, LoRA, LoRABatch, LowRank, collate, gram
     from lorascope.io import open_zoo, read_lora, write_lora
     from lorascope.predict import Prediction, Predictor, load_predictor
-    from lorascope.train import fit
+    from lorascope.train import fit, fit_many
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Hadamard",
+    "Kronecker",
     "LoRA",
     "LoRABatch",
     "LowRank",
@@ -27,6 +29,7 @@ __all__ = [
     "collate",
     "errors",
     "fit",
+    "fit_many",
     "gram",
     "load_predictor",
     "open_zoo",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 ROOMS = {
+    "Hadamard": "core",
+    "Kronecker": "core",
     "LoRA": "core",
     "LoRABatch": "core",
     "LowRank": "core",
@@ -47,6 +52,7 @@ ROOMS = {
     "Predictor": "predict",
     "load_predictor": "predict",
     "fit": "train",
+    "fit_many": "train",
 }
 
 

@@ -2,8 +2,9 @@
 
     0   done
     1   done, and what was asked for was found: `inspect` a problem as bad as --fail-on says, `zoo verify`
-        damage, `zoo rebuild` another LoRA; or the user pressed Ctrl-C
+        damage, `zoo rebuild` another LoRA
     2   bad input: one message on stderr, no traceback; `inspect`: a file was refused, its line says why
+    130 the user pressed Ctrl-C
 
 An exception that is neither of lorascope's own tree nor the operating system's is a fault of the program
 and keeps its traceback.
