@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,17 @@ def test_reading_once_for_all_targets_gives_what_each_predictor_says(name):
     batch = DATA.batch.select(slice(0, 7))
     for target, found in shared_outputs(predictors, batch).items():
         np.testing.assert_allclose(found, predictors[target].outputs(batch), atol=1e-6)
+
+
+def test_labels_that_are_missing_leave_other_loras_to_compare_with():
+    labels = {name: values.copy() for name, values in DATA.labels.items()}
+    labels["score"][SPLIT.train[::3]] = np.nan
+    data = replace(DATA, labels=labels)
+    batch = DATA.batch.select(slice(0, 5))
+    for name in ("kernel_cosine", "fusion", "ridge", "spectra_knn"):
+        predictors = fit_many(data, model=name, seed=0, split=SPLIT)
+        for target, found in shared_outputs(predictors, batch).items():
+            np.testing.assert_allclose(found, predictors[target].outputs(batch), atol=1e-6)
 
 
 def test_a_model_answers_with_settings_and_options():

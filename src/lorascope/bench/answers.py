@@ -8,7 +8,7 @@ closed forms), controls, and boosted trees. A method never sees a label of a set
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -20,6 +20,8 @@ from lorascope.bench.boosting import fit_boosting
 from lorascope.bench.tasks import without_answer
 from lorascope.core.batch import LoRABatch
 from lorascope.errors import LorascopeError
+from lorascope.models.closed_form import ClosedForm
+from lorascope.models.model import Features, Model
 from lorascope.predict.predictor import Predictor, read_outputs
 from lorascope.train.controls import CONTROLS, predict_from
 from lorascope.train.data import LabelledLoRAs
@@ -88,12 +90,15 @@ def model(name: str) -> Answer:
 
 
 def shared_outputs(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dict[str, Array]:
-    """What predictors that were trained together say, each LoRA being read once for all of them.
+    """What predictors that were trained together say, each LoRA being read once for all where they allow it.
 
     Raises as a model does for LoRAs that it cannot read.
     """
-    first = next(iter(predictors.values())).model
-    first.check(batch)
+    models = [predictor.model for predictor in predictors.values()]
+    models[0].check(batch)
+    if not read_alike(models, batch.select(slice(0, 2))):
+        return {name: predictor.outputs(batch) for name, predictor in predictors.items()}
+    first = models[0]
     raw: dict[str, list[torch.Tensor]] = {name: [] for name in predictors}
     with torch.no_grad():
         for start in range(0, max(batch.size, 1), BATCH):
@@ -105,6 +110,24 @@ def shared_outputs(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dic
         name: read_outputs(predictor.target, predictor.scaler, torch.cat(raw[name]))
         for name, predictor in predictors.items()
     }
+
+
+def read_alike(models: Sequence[Model], batch: LoRABatch) -> bool:
+    """Whether the features of some models are the same.
+
+    Networks that were trained as one have one preparation. Closed forms share a study, but may choose a
+    bandwidth, or leave out the LoRAs without a label, for each target: these are compared.
+    """
+    if not all(isinstance(model, ClosedForm) for model in models):
+        return True
+    found = [model.features(batch.to(model.dtype, model.device)) for model in models]
+    return all(_same(features, found[0]) for features in found)
+
+
+def _same(a: Features, b: Features) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and torch.equal(a, b)
 
 
 def boosted(given: Assignment) -> Answers:
