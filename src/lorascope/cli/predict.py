@@ -14,11 +14,13 @@ import typer
 if TYPE_CHECKING:
     from lorascope.core.lora import LoRA
     from lorascope.predict import Prediction, Predictor
+    from lorascope.predict.explain import Explanation
 
 __all__ = ["predict"]
 
 BATCH = 64  # adapters in memory at once
 CLASSES_SHOWN = 24
+LAYERS_SHOWN, DIRECTIONS_SHOWN = 8, 4
 
 
 def predict(
@@ -45,17 +47,32 @@ def predict(
             "--allow-pickle", help="Read .bin files too, with torch's weights_only reader."
         ),
     ] = False,
+    explained: Annotated[
+        bool,
+        typer.Option("--explain", help="Say which layers and rank directions carry each answer."),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="PNG",
+            help="Draw the explanation of one answer (one PATH, one --with).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the answers.")
     ] = False,
 ) -> None:
     """Predict from the weights of LoRAs, without running the base model.
 
-    Ends with 2 when a file was refused or does not fit a predictor.
+    A value comes with its interval, probabilities are calibrated, and a predictor says where it would rather
+    not answer: a LoRA unlike those that it learned from. Ends with 2 when a file was refused or does not fit.
 
     \b
     Examples:
       lorascope predict
+      lorascope predict --with quality --explain my-adapter --plot layers.png
       lorascope predict --with my-predictor my-adapter
       lorascope predict --with quality --with topic --json 'collection/*/'
     """
@@ -67,11 +84,19 @@ def predict(
     folders = predictors or bundled_predictors()
     loaded = [load_predictor(folder) for folder in folders]
     adapters = adapters_in(paths) if paths else [bundled_sample()]
+    if plot is not None and (len(adapters), len(loaded)) != (1, 1):
+        raise typer.BadParameter(
+            f"found {len(adapters)} adapters and {len(loaded)} predictors, expected one of each.",
+            param_hint="--plot",
+        )
     clock = Clock()
     answers: list[Answer] = []
+    asked = ask(
+        loaded, adapters, clock, allow_pickle=allow_pickle, explained=explained or plot is not None
+    )
     with progress_bar(show=len(adapters) > 1) as bar:
         task = bar.add_task("predicting", total=len(adapters))
-        for answer in ask(loaded, adapters, clock, allow_pickle=allow_pickle):
+        for answer in asked:
             answers.append(answer)
             bar.advance(task)
             if not as_json:
@@ -80,6 +105,10 @@ def predict(
         print_json(document(folders, loaded, answers))
     else:
         console(stderr=True).print(clock.sentence(len(adapters), len(loaded)), style="dim")
+    if plot is not None and answers[0].explanations:
+        from lorascope.predict.explanation_plot import plot_explanation
+
+        plot_explanation(answers[0].explanations[0], plot)
     if any(answer.errors for answer in answers):
         raise typer.Exit(2)
 
@@ -106,10 +135,16 @@ class Answer:
     path: Path
     predictions: "list[Prediction]" = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    explanations: "list[Explanation]" = field(default_factory=list)
 
 
 def ask(
-    predictors: "Sequence[Predictor]", paths: Sequence[Path], clock: Clock, *, allow_pickle: bool
+    predictors: "Sequence[Predictor]",
+    paths: Sequence[Path],
+    clock: Clock,
+    *,
+    allow_pickle: bool,
+    explained: bool = False,
 ) -> Iterator[Answer]:
     """Read the adapters batch by batch and ask every predictor, in the order of the paths."""
     for start in range(0, len(paths), BATCH):
@@ -125,6 +160,8 @@ def ask(
         began = time.perf_counter()
         for predictor in predictors:
             ask_one(predictor, read)
+            if explained:
+                explain_each(predictor, read)
         clock.predicting += time.perf_counter() - began
         yield from answers
 
@@ -162,6 +199,17 @@ def ask_one(predictor: "Predictor", read: "list[tuple[Answer, LoRA]]") -> None:
         answer.predictions.append(prediction)
 
 
+def explain_each(predictor: "Predictor", read: "list[tuple[Answer, LoRA]]") -> None:
+    """Explain each answer that this predictor gave."""
+    from lorascope.core.batch import collate
+    from lorascope.predict.explain import explain
+
+    for answer, lora in read:
+        if any(prediction.target is predictor.target for prediction in answer.predictions):
+            batch = collate([lora], predictor.signature, allow_missing=True)
+            answer.explanations.append(explain(predictor, batch))
+
+
 def show(answer: Answer, out: Any, err: Any) -> None:
     """Print one adapter's answers: the path, then a line for each predictor."""
     from rich.text import Text
@@ -176,6 +224,12 @@ def show(answer: Answer, out: Any, err: Any) -> None:
         out.print(line)
         for warning in prediction.warnings:
             out.print(Text(f"    warning: {printable(warning)}", style="yellow"))
+        if prediction.abstains:
+            words = f"    abstains: {prediction.reason} (outlier score {prediction.outlier:.2f}, limit 1)"
+            out.print(Text(printable(words), style="red"))
+    for explanation in answer.explanations:
+        for words in explained_in_words(explanation):
+            out.print(Text(printable(words), style="dim"))
     for error in answer.errors:
         err.print(Text(f"Error: {printable(answer.path)}: {error}"))
 
@@ -183,11 +237,37 @@ def show(answer: Answer, out: Any, err: Any) -> None:
 def in_words(prediction: "Prediction") -> str:
     """The answer itself: a value with its unit, or the predicted classes with their probabilities."""
     if prediction.value is not None:
-        return f"{prediction.value:.4g} {prediction.target.unit}".rstrip()
+        words = f"{prediction.value:.4g} {prediction.target.unit}".rstrip()
+        if prediction.interval is None or prediction.level is None:
+            return words
+        low, high = prediction.interval
+        return f"{words}, {low:.4g} to {high:.4g} ({100 * prediction.level:.0f} %)"
     chosen = sorted(prediction.labels, key=lambda name: -prediction.probabilities[name])
     words = [f"{name} {prediction.probabilities[name]:.2f}" for name in chosen[:CLASSES_SHOWN]]
     more = len(chosen) - CLASSES_SHOWN
     return ", ".join(words) + (f", and {more} more" if more > 0 else "") if words else "none"
+
+
+def explained_in_words(explanation: "Explanation") -> list[str]:
+    """The layers that say most, each with its strongest directions, and what is left."""
+    what = f"{explanation.target} {explanation.output}".rstrip()
+    how = {"integrated": "from the baseline", "left_out": "without the layer"}[explanation.method]
+    lines = [
+        f"    {what}: {explanation.prediction:.4g}, baseline {explanation.baseline:.4g}; change {how}:"
+    ]
+    for part in explanation.largest(LAYERS_SHOWN):
+        line = f"      {part.value:+.3g}  {part.layer}"
+        if part.directions:
+            shown = ", ".join(f"{value:+.2g}" for value in part.directions[:DIRECTIONS_SHOWN])
+            line += f"  (directions {shown})"
+        lines.append(line)
+    others = len(explanation.parts) - LAYERS_SHOWN
+    if others > 0:
+        kept = sum(part.value for part in explanation.largest(LAYERS_SHOWN))
+        total = sum(part.value for part in explanation.parts)
+        lines.append(f"      {total - kept:+.3g}  {others} other layers")
+    lines.append(f"      {explanation.rest:+.3g}  not accounted for")
+    return lines
 
 
 def quality(prediction: "Prediction") -> str:
@@ -214,6 +294,11 @@ def document(
                 "predictions": [prediction.to_json() for prediction in answer.predictions],
                 "errors": answer.errors,
             }
+            | (
+                {"explanations": [explanation.to_json() for explanation in answer.explanations]}
+                if answer.explanations
+                else {}
+            )
             for answer in answers
         ],
     }

@@ -1,10 +1,11 @@
 """Intervals that hold: split conformal prediction with groups, and how well they did.
 
-    value +- q,   q = the smallest t with  sum over groups g of mean_{i in g} [|y_i - f_i| <= t] >= level (G + 1)
+    value +- q,   q = smallest t with  sum over groups g of mean_{i in g} [|y_i - f_i| <= t] >= level (G + 1)
 
 over the G groups of LoRAs that were held out, none of which the model saw. Each group counts once, so that
 LoRAs that share data do not pass for many; with one LoRA a group it is split conformal prediction
-(Papadopoulos et al. 2002; Lei et al. 2018; groups as in Dunn, Wasserman and Ramdas 2022). A new LoRA of a new group is covered
+(Papadopoulos et al. 2002; Lei et al. 2018; groups as in Dunn, Wasserman and Ramdas 2022). A new LoRA of a
+new group is covered
 with probability at least `level`. It says nothing of LoRAs that are not like the held-out ones: that is what
 abstention is for.
 

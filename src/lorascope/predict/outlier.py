@@ -33,7 +33,7 @@ NAMED = 3  # layers in a sentence
 FARTHEST = 30.0  # deviations that a fact is taken at
 CHUNK = 256
 PRETENDED = 512  # training LoRAs that others are made of
-ANY_RANK = [0, 5, 6, 7]  # facts that hardly change with the rank: size and shares
+ANY_RANK = [0, 3, 4, 5]  # facts that hardly change with the rank: size and shares
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Outliers(nn.Module):
         ]
         return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _z(self, facts: Tensor) -> Tensor:  # (b, L, 8): standardised, 0 where missing
+    def _z(self, facts: Tensor) -> Tensor:  # (b, L, 6): standardised, 0 where missing
         z = (facts - self.get_buffer("mean")) / self.get_buffer("std")
         return z.clamp(-FARTHEST, FARTHEST).nan_to_num(0.0)
 

@@ -89,17 +89,12 @@ class Predictor:
             raise self._not_decomposed(batch, loras) from error
         self._check([bool(np.isfinite(row).all()) for row in outputs], loras, "the answer is")
         present = batch.present.float().mean(1).tolist() if batch.size else []
-        verdicts = self.verdicts(batch)
+        read = () if isinstance(loras, LoRABatch) else loras
+        verdicts = self.trust.verdicts(batch, read)
         return [
             self._prediction(row, coverage, base, verdict)
             for row, coverage, base, verdict in zip(outputs, present, bases, verdicts, strict=True)
         ]
-
-    def verdicts(self, batch: LoRABatch) -> Sequence[Verdict | None]:
-        """How unusual each LoRA of a batch is; None for each where nobody learned it."""
-        if self.trust.outliers is None or batch.size == 0:
-            return [None] * batch.size
-        return self.trust.outliers.verdicts(batch)
 
     def outputs(self, batch: LoRABatch) -> NDArray[np.float64]:
         """Values in the units of the label, or probabilities, (b, k), for a batch of its signature.

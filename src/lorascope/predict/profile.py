@@ -1,12 +1,13 @@
 """What is looked at to tell whether a LoRA is of the kind that a model was trained on: few numbers a layer.
 
-    facts       log |dW|,  log (sum s^2)^2 / sum s^4,  log s_k / s_1 for k = 2..4,
+    facts       log |dW|,  log (sum s^2)^2 / sum s^4,  log s_2 / s_1,
                 logit of the shares |p^T dW|^2, |dW q|^2 and |p^T dW q|^2 of |dW|^2
     directions  the leading principal components of p^T dW q / |dW|
 
 with p (n, c) and q (m, c) the leading directions of the training updates' outputs and inputs, and s the
 singular values. All of it goes through u^T p, v^T q, u^T u and v^T v: no dense update is formed, the cost of
-a LoRA does not grow with the training set, and nothing depends on the gauge. Not a model, and no judgement: `outlier` judges.
+a LoRA does not grow with the training set, and nothing depends on the gauge. Not a
+model, and no judgement: `outlier` judges.
 """
 
 from typing import NamedTuple
@@ -26,8 +27,6 @@ FACTS = (
     "size of the update",
     "number of directions in use",
     "second singular value against the first",
-    "third singular value against the first",
-    "fourth singular value against the first",
     "share of the update in the training LoRAs' output directions",
     "share of the update in the training LoRAs' input directions",
     "share of the update in the training LoRAs' directions of both",
@@ -44,7 +43,7 @@ NEAREST = 5e-3  # shares are kept this far from 0 and 1
 class Seen(NamedTuple):
     """The numbers of b LoRAs; those of missing layers and singular values are NaN."""
 
-    facts: Tensor  # (b, L, 8)
+    facts: Tensor  # (b, L, 6)
     directions: Tensor  # (b, L, d)
 
 
@@ -135,12 +134,12 @@ class Profile(nn.Module):
         return x, y
 
 
-def _spectral(s: Tensor) -> Tensor:  # (l, b, r) -> (l, b, 5)
-    """The norm as it is, the number of directions, and singular values against the largest; logarithms."""
+def _spectral(s: Tensor) -> Tensor:  # (l, b, r) -> (l, b, 3)
+    """The norm as it is; logarithms of the number of directions and of the second value against the first."""
     square = s.square()
     norm = square.sum(-1)
     spread = norm.square() / square.square().sum(-1).clamp(min=torch.finfo(s.dtype).tiny)
-    leading = torch.nn.functional.pad(s, (0, max(0, 4 - s.shape[-1])))[..., 1:4]
+    leading = torch.nn.functional.pad(s, (0, max(0, 2 - s.shape[-1])))[..., 1:2]
     ratio = leading / s[..., :1].clamp(min=torch.finfo(s.dtype).tiny)
     log_ratio = torch.where(ratio > FLOOR, ratio.log(), torch.nan)
     return torch.cat([torch.stack([norm.sqrt(), spread.clamp(min=1).log()], -1), log_ratio], -1)

@@ -7,23 +7,27 @@
 Each part may be missing: a predictor without any answers as its model does, without a word on how sure it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from lorascope.core.batch import LoRABatch
+from lorascope.core.lora import LoRA
 from lorascope.core.signature import Signature
 from lorascope.predict.calibration import ProbabilityMap
 from lorascope.predict.intervals import Interval
-from lorascope.predict.outlier import Outliers
+from lorascope.predict.outlier import Outliers, Verdict
 
 __all__ = ["Trust"]
+
+UNKNOWN_SIDE = 2.0  # outlier score of a LoRA with parts that no training LoRA had
 
 
 @dataclass(frozen=True, eq=False)
 class Trust:
-    """The parts that are there.
+    """The parts that are there. `side` are the kinds of side tensors that training LoRAs had (None: unknown).
 
     Example:
         >>> Trust(interval=Interval(0.5, 99)).to_json()
@@ -33,6 +37,7 @@ class Trust:
     probabilities: ProbabilityMap | None = None
     interval: Interval | None = None
     outliers: Outliers | None = None
+    side: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of all that is no tensor; `outliers` says that there are some."""
@@ -43,7 +48,25 @@ class Trust:
             data["interval"] = self.interval.to_json()
         if self.outliers is not None:
             data["outliers"] = True
+        if self.side is not None:
+            data["side"] = list(self.side)
         return data
+
+    def verdicts(self, batch: LoRABatch, loras: Sequence[LoRA] = ()) -> list[Verdict | None]:
+        """How unusual each LoRA of a batch is; None where nobody learned it.
+
+        `loras` are the same LoRAs with what no batch holds: side tensors (DoRA magnitudes, biases, ...) of a
+        kind that no training LoRA had are beyond the limit, because nothing is known of what they do.
+        """
+        found: list[Verdict | None] = [None] * batch.size
+        if self.outliers is not None and batch.size:
+            found = list(self.outliers.verdicts(batch))
+        if self.side is None:
+            return found
+        for number, lora in enumerate(loras):
+            if kinds := sorted({side.kind for side in lora.side.values()} - set(self.side)):
+                found[number] = _beyond(found[number], kinds)
+        return found
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors of the detectors, by name."""
@@ -62,4 +85,15 @@ class Trust:
             ProbabilityMap.from_json(data["probabilities"]) if "probabilities" in data else None,
             Interval.from_json(data["interval"]) if "interval" in data else None,
             outliers,
+            tuple(str(kind) for kind in data["side"]) if "side" in data else None,
         )
+
+
+def _beyond(verdict: Verdict | None, kinds: Sequence[str]) -> Verdict:
+    """A verdict beyond the limit because of side tensors."""
+    reason = f"it has {', '.join(kinds)} tensors, which no training LoRA had"
+    if verdict is None:
+        return Verdict(UNKNOWN_SIDE, {}, reason)
+    if verdict.abstain:
+        reason = f"{reason}; {verdict.reason}"
+    return Verdict(max(verdict.score, UNKNOWN_SIDE), verdict.by, reason)

@@ -32,7 +32,8 @@ class LabelledLoRAs:
 
     `labels` holds (N, k) float64 for each target, encoded, NaN where missing; `groups` one name per row
     (None: nobody knows what the rows share); `hyper` one number per row and hyper-parameter; `source`
-    says where it came from, by a name and not by a path: it is stored with predictors.
+    says where it came from, by a name and not by a path: it is stored with predictors. `side` are the kinds
+    of side tensors that the LoRAs have beside their pairs (None: nobody looked).
     Raises DataError when the lengths differ.
     """
 
@@ -42,6 +43,7 @@ class LabelledLoRAs:
     groups: Sequence[str] | None = None
     hyper: Mapping[str, Array] = field(default_factory=dict)
     source: str = "memory"
+    side: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         columns: dict[str, int] = {f"labels of {k!r}": len(v) for k, v in self.labels.items()}
@@ -135,6 +137,7 @@ def label_loras(
         labels={name: encode_labels(target, labels[name]) for name, target in known.items()},
         groups=groups,
         hyper={name: np.asarray(v, dtype=np.float64) for name, v in (hyper or {}).items()},
+        side=tuple(sorted({side.kind for lora in loras for side in lora.side.values()})),
     )
 
 
@@ -157,4 +160,6 @@ def from_zoo(zoo: "Zoo", targets: Sequence[str] | None = None) -> LabelledLoRAs:
         groups=[str(group) for group in zoo.groups()],
         hyper={name: np.asarray(v, dtype=np.float64) for name, v in zoo.hyper().items()},
         source=zoo.path.resolve().name,
+        # the LoRAs of a zoo have the same layers and side tensors
+        side=tuple(sorted({x.kind for x in zoo.lora(0).side.values()})) if len(zoo) else None,
     )

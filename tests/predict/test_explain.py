@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from lorascope.core.batch import collate
+from lorascope.errors import DataError
+from lorascope.predict.explain import explain
+from lorascope.symmetry import act, random_gauges
+from lorascope.train import fit
+from tests.planted import planted, planted_loras
+
+DATA = planted(200)
+LORAS = planted_loras(4, seed=9)[0]
+
+
+@pytest.fixture(scope="module", params=["score", "sources"])
+def fusion(request):
+    return fit(DATA, request.param, model="fusion", trust=False)
+
+
+def one(predictor, lora=LORAS[0]):
+    return collate([lora], predictor.signature)
+
+
+def test_the_parts_of_fusion_sum_to_the_prediction_minus_the_baseline(fusion):
+    for lora in LORAS:
+        found = explain(fusion, one(fusion, lora))
+        assert found.method == "integrated"
+        moved = abs(found.prediction - found.baseline) + 1e-3
+        assert abs(found.rest) < 1e-3 * moved
+        assert [part.layer for part in found.parts] == list(fusion.signature.names)
+
+
+def test_the_prediction_that_is_explained_is_the_one_that_is_given(fusion):
+    said = fusion.predict(LORAS[0])[0]
+    found = explain(fusion, one(fusion))
+    if fusion.target.kind == "regression":
+        assert found.prediction == pytest.approx(said.value, rel=1e-4)
+    else:
+        chance = 1 / (1 + np.exp(-found.prediction))
+        assert chance == pytest.approx(said.probabilities[found.output], rel=1e-3)
+
+
+def test_an_explanation_does_not_depend_on_the_gauge(fusion):
+    batch = one(fusion)
+    turned = act(random_gauges(batch, generator=torch.Generator().manual_seed(0)), batch)
+    a, b = explain(fusion, batch), explain(fusion, turned)
+    for x, y in zip(a.parts, b.parts, strict=True):
+        assert x.value == pytest.approx(y.value, abs=2e-3)
+        np.testing.assert_allclose(x.directions, y.directions, atol=5e-3)
+
+
+def test_the_numbers_of_a_layer_are_shared_out_among_its_directions_exactly(fusion):
+    """A linear answer in the cores alone: the directions' parts are those of each triple."""
+    model = fusion.model
+    batch = one(fusion)
+    views = model.cores(batch)
+    from lorascope.predict.explain import _shared_out
+
+    zero = torch.zeros(model.get_buffer("sizes").shape[0])
+    slopes = [torch.randn(view.shape[1]) for view in views]
+    parts = _shared_out(model, batch, [*slopes, zero], zero)
+    whole = sum(float(slope @ view[0]) for slope, view in zip(slopes, views, strict=True))
+    assert sum(value for value, _ in parts) == pytest.approx(whole, rel=1e-4, abs=1e-4)
+
+
+def test_other_models_are_explained_by_leaving_layers_out():
+    predictor = fit(DATA, "score", model="ridge", trust=False)
+    batch = one(predictor)
+    found = explain(predictor, batch)
+    assert found.method == "left_out"
+    without = LORAS[0].select([name for name in LORAS[0] if name != found.parts[1].layer])
+    zeroed = collate([without], predictor.signature, allow_missing=True)
+    said = [float(predictor.outputs(x)[0, 0]) for x in (batch, zeroed)]
+    assert found.prediction == pytest.approx(said[0], rel=1e-4)
+    assert found.parts[1].value == pytest.approx(said[0] - said[1], rel=1e-3)
+    assert len(found.largest(2)) == 2
+    assert abs(found.largest(1)[0].value) == max(abs(part.value) for part in found.parts)
+    assert all(len(part.directions) == batch.rank for part in found.parts)
+    assert found.to_json()["rest"] == found.rest
+
+
+def test_what_cannot_be_explained_is_refused(fusion):
+    with pytest.raises(DataError, match="found 2 LoRAs"):
+        explain(fusion, collate(LORAS[:2], fusion.signature))
+    with pytest.raises(DataError, match="no class 'purple'"):
+        explain(fusion, one(fusion), "purple")
