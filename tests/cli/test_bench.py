@@ -1,5 +1,9 @@
 import pytest
 
+from lorascope.bench import suites
+
+FEW = suites.Suite("few", ("majority", "norm only", "ridge"), ("faces",), seeds=(0,), trials=1)
+
 
 def test_a_benchmark_runs_and_reports(run, zoo, tmp_path):
     out_folder = tmp_path / "bench"
@@ -16,6 +20,24 @@ def test_a_benchmark_runs_and_reports(run, zoo, tmp_path):
     assert again == out
 
 
+def test_a_suite_is_planned_run_and_reported(run, zoo, tmp_path, monkeypatch):
+    monkeypatch.setitem(suites.SUITES, "few", FEW)
+    words = ["--suite", "few", "--zoo", zoo, "--out", tmp_path]
+    code, out, err = run("bench", "plan", *words)
+    assert (code, err) == (0, "")
+    assert "score  planted" in out
+    assert "within the budget" in out
+    code, out, _ = run("bench", "run", *words, "--processes", 1)
+    assert code == 0
+    page = tmp_path / "benchmark.md"
+    assert str(page) in out
+    assert "| ridge |" in page.read_text()
+    other = tmp_path / "docs" / "page.md"
+    code, out, err = run("bench", "report", tmp_path, "--page", other)
+    assert (code, err) == (0, "")
+    assert other.read_text() == page.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -23,6 +45,9 @@ def test_a_benchmark_runs_and_reports(run, zoo, tmp_path):
         (["run", "--zoo", "ZOO", "--target", "beauty", "--out", "OUT"], "beauty"),
         (["run", "--zoo", "ZOO", "--model", "oracle", "--out", "OUT"], "oracle"),
         (["run", "--zoo", "OUT"], "no zoo"),
+        (["run"], "expected one"),
+        (["run", "--suite", "huge", "--zoo", "ZOO"], "expected one of full, paper, small"),
+        (["plan", "--suite", "small", "--zoo", "OUT"], "there is none"),
     ],
 )
 def test_bad_input_is_one_message(run, zoo, tmp_path, words, said):
