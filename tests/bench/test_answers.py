@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lorascope.bench.answers import Assignment, boosted, control, model, shared_outputs
+from lorascope.bench.answers import (
+    Assignment,
+    boosted,
+    control,
+    model,
+    read_alike,
+    shared_outputs,
+)
 from lorascope.models.build import MODELS
 from lorascope.train.controls import control_predictions
 from lorascope.train.fit import default_split, fit_many
@@ -26,6 +33,14 @@ def test_reading_once_for_all_targets_gives_what_each_predictor_says(name):
     batch = DATA.batch.select(slice(0, 7))
     for target, found in shared_outputs(predictors, batch).items():
         np.testing.assert_allclose(found, predictors[target].outputs(batch), atol=1e-6)
+
+
+def test_targets_of_one_bandwidth_are_read_together():
+    alike = fit_many(DATA, model="kernel_cosine", seed=0, split=SPLIT)
+    assert read_alike(alike, DATA.batch.select(slice(0, 2))) == [list(DATA.targets)]
+    apart = fit_many(DATA, model="kernel_spectra", seed=0, split=SPLIT)
+    widths = {float(p.model.get_buffer("bandwidth")) for p in apart.values()}
+    assert len(read_alike(apart, DATA.batch.select(slice(0, 2)))) == len(widths) > 1
 
 
 def test_labels_that_are_missing_leave_other_loras_to_compare_with():

@@ -8,7 +8,7 @@ closed forms), controls, and boosted trees. A method never sees a label of a set
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -21,7 +21,7 @@ from lorascope.bench.tasks import without_answer
 from lorascope.core.batch import LoRABatch
 from lorascope.errors import LorascopeError
 from lorascope.models.closed_form import ClosedForm
-from lorascope.models.model import Features, Model
+from lorascope.models.model import Features
 from lorascope.predict.predictor import Predictor, read_outputs
 from lorascope.train.controls import CONTROLS, predict_from
 from lorascope.train.data import LabelledLoRAs
@@ -90,15 +90,19 @@ def model(name: str) -> Answer:
 
 
 def shared_outputs(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dict[str, Array]:
-    """What predictors that were trained together say, each LoRA being read once for all where they allow it.
+    """What predictors that were trained together say, each LoRA being read once for all that allow it.
 
     Raises as a model does for LoRAs that it cannot read.
     """
-    models = [predictor.model for predictor in predictors.values()]
-    models[0].check(batch)
-    if not read_alike(models, batch.select(slice(0, 2))):
-        return {name: predictor.outputs(batch) for name, predictor in predictors.items()}
-    first = models[0]
+    next(iter(predictors.values())).model.check(batch)
+    found: dict[str, Array] = {}
+    for names in read_alike(predictors, batch.select(slice(0, 2))):
+        found |= _read_once({name: predictors[name] for name in names}, batch)
+    return {name: found[name] for name in predictors}
+
+
+def _read_once(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dict[str, Array]:
+    first = next(iter(predictors.values())).model
     raw: dict[str, list[torch.Tensor]] = {name: [] for name in predictors}
     with torch.no_grad():
         for start in range(0, max(batch.size, 1), BATCH):
@@ -112,16 +116,25 @@ def shared_outputs(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dic
     }
 
 
-def read_alike(models: Sequence[Model], batch: LoRABatch) -> bool:
-    """Whether the features of some models are the same.
+def read_alike(predictors: Mapping[str, Predictor], batch: LoRABatch) -> list[list[str]]:
+    """The names of predictors, together where the features of their models are the same.
 
     Networks that were trained as one have one preparation. Closed forms share a study, but may choose a
-    bandwidth, or leave out the LoRAs without a label, for each target: these are compared.
+    bandwidth, or leave out the LoRAs without a label, for each target: their features are compared.
     """
-    if not all(isinstance(model, ClosedForm) for model in models):
-        return True
-    found = [model.features(batch.to(model.dtype, model.device)) for model in models]
-    return all(_same(features, found[0]) for features in found)
+    if not all(isinstance(predictor.model, ClosedForm) for predictor in predictors.values()):
+        return [list(predictors)]
+    groups: list[tuple[Features, list[str]]] = []
+    for name, predictor in predictors.items():
+        model = predictor.model
+        with torch.no_grad():
+            features = model.features(batch.to(model.dtype, model.device))
+        together = next((names for other, names in groups if _same(features, other)), None)
+        if together is None:
+            groups.append((features, [name]))
+        else:
+            together.append(name)
+    return [names for _, names in groups]
 
 
 def _same(a: Features, b: Features) -> bool:
