@@ -1,13 +1,24 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from lorascope.cli.predict import Clock, ask, in_words, quality
+from lorascope.cli.predict import (
+    Answer,
+    Clock,
+    ask,
+    explained_in_words,
+    in_words,
+    quality,
+    show,
+)
 from lorascope.core import LoRA
 from lorascope.io import open_zoo, read_lora
 from lorascope.predict import Prediction, Target, load_predictor
+from lorascope.predict.explain import Explanation, Part
 from lorascope.train import fit
 
 
@@ -121,3 +132,35 @@ def test_answers_in_words():
         == "(held out: rmse 0.5)"
     )
     assert quality(Prediction(score, value=1.0)) == ""
+
+
+def test_an_explanation_is_printed_and_drawn(run, adapter, predictors, tmp_path):
+    picture = tmp_path / "layers.png"
+    given = ("predict", "--with", predictors / "strength", adapter, "--plot", picture)
+    code, out, err = run(*given, "--explain")
+    assert code == 0, err
+    assert "baseline" in out
+    assert "not accounted for" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = run("predict", "--with", predictors / "strength", adapter, "--explain", "--json")
+    (explanation,) = json.loads(out)["files"][0]["explanations"]
+    assert explanation["target"] == "strength"
+    assert len(explanation["parts"]) == 3
+    code, _, err = run("predict", adapter, adapter, "--plot", picture)
+    assert code == 2
+    assert "one of each" in err
+
+
+def test_intervals_abstention_and_explanations_in_words():
+    score = Target("s", "regression", unit="dB")
+    sure = Prediction(score, value=1.0, interval=(0.5, 1.5), level=0.9)
+    assert in_words(sure) == "1 dB, 0.5 to 1.5 (90 %)"
+    parts = tuple(Part(f"layer.{i}", float(-i), (1.0, 2.0)) for i in range(10))
+    lines = explained_in_words(Explanation("s", "", -40.0, 4.0, parts, "integrated"))
+    assert "-9  layer.9  (directions +1, +2)" in lines[1]
+    assert "-1  2 other layers" in lines[-2]
+    assert "+1  not accounted for" in lines[-1]
+    odd = Prediction(score, value=1.0, outlier=3.0, reason="unusual size")
+    console = Console(record=True, width=200)
+    show(Answer(Path("file"), [odd]), console, console)
+    assert "abstains: unusual size (outlier score 3.00, limit 1)" in console.export_text()

@@ -4,8 +4,9 @@
     multiclass   p   = softmax(slope z)                      (temperature 1 / slope; Guo et al. 2017)
 
 A class has a slope and an offset of its own where enough of the held-out LoRAs are of it and enough are not,
-pulled to those that all classes share; the others have the shared ones. A map is kept only where it lowers
-the loss on groups that it was not fitted on. `calibration_error` says what it bought. Not a model: numbers.
+pulled to those that all classes share; the others have the shared ones. A map is kept only where it lowers the
+loss on groups that it was not fitted on, by more than the standard error of that. `calibration_error` says what
+it bought. Not a model: it knows numbers only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lorascope.predict.target import Kind
 __all__ = ["ProbabilityMap", "calibration_error", "fit_probability_map"]
 
 Array = NDArray[np.float64]
+FEWEST_GROUPS = 30  # held out, below which a map would say more of them than of others
 ENOUGH = 20  # LoRAs of a class, and not of it, for a slope of its own
 PULL = 5.0  # how many LoRAs the shared slope and offset weigh
 FOLDS = 5
@@ -80,7 +82,8 @@ def fit_probability_map(
     y: Array,  # (b, k) 0 or 1
     groups: Sequence[object] | None = None,
 ) -> ProbabilityMap:
-    """The map that calibrates logits of held-out LoRAs; the identity where none lowers the loss.
+    """The map that calibrates logits of held-out LoRAs; the identity where none lowers the loss,
+    and for fewer than 30 groups.
 
     `groups` names what the LoRAs share: groups are left out together when maps are compared.
     Raises DataError where shapes differ or there is no LoRA.
@@ -93,10 +96,13 @@ def fit_probability_map(
     logits = np.clip(logits, -LARGEST, LARGEST)
     fitters = [_shared] if kind == "multiclass" else [_shared, _own]
     folds = _folds(len(y), groups)
-    best, least = None, _left_out(kind, None, logits, y, folds)
+    if len(set(range(len(y)) if groups is None else map(str, groups))) < FEWEST_GROUPS:
+        return ProbabilityMap.identity(y.shape[1])
+    best, least = None, row_losses(kind, logits, y)
     for fitter in fitters:
         found = _left_out(kind, fitter, logits, y, folds)
-        if found < least:
+        gain = least - found
+        if np.isfinite(gain).all() and gain.mean() > gain.std() / len(gain) ** 0.5:
             best, least = fitter, found
     return ProbabilityMap.identity(y.shape[1]) if best is None else best(kind, logits, y)
 
@@ -122,13 +128,18 @@ def calibration_error(kind: Kind, probabilities: Array, y: Array) -> float:
     return float(np.abs(gaps).sum() / max(len(p), 1))
 
 
-def loss(kind: Kind, logits: Array, y: Array) -> float:
-    """Mean negative log likelihood of a row."""
+def row_losses(kind: Kind, logits: Array, y: Array) -> Array:  # (b,)
+    """Negative log likelihood of each row: the sum over its labels, or that of its class."""
     if kind == "multiclass":
         top = logits.max(1, keepdims=True)
         log_total = np.log(np.exp(logits - top).sum(1, keepdims=True)) + top
-        return float(((log_total - logits) * y).sum(1).mean())
-    return float((np.logaddexp(0.0, logits) - y * logits).sum(1).mean())
+        return np.asarray(((log_total - logits) * y).sum(1))
+    return np.asarray((np.logaddexp(0.0, logits) - y * logits).sum(1))
+
+
+def loss(kind: Kind, logits: Array, y: Array) -> float:
+    """Mean negative log likelihood of a row."""
+    return float(row_losses(kind, logits, y).mean())
 
 
 def _shared(kind: Kind, logits: Array, y: Array) -> ProbabilityMap:
@@ -140,7 +151,7 @@ def _shared(kind: Kind, logits: Array, y: Array) -> ProbabilityMap:
         return ProbabilityMap((float(np.exp(x[0])),) * classes, (offset,) * classes)
 
     def objective(x: Array) -> float:
-        pull = PULL * (x[0] ** 2 + x[1] ** 2) / 2 / len(y) / max(1, classes)
+        pull = PULL * (x[0] ** 2 + x[1] ** 2) / 2 / len(y)
         return loss(kind, of(x).apply(logits), y) + float(pull)
 
     return of(minimize(objective, np.zeros(2), method="L-BFGS-B", bounds=[(-4, 4)] * 2).x)
@@ -173,16 +184,14 @@ def _folds(count: int, groups: Sequence[object] | None) -> NDArray[np.int64]:
     return np.asarray(order[number] % FOLDS, dtype=np.int64)
 
 
-def _left_out(kind: Kind, fitter: Any, logits: Array, y: Array, folds: NDArray[np.int64]) -> float:
-    """The loss on rows left out of the fit; without a fitter that of the logits as they are."""
-    if fitter is None:
-        return loss(kind, logits, y)
-    total = 0.0
+def _left_out(
+    kind: Kind, fitter: Any, logits: Array, y: Array, folds: NDArray[np.int64]
+) -> Array:  # (b,)
+    """The losses of rows left out of the fit; infinite where nothing else is there to fit on."""
+    losses = np.full(len(y), np.inf)
     for fold in np.unique(folds):
         out = folds == fold
-        if out.all():
-            return float("inf")
-        total += out.sum() * loss(
-            kind, fitter(kind, logits[~out], y[~out]).apply(logits[out]), y[out]
-        )
-    return float(total) / len(y)
+        if not out.all():
+            found = fitter(kind, logits[~out], y[~out]).apply(logits[out])
+            losses[out] = row_losses(kind, found, y[out])
+    return losses

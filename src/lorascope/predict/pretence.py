@@ -102,4 +102,6 @@ def _shuffle(count: int, generator: torch.Generator, batch: LoRABatch) -> Tensor
 def _orthonormal(like: Tensor, generator: torch.Generator) -> Tensor:
     draw = torch.randn(like.shape, generator=generator).to(like)
     rows: Tensor = torch.linalg.qr(draw.mT).Q.mT
-    return rows
+    # above the width there are no more directions, and singular values are zero
+    missing = like.shape[-2] - rows.shape[-2]
+    return torch.nn.functional.pad(rows, (0, 0, 0, missing))

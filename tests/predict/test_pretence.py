@@ -1,0 +1,48 @@
+import torch
+
+from lorascope.core.batch import collate
+from lorascope.predict.pretence import blend, cut, mix, randomise, thin
+from lorascope.symmetry.invariants import inner_products, norms, spectra
+from tests.planted import planted_loras
+
+BATCH = collate(planted_loras(12)[0])
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def dense(batch):
+    return [group.u.mT @ group.v for group in batch.groups]
+
+
+def test_a_blend_is_a_mean_of_whole_loras():
+    found = blend(BATCH, 2, generator())
+    assert found.rank == 2 * BATCH.rank
+    draw = generator()
+    rows = [torch.randperm(12, generator=draw) for _ in range(2)]
+    for blended, whole in zip(dense(found), dense(BATCH), strict=True):
+        torch.testing.assert_close(blended, (whole[:, rows[0]] + whole[:, rows[1]]) / 2)
+
+
+def test_cut_keeps_the_largest_singular_values_and_thin_less():
+    whole = spectra(BATCH)
+    torch.testing.assert_close(spectra(cut(BATCH, 2)), whole[..., :2], rtol=1e-4, atol=1e-4)
+    thinned = thin(BATCH, 1, generator())
+    assert int(thinned.ranks.max()) == 1
+    assert bool((norms(thinned) <= whole[..., 0] * 1.0001).all())
+    # what is left of an update is a part of it: <x, y> = |y|^2 for a projection y of x
+    inner = inner_products(BATCH, thinned)
+    torch.testing.assert_close(inner, norms(thinned).square(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        norms(thin(BATCH, 3, generator())), norms(BATCH), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_mixed_and_random_ones_have_the_norms_and_spectra_of_their_own():
+    for found in (mix(BATCH, generator()), randomise(BATCH, generator())):
+        torch.testing.assert_close(spectra(found), spectra(BATCH), rtol=1e-3, atol=1e-3)
+        cosine = inner_products(found, BATCH) / norms(BATCH).square()
+        assert float(cosine.abs().mean()) < 0.9
+    wide = randomise(collate([planted_loras(1)[0][0]], rank=8), generator())  # more than n
+    assert bool(torch.isfinite(wide.groups[1].u).all())
