@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo zoo bases test test-slow check speed fuzz clean
+.PHONY: demo zoo bases bench-small test test-slow check speed fuzz clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
 	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, about an hour)"
 	@echo "make bases      the tiny base models, from scratch, in build/bases"
+	@echo "make bench-small  the reduced benchmark, with the zoos that it needs"
 	@echo "make test       the unit tests (under 10 minutes)"
 	@echo "make test-slow  the long learning and scale tests"
 	@echo "make check      format, lint, types, import fences"
@@ -38,6 +39,9 @@ bases: .venv/installed
 	$(BIN)/python -m lorascope.zoo.bases.faces second $(BASES)/faces-second --first $(BASES)/faces
 	$(BIN)/python -m lorascope.zoo.bases.faces control $(BASES)/faces-control --first $(BASES)/faces --seed 1
 
+bench-small: .venv/installed
+	$(BIN)/lorascope bench run --suite small --out bench-small
+
 test: .venv/installed
 	$(BIN)/python -m pytest -m "not slow and not gpu" --cov=lorascope --cov-report=term
 
@@ -59,4 +63,4 @@ speed: .venv/installed
 	$(BIN)/python -m speed
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build bench-small

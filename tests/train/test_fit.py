@@ -173,6 +173,7 @@ def test_a_checkpoint_of_other_loras_is_another_run(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", ["ridge", "kernel_product"])
 def test_closed_form_models_with_groups_are_solved_on_the_gpu(model):
     assert fit(DATA, "score", model=model, device="cuda").held_out["r2"] > 0.5
