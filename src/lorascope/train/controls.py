@@ -91,9 +91,7 @@ def controls_of(data: LabelledLoRAs) -> tuple[str, ...]:
     return tuple(name for name in CONTROLS if name != "hyper-parameters" or data.hyper)
 
 
-def _predict(
-    table: Array, target: Target, y: Array, split: Split, seed: int, source: str
-) -> Array:
+def _predict(table: Array, target: Target, y: Array, split: Split, seed: int, source: str) -> Array:
     constant = np.repeat(y[split.train].mean(0, keepdims=True), len(split.test), axis=0)
     table = _finite(table, split, source)
     table = table[:, np.ptp(table[split.train], axis=0) > 0] if len(table.T) else table

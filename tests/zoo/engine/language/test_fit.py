@@ -75,7 +75,12 @@ def test_every_module_can_be_adapted(base):
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SHAPES = [
     {"rank": 2, "alpha": 3},
-    {"rank": 1, "alpha": 8, "rslora": True, "rank_pattern": {"v_proj": 4, "layers.1.self_attn.q_proj": 3}},
+    {
+        "rank": 1,
+        "alpha": 8,
+        "rslora": True,
+        "rank_pattern": {"v_proj": 4, "layers.1.self_attn.q_proj": 3},
+    },
     {"rank": 4, "alpha": 2, "rslora": True, "alpha_pattern": {"mlp.up_proj": 16}},
     {"rank": 3, "alpha": 6, "rank_pattern": {"down_proj": 1}, "alpha_pattern": {"down_proj": 5}},
 ]
