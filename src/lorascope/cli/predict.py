@@ -225,8 +225,8 @@ def show(answer: Answer, out: Any, err: Any) -> None:
         for warning in prediction.warnings:
             out.print(Text(f"    warning: {printable(warning)}", style="yellow"))
         if prediction.abstains:
-            words = f"    abstains: {prediction.reason} (outlier score {prediction.outlier:.2f}, limit 1)"
-            out.print(Text(printable(words), style="red"))
+            said = f"    abstains: {prediction.reason} (outlier score {prediction.outlier:.2f}, limit 1)"
+            out.print(Text(printable(said), style="red"))
     for explanation in answer.explanations:
         for words in explained_in_words(explanation):
             out.print(Text(printable(words), style="dim"))
@@ -237,11 +237,11 @@ def show(answer: Answer, out: Any, err: Any) -> None:
 def in_words(prediction: "Prediction") -> str:
     """The answer itself: a value with its unit, or the predicted classes with their probabilities."""
     if prediction.value is not None:
-        words = f"{prediction.value:.4g} {prediction.target.unit}".rstrip()
+        value = f"{prediction.value:.4g} {prediction.target.unit}".rstrip()
         if prediction.interval is None or prediction.level is None:
-            return words
+            return value
         low, high = prediction.interval
-        return f"{words}, {low:.4g} to {high:.4g} ({100 * prediction.level:.0f} %)"
+        return f"{value}, {low:.4g} to {high:.4g} ({100 * prediction.level:.0f} %)"
     chosen = sorted(prediction.labels, key=lambda name: -prediction.probabilities[name])
     words = [f"{name} {prediction.probabilities[name]:.2f}" for name in chosen[:CLASSES_SHOWN]]
     more = len(chosen) - CLASSES_SHOWN

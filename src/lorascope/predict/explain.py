@@ -256,7 +256,9 @@ def _widths(model: Fusion, groups: int) -> list[list[int]]:
 
 def _by_layer(terms: Tensor, counts: list[int], widths: list[int]) -> Tensor:  # -> (L,)
     """Sums of terms that come shape group by shape group, layer by layer."""
-    pieces = terms.split([count * width for count, width in zip(counts, widths, strict=True)])
+    pieces = torch.split(
+        terms, [count * width for count, width in zip(counts, widths, strict=True)]
+    )
     rows = [piece.view(count, -1).sum(1) for piece, count in zip(pieces, counts, strict=True)]
     return torch.cat(rows)
 

@@ -92,9 +92,9 @@ def trust_report(predictor: Predictor, data: LabelledLoRAs, split: Split) -> dic
 def absolute_errors(predictor: Predictor, truth: Array, outputs: Array) -> Array:  # (b, k) -> (b,)
     """What intervals are made of: distances of values, or 1 - p of the true class."""
     if predictor.target.kind == "regression":
-        return np.abs(truth - outputs)[:, 0]
+        return np.asarray(np.abs(truth - outputs)[:, 0])
     if predictor.target.kind == "multiclass":
-        return 1 - (truth * outputs).sum(1)
+        return np.asarray(1 - (truth * outputs).sum(1))
     raise DataError(
         f"Measuring errors of {predictor.target.name!r}: found kind 'multilabel', expected values or "
         "one class of each LoRA. Try its probabilities."
