@@ -109,7 +109,7 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
 def _run_model(data: LabelledLoRAs, task: Task) -> dict[str, Any]:
     if task.model == BOOSTING:
         return _run_boosting(data, task)
-    report = fit(data, task.target, model=task.model, seed=task.seed).report
+    report = fit(data, task.target, model=task.model, seed=task.seed, trust=False).report
     metrics = report["metrics"]
     kept = {key: report[key] for key in ("rows", "parameters", "seconds")}
     return {"metrics": metrics["test"], "validation": metrics["validation"], **kept}
