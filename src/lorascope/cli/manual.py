@@ -39,7 +39,8 @@ that is not finite, or that does not exist, is null.
 reports, or of brief ones with `--results`; every key stands in [inspect-schema.json](inspect-schema.json) |
 | `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `errors` and \
 `predictions` (`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, \
-`warnings`; `interval` or `possible` labels at `level`, `outlier`, `abstains`, `reason`); `explanations` with --explain |
+`warnings`; `interval` or `possible` labels at `level`, `outlier`, `abstains`, `reason`); \
+`explanations` with --explain |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
 `versions` and more) and `controls`, each with its scores on the test rows |
 | `lorascope.zoo/1` | `path`, `count`, `bytes`, `shards`, `ranks`, `groups`, `base`, `layers`, `shapes`, \
