@@ -13,6 +13,13 @@ WIDE = module(P, lora_A__weight=(1, 200_000), lora_B__weight=(3, 1))
 EXPERTS = module("m.experts", lora_A__weight=(4, 6), lora_B__weight=(6, 4))
 TARGETS = b'{"peft_type": "LORA", "r": 2, "target_parameters": ["experts.w1"]}'
 RULES = b'{"peft_type": "LORA", "r": 1, "rank_pattern": {%s}}'
+GROUPED = {  # each expands to 4 MiB, of 8 kB
+    name: shape
+    for number in range(8)
+    for name, shape in module(
+        f"{P}{number}", lora_A__weight=(1024, 1, 1), lora_B__weight=(1024, 1, 1)
+    ).items()
+}
 MANY = b", ".join(b'"q%d.*": 1' % number for number in range(2001))
 SLOW = b", ".join(b'".*.*.*[%c]": 1' % letter for letter in b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 LONG = {
@@ -151,6 +158,9 @@ PEFT: dict[str, Refusal] = {
         "HostileFileError",
         "expands to 67108864 values",
         zeros(module(P, lora_A__weight=(8192, 1, 1), lora_B__weight=(8192, 1, 1))),
+    ),
+    "many convolutions of groups": Refusal(
+        "HostileFileError", "expands to 1048576 values", zeros(GROUPED)
     ),
     "singular values of another rank": Refusal(
         "FormatError", "one for each rank", zeros(PAIR | module(P, lora_E=(2, 1)))

@@ -19,8 +19,9 @@ from lorascope.errors import FormatError
 from lorascope.io.dialects.key import Keyed, group_keys
 from lorascope.io.finish import natural, nonfinite_note
 from lorascope.io.layout import is_block_sparse, is_splittable, split, turn
-from lorascope.io.modules import Built, Parts, Room, build_module
+from lorascope.io.modules import Built, Parts, build_module
 from lorascope.io.names import Namer, Place
+from lorascope.io.room import Room
 
 __all__ = ["Assembly", "ScaleRule", "assemble"]
 

@@ -5,7 +5,8 @@ import torch
 
 from lorascope.core.lora import Scale
 from lorascope.errors import FormatError, HostileFileError
-from lorascope.io.modules.parts import NO_ALPHA, Parts, Room, alpha_scale, join
+from lorascope.io.modules.parts import NO_ALPHA, Parts, alpha_scale, join
+from lorascope.io.room import Room
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft import pair as peft_pair
 from lorascope.io.peft.config import PeftConfig
 from lorascope.io.peft.pair import as_float, build_pair, fold
+from lorascope.io.room import Room
 
 
 def config(**changes):
@@ -18,7 +19,7 @@ def config(**changes):
 
 
 def build(slots, **changes):
-    return build_pair("m.q", slots, config(**changes), "file")
+    return build_pair("m.q", slots, config(**changes), "file", Room.of(slots.values()))
 
 
 def test_pooled_inputs_are_unpooled():

@@ -12,7 +12,7 @@ The scale follows one rule, alpha/r with the rank of the tensors; an alpha that 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,25 +21,12 @@ from torch import Tensor
 from lorascope.core import LowRank, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft.pair import as_float
+from lorascope.io.room import Room
 
-__all__ = ["NO_ALPHA", "Built", "Parts", "Room", "alpha_scale", "join"]
+__all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join"]
 
 NO_ALPHA = "1 (no alpha)"
 MAX_WIDTH = 1 << 20  # rows or columns of a matrix that the file holds as a product
-SPARE_BYTES = 16 << 20  # what the factors of any file may take beside it, and
-GROWTH = 6  # how many times the file's size
-
-
-@dataclass
-class Room:
-    """How many bytes are left for factors that a file does not hold as such, over all its modules."""
-
-    left: int = SPARE_BYTES
-
-    @classmethod
-    def of(cls, tensors: Iterable[Tensor]) -> "Room":
-        """The room that a file of these tensors has."""
-        return cls(SPARE_BYTES + GROWTH * sum(tensor.nbytes for tensor in tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +85,7 @@ class Parts:
 
     def room_for(self, *sizes: int) -> None:
         """Takes room for a factor of these sizes. Raises HostileFileError if the file has none left."""
-        count = math.prod(sizes)
-        if count * self.wide.itemsize > self.room.left:
-            raise HostileFileError(
-                f"Reading layer {self.layer!r} of {self.where!r}: a factor expands to {count} values, expected "
-                f"at most {self.room.left // self.wide.itemsize}: all that is expanded may take {GROWTH} "
-                f"times the file and {SPARE_BYTES >> 20} MiB."
-            )
-        self.room.left -= count * self.wide.itemsize
+        self.room.take(self.layer, self.where, math.prod(sizes), self.wide.itemsize)
 
     def check_width(self, n: int, m: int) -> None:
         """Raises HostileFileError if a product of factors claims more rows or columns than any real matrix."""

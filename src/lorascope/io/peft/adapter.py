@@ -25,7 +25,6 @@ from lorascope.core import LoRA, Provenance, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.finish import natural, nonfinite_note
 from lorascope.io.header import MAX_TENSORS
-from lorascope.io.modules import Room
 from lorascope.io.peft.config import PeftConfig
 from lorascope.io.peft.keys import (
     WRAPPER,
@@ -38,6 +37,7 @@ from lorascope.io.peft.keys import (
 from lorascope.io.peft.moe import count_experts, find_stacks, read_stack
 from lorascope.io.peft.native import build_factors, is_native
 from lorascope.io.peft.pair import build_pair, fold
+from lorascope.io.room import Room
 from lorascope.io.tensors import TensorFile
 
 __all__ = ["read_peft"]
@@ -176,7 +176,9 @@ def _read_module(reading: _Reading, spelled: str, slots: Mapping[str, Tensor]) -
     if is_native(slots):
         scale = _read_native(reading, layer, pair_slots, rule)
     else:
-        built = build_pair(layer, pair_slots, reading.config, reading.where, rule=rule)
+        built = build_pair(
+            layer, pair_slots, reading.config, reading.where, reading.room, rule=rule
+        )
         scale = built.scale
         reading.add_layer(layer, built.pair, scale, built.kind)
         if built.remark:

@@ -23,14 +23,13 @@ from lorascope.core.lora import Scale
 from lorascope.core.low_rank import FLOATS, LowRank
 from lorascope.errors import FormatError, HostileFileError
 from lorascope.io.peft.config import PeftConfig
+from lorascope.io.room import Room
 
 __all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold", "widen"]
 
 MAX_RANK = 8192
 MAX_GROUP_SIZE = 256  # of QA-LoRA, and
 MAX_BLOCKS = 32  # of BD-LoRA: how many times larger than in the file a factor may become
-SPARE_VALUES = 1 << 22  # that any factor may expand to; above, only
-MAX_GROWTH = 4  # times what its module holds
 
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -57,6 +56,7 @@ def build_pair(
     slots: Mapping[str, Tensor],
     config: PeftConfig,
     where: str,
+    room: Room,
     *,
     rule: str | None = None,
 ) -> Built:
@@ -65,11 +65,12 @@ def build_pair(
     Args:
         layer: its name, for messages.
         slots: its tensors by slot, as in `lorascope.io.peft.keys.SLOTS`.
+        room: what the modules of the file may expand to.
         rule: the path that the rules of the configuration match; by default the layer's name.
 
     Raises:
         FormatError: a half is missing, shapes do not go together, or the tensors were never gathered.
-        HostileFileError: the rank is above its cap.
+        HostileFileError: the rank is above its cap, or the file has no room for what a factor expands to.
     """
     _check_halves(layer, slots, where)
     rule = layer if rule is None else rule
@@ -78,13 +79,13 @@ def build_pair(
     a = _factor(layer, "lora_A", slots, config, where)
     b = _factor(layer, "lora_B", slots, config, where)
     if a.ndim > 2:
-        return _convolution(layer, a, b, config, where, rule)
-    a, b = _expand_blocks(layer, a, b, config, where)
+        return _convolution(layer, a, b, config, where, rule, room)
+    a, b = _expand_blocks(layer, a, b, config, where, room)
     _check_rank(layer, a, b, where)
     scale = config.scale_of(rule, a.shape[0])
     middle = _middle(layer, slots, a.shape[0], where)
     u = fold(b, scale.factor) if middle is None else fold(b, scale.factor) * middle
-    return Built(_pair(u, _unpool(layer, a, b, config, where)), scale)
+    return Built(_pair(u, _unpool(layer, a, config, where, room)), scale)
 
 
 def fold(factor: Tensor, scale: float) -> Tensor:
@@ -166,16 +167,6 @@ def check_rank(layer: str, rank: int, where: str) -> None:
         )
 
 
-def check_growth(layer: str, count: int, held: int, where: str) -> None:
-    """Raises HostileFileError if a factor expands to far more values than the module holds."""
-    most = max(SPARE_VALUES, MAX_GROWTH * held)
-    if count > most:
-        raise HostileFileError(
-            f"Reading layer {layer!r} of {where!r}: a factor expands to {count} values, expected at most "
-            f"{most} where the file holds {held}."
-        )
-
-
 def _embedding(
     layer: str, slots: Mapping[str, Tensor], config: PeftConfig, where: str, rule: str
 ) -> Built:
@@ -187,7 +178,13 @@ def _embedding(
 
 
 def _convolution(
-    layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str, rule: str
+    layer: str,
+    a: Tensor,
+    b: Tensor,
+    config: PeftConfig,
+    where: str,
+    rule: str,
+    room: Room,
 ) -> Built:
     rank, kernel = a.shape[0], tuple(a.shape[2:])
     groups = rank // b.shape[1] if b.shape[1] and rank % b.shape[1] == 0 else 0
@@ -201,7 +198,7 @@ def _convolution(
     remark = None
     if groups > 1:
         # each group of outputs sees its own group of ranks: B is block-diagonal
-        check_growth(layer, groups * b.numel(), a.numel() + b.numel(), where)
+        room.take(layer, where, groups * b.numel(), b.itemsize)
         b = block_diagonal(b, groups)
         remark = f"grouped: {layer!r} is a convolution of {groups} groups; the update is that of all inputs"
     scale = config.scale_of(rule, rank)
@@ -224,7 +221,7 @@ def _middle(layer: str, slots: Mapping[str, Tensor], rank: int, where: str) -> T
 
 
 def _expand_blocks(
-    layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str
+    layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str, room: Room
 ) -> tuple[Tensor, Tensor]:
     """BD-LoRA: the factor that is block-diagonal, with its blocks on the diagonal."""
     blocks = config.table("use_bdlora")
@@ -244,7 +241,8 @@ def _expand_blocks(
                 f"Reading layer {layer!r} of {where!r}: {slot} has {rows} rows, expected a multiple of the "
                 f"{count} blocks."
             )
-        check_growth(layer, count * (a if slot == "A" else b).numel(), a.numel() + b.numel(), where)
+        stacked = a if slot == "A" else b
+        room.take(layer, where, count * stacked.numel(), stacked.itemsize)
         if slot == "A":
             return block_diagonal(a, count), b
         return a, block_diagonal(b, count)
@@ -257,12 +255,12 @@ def block_diagonal(stacked: Tensor, count: int) -> Tensor:
     return wide
 
 
-def _unpool(layer: str, a: Tensor, b: Tensor, config: PeftConfig, where: str) -> Tensor:
+def _unpool(layer: str, a: Tensor, config: PeftConfig, where: str, room: Room) -> Tensor:
     """v (m, r) of A (r, m), or of QA-LoRA's A (r, m/g): the mean over g inputs times m/g."""
     if not config.flag("use_qalora"):
         return a.T
     size = config.count("qalora_group_size", 16, MAX_GROUP_SIZE)
-    check_growth(layer, size * a.numel(), a.numel() + b.numel(), where)
+    room.take(layer, where, size * a.numel(), max(4, a.itemsize))  # at least in float32
     wide = a.to(torch.promote_types(a.dtype, torch.float32)) * (a.shape[1] / size)
     return wide.T.repeat_interleave(size, dim=0)
 
