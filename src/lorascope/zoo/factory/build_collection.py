@@ -16,6 +16,7 @@ from lorascope.errors import LorascopeError
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import Zoo
 from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.memory import MemoryWatch
 from lorascope.zoo.factory.recipe import home
 from lorascope.zoo.families.collection import COLLECTION, NamedZoo, named_zoo
@@ -24,7 +25,6 @@ __all__ = ["ZooSummary", "build_collection", "summary_table"]
 
 SUMMARY = "collection.json"
 TABLE = "collection.md"
-QUICK = 1.0  # seconds a zoo: nothing was built
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def _build_one(
     zoo: NamedZoo, count: int, before: ZooSummary | None, options: Mapping[str, Any]
 ) -> ZooSummary:
     """One zoo; a zoo that cannot be built is summed up too, and the others go on."""
+    starts = 0 if before is None else _starts(before.folder)
     began = time.perf_counter()
     with MemoryWatch() as watch:
         try:
@@ -96,8 +97,8 @@ def _build_one(
         except LorascopeError as error:
             return ZooSummary(zoo.name, count, problem=str(error).strip().splitlines()[-1])
     seconds = time.perf_counter() - began
-    was_whole = seconds < QUICK
     earlier = before if before is not None and before.folder == str(made.path) else None
+    was_whole = earlier is not None and _starts(made.path) == starts
     return _summary(
         zoo.name,
         count,
@@ -105,6 +106,11 @@ def _build_one(
         seconds=(0.0 if was_whole else seconds) + (earlier.seconds if earlier else 0.0),
         peak_bytes=max(0 if was_whole else watch.peak_bytes, earlier.peak_bytes if earlier else 0),
     )
+
+
+def _starts(folder: str | Path) -> int:
+    """How many calls have built some of a zoo."""
+    return sum(event.get("event") == "start" for event in build_events(folder))
 
 
 def _summary(name: str, count: int, zoo: Zoo, *, seconds: float, peak_bytes: int) -> ZooSummary:
