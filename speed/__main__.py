@@ -14,6 +14,7 @@ SCRIPTS = {
     "gl_net": ("gl_net", [], "GL-net forward against a bare read and a loop over layers"),
     "zoo": ("zoo", [], "labelled exam adapters a minute against PEFT one by one"),
     "faces": ("zoo", ["--family", "faces"], "labelled faces a minute against PEFT one by one"),
+    "shapes": ("zoo_shapes", [], "on a GPU: adapters of real shapes at once against one by one"),
     "evaluation": ("evaluation", [], "prediction from weights against standard evaluation"),
     "sizes": ("sizes", [], "time and memory at the sizes of GPT-3"),
 }

@@ -4,7 +4,6 @@ PEFT finetunes with the fused AdamW, samples all 49 prompts of a LoRA in one bat
 labels as the zoo does.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.fit import fit_images
 from lorascope.zoo.families.image_family import READ_TWICE, ImageFamily
+from speed.clock import Clock
 
 __all__ = ["flops_of", "matrix_peak", "start_image_alone"]
 
@@ -70,15 +70,13 @@ def flops_of(family: ImageFamily, indices: list[int]) -> tuple[float, float]:
     return row * sum(rows) / len(rows), counter.get_total_flops() * (1 + 1 / READ_TWICE)
 
 
-def matrix_peak(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of one thread in a product of two matrices."""
-    size, threads = 1024, torch.get_num_threads()
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+def matrix_peak(dtype: torch.dtype, device: str = "cpu") -> float:
+    """Floating-point operations a second in a product of two matrices: of a GPU, or of one thread."""
+    clock, threads = Clock(device, 20), torch.get_num_threads()
+    size = 1024 if torch.device(device).type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     torch.set_num_threads(1)
-    best = float("inf")
-    for _ in range(20):
-        began = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - began)
-    torch.set_num_threads(threads)
-    return 2 * size**3 / best
+    try:
+        return 2 * size**3 / min(clock.once(lambda: a @ b) for _ in range(clock.repeats))
+    finally:
+        torch.set_num_threads(threads)

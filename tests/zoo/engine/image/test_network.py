@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.image import network
+from lorascope.zoo.engine.image.fit import fit_images
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
 from lorascope.zoo.engine.image.network import contexts_of, denoise
-from tests.zoo.engine.image.conftest import WIDTH, make_unet, other_unet
+from tests.zoo.engine.image.conftest import WIDTH, make_base, make_job, make_unet, other_unet
 
 CASES = [(make_unet, 8), (other_unet, 10), (other_unet, 12)]
 
@@ -41,3 +44,13 @@ def test_rows_are_doubled_where_the_text_comes_in(make, side):
     contexts = contexts_of(frozen.plan, frozen.weights, {}, texts)
     found = denoise(frozen.plan, frozen.weights, {}, images, clock, contexts, which)
     assert torch.allclose(found.flatten(0, 1), wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_attention_over_many_places_is_the_same_and_learns_the_same(monkeypatch):
+    base, jobs = make_base(make_unet()), [make_job(seed) for seed in range(2)]
+    spec = AdapterSpec(("to_q", "to_v"), rank=2, alpha=4.0)
+    plain = fit_images(base, spec, jobs)
+    monkeypatch.setattr(network, "LARGE", 0)  # as for latents of 64 x 64
+    large = fit_images(base, spec, jobs)
+    assert not torch.equal(plain.rows, large.rows)
+    assert torch.allclose(plain.rows, large.rows, rtol=1e-8, atol=1e-10)

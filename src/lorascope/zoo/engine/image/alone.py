@@ -13,7 +13,7 @@ from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.draws import first_factors
 from lorascope.zoo.engine.image.draws import noise_stream, picture_order, picture_times
 from lorascope.zoo.engine.image.job import ImageJob
-from lorascope.zoo.engine.language.alone import adapted_layers
+from lorascope.zoo.engine.language.alone import adapted_layers, device_of
 
 __all__ = ["adapt_unet", "fit_image_alone", "train_image_alone"]
 
@@ -77,7 +77,7 @@ def train_image_alone(
     fused: bool = False,
     autocast: bool = False,
 ) -> None:
-    """Train the adapter of a PEFT model afresh.
+    """Train the adapter of a PEFT model afresh, where the model lies; noise is drawn on the CPU.
 
     Args:
         fused: use the fused AdamW.
@@ -85,19 +85,21 @@ def train_image_alone(
     """
     _seed(model, spec, job)
     trained = [p for p in model.parameters() if p.requires_grad]
-    dtype = trained[0].dtype
+    dtype, device = trained[0].dtype, device_of(model)
+    text, levels = text.to(device, dtype), levels.to(device)
     optimiser = torch.optim.AdamW(
         trained, lr=job.learning_rate, weight_decay=job.weight_decay, fused=fused
     )
     generator = noise_stream(job)
     pairs = zip(picture_order(job), picture_times(job, len(levels)), strict=True)
     for order, times in pairs:
-        clean = job.latents[order].to(dtype)
-        noise = torch.randn(clean.shape, generator=generator).to(dtype)
+        clean = job.latents[order].to(device, dtype)
+        noise = torch.randn(clean.shape, generator=generator).to(device, dtype)
+        times = times.to(device)
         level = levels[times].to(dtype)[:, None, None, None]
         noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
-        texts = text.to(dtype).expand(len(order), -1, -1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        texts = text.expand(len(order), -1, -1)
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             found = model(noisy, times, texts).sample
         (found.to(dtype) - noise).square().mean().backward()
         nn.utils.clip_grad_norm_(trained, job.clip_norm)

@@ -30,6 +30,9 @@ from lorascope.zoo.engine.image.frozen_unet import (
 )
 
 SMALL = 1 << 12  # places seen from places: beyond, torch multiplies faster than the kernel in C
+LARGE = (
+    1 << 16
+)  # beyond, their weights would fill the memory: 64 x 64 latents have 16 million a head
 
 __all__ = ["Context", "Pair", "contexts_of", "denoise", "loss_of"]
 
@@ -200,15 +203,21 @@ def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which
 
     query: (s, b, t, c), context: of e texts or rows, which: (b,) of these.
     """
-    if scene.norms is not None and query.shape[2] * context.key.shape[2] <= SMALL:
+    places = query.shape[2] * context.key.shape[2]
+    if scene.norms is not None and places <= SMALL:
         seen = quick.attention(query, *context, which, part.heads, part.scale)
     else:
         q, k, v = (
             each.view(*each.shape[:-1], part.heads, -1).transpose(-2, -3)
             for each in (query, context.key[:, which], context.value[:, which])
         )
-        weights = ((q * part.scale) @ k.mT).softmax(-1)
-        seen = (weights @ v).transpose(-2, -3).flatten(-2)
+        if places > LARGE:
+            flat = (each.flatten(0, 1) for each in (q, k, v))
+            heads = F.scaled_dot_product_attention(*flat, scale=part.scale)
+            heads = heads.unflatten(0, q.shape[:2])
+        else:
+            heads = ((q * part.scale) @ k.mT).softmax(-1) @ v
+        seen = heads.transpose(-2, -3).flatten(-2)
     return mix(scene, f"{part.name}.to_out.0", seen)
 
 

@@ -20,7 +20,15 @@ from lorascope.zoo.engine.draws import (
 )
 from lorascope.zoo.engine.language.jobs import FitJob
 
-__all__ = ["SeededDropout", "adapt", "adapted_layers", "fit_alone", "sequence_loss", "train_alone"]
+__all__ = [
+    "SeededDropout",
+    "adapt",
+    "adapted_layers",
+    "device_of",
+    "fit_alone",
+    "sequence_loss",
+    "train_alone",
+]
 
 
 class SeededDropout(nn.Module):
@@ -84,17 +92,28 @@ def _seed(model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool) -> None:
     if masks and job.dropout > 0:
         tokens = job.batch_size * (job.tokens.shape[1] - 1)
         windows = {name: tokens * m for name, (_, m) in shapes.items()}
-        bank = byte_bank(max(windows.values()))
+        bank = byte_bank(max(windows.values())).to(device_of(model))
         for name, offsets in mask_offsets(job.seed, job.steps, windows).items():
             layers[name].lora_dropout["default"] = SeededDropout(offsets, bank, job.dropout)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model lies, and trains."""
+    return next(model.parameters()).device
+
+
 def sequence_loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:
-    """sum(weights * cross entropy) / sum(weights) of a batch. tokens, weights: (b, t) -> ()."""
-    logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+    """sum(weights * cross entropy) / sum(weights) of a batch. tokens, weights: (b, t) -> ().
+
+    Logits are made from the first weighted token on: a big vocabulary's head is a fifth of the work.
+    """
+    first = int((weights > 0).any(0).nonzero()[0])
+    tokens, weights = (part.to(device_of(model)) for part in (tokens, weights[:, first:]))
+    kept = weights.shape[1]
+    logits = model(input_ids=tokens[:, :-1], use_cache=False, logits_to_keep=kept).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-    chosen = weights[:, 1:].flatten().to(losses.dtype)
+    losses = F.cross_entropy(logits.flatten(0, 1), tokens[:, first:].flatten(), reduction="none")
+    chosen = weights.flatten().to(losses.dtype)
     return (losses * chosen).sum() / chosen.sum()
 
 
@@ -111,7 +130,7 @@ def fit_alone(base: nn.Module, spec: AdapterSpec, job: FitJob) -> Any:
 def train_alone(
     model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool = True, autocast: bool = False
 ) -> None:
-    """Train the adapter of a PEFT model afresh.
+    """Train the adapter of a PEFT model afresh, where the model lies.
 
     Args:
         masks: dropout by the masks of the job's seed, else torch's own.
@@ -128,7 +147,7 @@ def train_alone(
     model.train()
     for rows in data_order(job.seed, len(job.tokens), job.epochs, job.batch_size):
         rows = rows[rows >= 0]
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(device_of(model).type, torch.bfloat16, enabled=autocast):
             loss = sequence_loss(model, job.tokens[rows], job.weights[rows])
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, job.clip_norm)
