@@ -11,6 +11,7 @@ from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import open_zoo, recipe_sha256
 from tests.conftest import random_lora
+from tests.core.test_magnitudes import with_magnitudes
 
 RECIPE = {
     "family": "test",
@@ -183,3 +184,22 @@ def test_loras_come_shard_by_shard(tmp_path, loras):
 def test_the_identity_of_a_recipe_sees_values_not_the_order_of_keys():
     assert recipe_sha256({"a": 1, "b": [2]}) == recipe_sha256({"b": [2], "a": 1})
     assert recipe_sha256({"a": 1}) != recipe_sha256({"a": 2})
+
+
+def test_magnitudes_of_dora_come_with_the_factors(tmp_path, loras, generator):
+    assert write(tmp_path / "plain", loras).batch().magnitudes is None
+    dora = [replace(x, side={**x.side, **with_magnitudes(x, generator).side}) for x in loras]
+    dora[3] = loras[3]
+    dora[4] = replace(loras[4], side=with_magnitudes(loras[4], generator, ["b.0.q"], (1, -1)).side)
+    zoo = write(tmp_path / "zoo", dora)
+    for rows in (None, [4, 0, 2], [3]):
+        chosen = dora if rows is None else [dora[row] for row in rows]
+        found, expected = zoo.batch(rows).magnitudes, collate(chosen).magnitudes
+        if rows == [3]:
+            assert found is None
+            continue
+        assert torch.equal(found.present, expected.present)
+        for a, b in zip(found.groups, expected.groups, strict=True):
+            assert torch.equal(a, b)
+    assert zoo.side_kinds() == {"full", "dora_magnitude", "dora_magnitude of columns"}
+    assert set(zoo.lora(0).side) == set(dora[0].side)

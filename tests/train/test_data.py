@@ -8,6 +8,7 @@ from lorascope.errors import DataError, SignatureError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import open_zoo
 from lorascope.train.data import LabelledLoRAs, from_zoo, label_loras
+from tests.core.test_magnitudes import with_magnitudes
 from tests.planted import SHAPES, TARGETS, planted, planted_loras
 
 SOURCES, SCORE, KIND = TARGETS
@@ -140,3 +141,24 @@ def test_the_digest_sees_all_that_a_result_depends_on():
         assert replace(SMALL, **changes).digests(["score"])["score"] != reference
     kind = {name: values[::-1].copy() for name, values in SMALL.labels.items()}
     assert replace(SMALL, labels=kind).digests(["score"])["score"] != reference
+
+
+def test_magnitudes_of_dora_come_along_and_are_part_of_the_digest(tmp_path, generator):
+    plain, _ = planted_loras(4)
+    dora = [*(with_magnitudes(lora, generator) for lora in plain[:3]), plain[3]]
+    labels = {"score": [1.0, 2.0, 3.0, 4.0]}
+    data, without = (label_loras(loras, labels, [SCORE]) for loras in (dora, plain))
+    assert (data.side, without.side) == (("dora_magnitude",), ())
+    assert data.batch.magnitudes.present.all(1).tolist() == [True, True, True, False]
+    assert without.batch.magnitudes is None
+    assert data.digests(["score"]) != without.digests(["score"])
+    chosen = data.select(np.array([3, 1]))
+    assert chosen.batch.magnitudes.present.any(1).tolist() == [False, True]
+    writer = ZooWriter(tmp_path, {"targets": {"score": SCORE.to_json()}})
+    # shards of which only one has some; the first LoRA of the zoo lies in the second shard
+    for shard, rows in enumerate(([3], [0, 1, 2])):
+        cells = [{"id": i, "seed": i, "group": "g", "label:score": float(i)} for i in rows]
+        writer.add_shard(shard, [dora[i] for i in rows], cells)
+    found = from_zoo(writer.finish())
+    assert found.side == ("dora_magnitude",)
+    assert found.batch.magnitudes.present.any(1).tolist() == [True, True, True, False]

@@ -6,11 +6,13 @@ from lorascope.core.hadamard import Hadamard
 from lorascope.core.kronecker import Kronecker
 from lorascope.core.lora import LoRA, Provenance, Scale, Side, TruncatedLoRA
 from lorascope.core.low_rank import LowRank, Truncated
+from lorascope.core.magnitudes import MAGNITUDE, Magnitudes, side_kinds
 from lorascope.core.signature import Coverage, LayerShape, ShapeGroup, Signature
 from lorascope.core.symmetry_kind import Symmetry
 from lorascope.core.update import Update
 
 __all__ = [
+    "MAGNITUDE",
     "Coverage",
     "GroupBatch",
     "Hadamard",
@@ -19,6 +21,7 @@ __all__ = [
     "LoRA",
     "LoRABatch",
     "LowRank",
+    "Magnitudes",
     "Provenance",
     "Scale",
     "ShapeGroup",
@@ -32,4 +35,5 @@ __all__ = [
     "concat",
     "gram",
     "layer_norms",
+    "side_kinds",
 ]

@@ -9,7 +9,8 @@ factors once. On two cores this layout took 40-57 ms where an einsum over (b, l,
 same 294 MB.
 
 A rank below r, and a missing layer (rank 0), are zero columns: they do not change u v^T. `ranks` keeps the
-true numbers for code that divides, normalises or canonicalises.
+true numbers for code that divides, normalises or canonicalises. DoRA's magnitudes stand beside the factors
+where a LoRA has some; a batch of plain LoRAs has none, not even zeros.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from lorascope.core.lora import LoRA, Provenance
 from lorascope.core.low_rank import LowRank
+from lorascope.core.magnitudes import Magnitudes, join_magnitudes, stack_magnitudes
 from lorascope.core.signature import Signature
 from lorascope.core.update import Update
 from lorascope.errors import DataError, RankError
@@ -54,11 +56,13 @@ class LoRABatch:
         signature: the layers, in the order that every per-layer output follows.
         groups: one `GroupBatch` for each of `signature.groups()`, in that order.
         ranks: (b, l) int64, in the order of `signature.layers`; 0 where the layer is missing.
+        magnitudes: those of DoRA, None where no LoRA has any.
     """
 
     signature: Signature
     groups: tuple[GroupBatch, ...]
     ranks: Tensor  # (b, l) int64
+    magnitudes: Magnitudes | None = None
 
     @property
     def size(self) -> int:
@@ -85,8 +89,9 @@ class LoRABatch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the stacked factors."""
-        return sum(group.u.nbytes + group.v.nbytes for group in self.groups)
+        """Bytes of the stacked factors and magnitudes."""
+        factors = sum(group.u.nbytes + group.v.nbytes for group in self.groups)
+        return factors + (0 if self.magnitudes is None else self.magnitudes.nbytes)
 
     @property
     def present(self) -> Tensor:  # (b, l) bool
@@ -108,19 +113,21 @@ class LoRABatch:
     def to(
         self, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> "LoRABatch":
-        """The batch in another type or on another device."""
+        """The batch in another type (magnitudes in float32 at least) or on another device."""
         groups = tuple(
             GroupBatch(g.u.to(device=device, dtype=dtype), g.v.to(device=device, dtype=dtype))
             for g in self.groups
         )
-        return LoRABatch(self.signature, groups, self.ranks.to(device=device))
+        magnitudes = self.magnitudes and self.magnitudes.to(dtype, device)
+        return LoRABatch(self.signature, groups, self.ranks.to(device=device), magnitudes)
 
     def select(self, rows: Tensor | slice | Sequence[int]) -> "LoRABatch":
         """The LoRAs at some rows, gathered (a slice: a view)."""
         if not isinstance(rows, slice | Tensor):
             rows = torch.as_tensor(list(rows), dtype=torch.int64, device=self.device)
         groups = tuple(GroupBatch(g.u[:, rows], g.v[:, rows]) for g in self.groups)
-        return LoRABatch(self.signature, groups, self.ranks[rows])
+        magnitudes = self.magnitudes and self.magnitudes.select(rows)
+        return LoRABatch(self.signature, groups, self.ranks[rows], magnitudes)
 
     def pad(self, rank: int) -> "LoRABatch":
         """The same LoRAs with zero columns up to a common rank. Raises RankError below the present one."""
@@ -135,11 +142,11 @@ class LoRABatch:
         return replace(self, groups=groups)
 
     def with_groups(self, groups: Sequence[GroupBatch]) -> "LoRABatch":
-        """The batch with other factors of the same shapes (after a change of gauge, say)."""
-        return LoRABatch(self.signature, tuple(groups), self.ranks)
+        """The batch with other factors of the same shapes (after a change of gauge, say), all else kept."""
+        return replace(self, groups=tuple(groups))
 
     def unbind(self) -> list[LoRA]:
-        """The LoRAs one by one, at their true ranks, missing layers left out."""
+        """The LoRAs one by one, at their true ranks, missing layers left out, magnitudes as side tensors."""
         provenance = Provenance(base=self.signature.base)
         ranks = self.ranks.tolist()
         loras = []
@@ -151,7 +158,8 @@ class LoRABatch:
                 if rank:
                     u, v = self.groups[group].u, self.groups[group].v
                     layers[shape.name] = LowRank(u[place, row, :rank].T, v[place, row, :rank].T)
-            loras.append(LoRA(layers, {}, provenance))
+            beside = {} if self.magnitudes is None else self.magnitudes.side(self.signature, row)
+            loras.append(LoRA(layers, beside, provenance))
         return loras
 
     @cached_property
@@ -174,6 +182,8 @@ def collate(
     allow_missing: bool = False,
 ) -> LoRABatch:
     """Stack LoRAs under a signature, pairing layers by name; native layers are made pairs one by one.
+
+    Of the side tensors, DoRA's magnitudes of the rows are stacked too; all others no batch holds.
 
     Args:
         loras: the LoRAs; none is fine when a signature is given.
@@ -220,7 +230,8 @@ def collate(
                     v[place, row, : pair.rank] = pair.v.T
                     ranks[row, index] = pair.rank
         groups.append(GroupBatch(u, v))
-    return LoRABatch(signature, tuple(groups), ranks.to(device))
+    magnitudes = stack_magnitudes(loras, signature, device)
+    return LoRABatch(signature, tuple(groups), ranks.to(device), magnitudes)
 
 
 def concat(batches: Sequence[LoRABatch]) -> LoRABatch:
@@ -239,7 +250,11 @@ def concat(batches: Sequence[LoRABatch]) -> LoRABatch:
         for column in zip(*(batch.groups for batch in padded), strict=True)
     )
     ranks = torch.cat([batch.ranks for batch in padded])
-    return LoRABatch(batches[0].signature, groups, ranks)
+    signature = batches[0].signature
+    magnitudes = join_magnitudes(
+        [batch.magnitudes for batch in batches], [batch.size for batch in batches], signature
+    )
+    return LoRABatch(signature, groups, ranks, magnitudes)
 
 
 def _check_fits(

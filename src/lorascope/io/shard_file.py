@@ -5,7 +5,8 @@
     side.I: any tensor                         side tensors, described in the metadata by number
 
 A tiny LoRA's own safetensors header is a third of its file, so a zoo packs them; and stacked factors load
-straight into a `LoRABatch`. Names of layers and of side tensors stand in the metadata, never in a key.
+straight into a `LoRABatch`, DoRA's magnitudes with them. Names of layers and of side tensors stand in the
+metadata, never in a key.
 """
 
 import hashlib
@@ -22,6 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Side, Signature, collate
+from lorascope.core.magnitudes import (
+    MAGNITUDE,
+    Magnitudes,
+    fill_magnitudes,
+    layer_of_magnitude,
+    of_rows,
+    side_kind,
+)
 from lorascope.errors import IntegrityError, LayerError
 from lorascope.io.header import read_header
 
@@ -30,6 +39,7 @@ __all__ = [
     "lora_digest",
     "read_shard",
     "read_shard_loras",
+    "read_shard_side_kinds",
     "read_shard_signature",
     "sync",
     "write_shard",
@@ -73,7 +83,7 @@ def read_shard_signature(path: Path) -> Signature:
 
 
 def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
-    """The LoRAs of a shard, or some of its rows, as a batch of the stored type.
+    """The LoRAs of a shard, or some of its rows, as a batch of the stored type, with DoRA's magnitudes.
 
     Raises IntegrityError if the file is no shard or does not hold what its signature says.
     """
@@ -94,6 +104,7 @@ def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
                 f"Reading the shard {path}: found factors of shape {tuple(group.u.shape)}, expected "
                 f"{(len(shape), batch.size, batch.rank, shape.n)}. The file was changed or damaged."
             )
+    batch = replace(batch, magnitudes=_magnitudes(path, signature, batch.size))
     return batch if rows is None else batch.select(list(rows))
 
 
@@ -113,6 +124,41 @@ def read_shard_loras(path: Path, rows: Sequence[int] | None = None) -> list[LoRA
         )
         for place, lora in zip(places, batch.unbind(), strict=True)
     ]
+
+
+def read_shard_side_kinds(path: Path) -> set[str]:
+    """The kinds of side tensors that any LoRA of a shard has, from its header alone.
+
+    Raises IntegrityError if the file is no shard.
+    """
+    entries = _metadata(path, "sides")
+    with safe_open(path, framework="pt") as file:
+        return {
+            side_kind(kind, file.get_slice(f"side.{number}").get_shape())
+            for number, (_, _, kind) in enumerate(entries)
+        }
+
+
+def _magnitudes(path: Path, signature: Signature, count: int) -> Magnitudes | None:
+    """DoRA's magnitudes of all LoRAs of a shard; its header alone says whether there are some."""
+    numbers = {
+        (row, layer_of_magnitude(name)): f"side.{number}"
+        for number, (row, name, kind) in enumerate(_metadata(path, "sides"))
+        if kind == MAGNITUDE
+    }
+
+    if not numbers:
+        return None
+    with safe_open(path, framework="pt") as file:
+
+        def find(row: int, layer: str, n: int) -> Tensor | None:
+            key = numbers.get((row, layer))
+            if key is None or not of_rows(file.get_slice(key).get_shape(), n):
+                return None
+            found: Tensor = file.get_tensor(key)
+            return found
+
+        return fill_magnitudes(find, count, signature)
 
 
 def _sides(path: Path) -> dict[int, dict[str, Side]]:

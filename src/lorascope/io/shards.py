@@ -25,9 +25,15 @@ import torch
 from numpy.typing import NDArray
 
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Signature
+from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import DataError, FileError, IntegrityError
 from lorascope.io.provenance import load_provenance
-from lorascope.io.shard_file import read_shard, read_shard_loras, read_shard_signature
+from lorascope.io.shard_file import (
+    read_shard,
+    read_shard_loras,
+    read_shard_side_kinds,
+    read_shard_signature,
+)
 
 __all__ = [
     "HYPER",
@@ -148,6 +154,7 @@ class Zoo:
     ) -> LoRABatch:
         """LoRAs by their place in the index (all by default), as one batch in that order.
 
+        DoRA's magnitudes come with the factors where the zoo holds some; other side tensors do not.
         Raises IntegrityError if a shard is missing or damaged.
         """
         chosen = np.arange(len(self)) if rows is None else np.asarray(list(rows), dtype=np.int64)
@@ -162,6 +169,7 @@ class Zoo:
             for group in self.signature.groups()
         ]
         ranks = torch.zeros(len(chosen), len(self.signature), dtype=torch.int64)
+        magnitudes = None
         for number in np.unique(shards):  # one shard in memory at a time
             stored = read_shard(self._path(int(number)))
             to = torch.from_numpy(np.flatnonzero(shards == number))
@@ -170,7 +178,20 @@ class Zoo:
             for group, piece in zip(groups, stored.groups, strict=True):
                 group.u[:, to, : stored.rank] = piece.u[:, of, :rank].to(dtype)
                 group.v[:, to, : stored.rank] = piece.v[:, of, :rank].to(dtype)
-        return LoRABatch(self.signature, tuple(groups), ranks)
+            if stored.magnitudes is not None:
+                magnitudes = magnitudes or no_magnitudes(len(chosen), self.signature)
+                magnitudes.put(to, stored.magnitudes.select(of))
+        if magnitudes is not None and not bool(magnitudes.present.any()):
+            magnitudes = None
+        return LoRABatch(self.signature, tuple(groups), ranks, magnitudes)
+
+    def side_kinds(self) -> set[str]:
+        """The kinds of side tensors that any of its LoRAs has; only headers are read.
+
+        Raises IntegrityError if a shard is missing or damaged.
+        """
+        numbers = np.unique(self.column("shard")).tolist()
+        return set().union(*(read_shard_side_kinds(self._path(number)) for number in numbers))
 
     def lora(self, row: int) -> LoRA:
         """One LoRA by its place in the index, at its true ranks, with side tensors and provenance."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
+from lorascope.core.magnitudes import side_kinds
 from lorascope.errors import DataError
 from lorascope.predict.predictor import finite_loras
 from lorascope.predict.target import Target, encode_labels
@@ -33,7 +34,8 @@ class LabelledLoRAs:
     `labels` holds (N, k) float64 for each target, encoded, NaN where missing; `groups` one name per row
     (None: nobody knows what the rows share); `hyper` one number per row and hyper-parameter; `source`
     says where it came from, by a name and not by a path: it is stored with predictors. `side` are the kinds
-    of side tensors that the LoRAs have beside their pairs (None: nobody looked).
+    of side tensors that the LoRAs have beside their pairs (None: nobody looked); of these, the batch holds
+    DoRA's magnitudes.
     Raises DataError when the lengths differ.
     """
 
@@ -78,7 +80,7 @@ class LabelledLoRAs:
         return np.flatnonzero(~np.isnan(self.labels[name]).any(axis=1)).astype(np.int64)
 
     def check_finite(self, rows: Rows) -> None:
-        """Raises DataError naming the first of the rows whose factors hold NaN or infinity."""
+        """Raises DataError naming the first of the rows whose factors or magnitudes hold NaN or infinity."""
         finite = finite_loras(self.batch)
         bad = next((int(row) for row in np.sort(rows) if not finite[int(row)]), None)
         if bad is not None:
@@ -91,6 +93,8 @@ class LabelledLoRAs:
         """For each target the sha256 of all that a result depends on: LoRAs, hyper, groups and labels."""
         digest = hashlib.sha256(self.batch.signature.digest().encode())
         factors = [tensor for group in self.batch.groups for tensor in (group.u, group.v)]
+        if (magnitudes := self.batch.magnitudes) is not None:
+            factors += [*magnitudes.groups, magnitudes.present]
         for tensor in (*factors, self.batch.ranks):
             digest.update(tensor.contiguous().cpu().view(torch.uint8).numpy().data)
         for name in sorted(self.hyper):
@@ -137,7 +141,7 @@ def label_loras(
         labels={name: encode_labels(target, labels[name]) for name, target in known.items()},
         groups=groups,
         hyper={name: np.asarray(v, dtype=np.float64) for name, v in (hyper or {}).items()},
-        side=tuple(sorted({side.kind for lora in loras for side in lora.side.values()})),
+        side=tuple(sorted({kind for lora in loras for kind in side_kinds(lora)})),
     )
 
 
@@ -160,6 +164,5 @@ def from_zoo(zoo: "Zoo", targets: Sequence[str] | None = None) -> LabelledLoRAs:
         groups=[str(group) for group in zoo.groups()],
         hyper={name: np.asarray(v, dtype=np.float64) for name, v in zoo.hyper().items()},
         source=zoo.path.resolve().name,
-        # the LoRAs of a zoo have the same layers and side tensors
-        side=tuple(sorted({x.kind for x in zoo.lora(0).side.values()})) if len(zoo) else None,
+        side=tuple(sorted(zoo.side_kinds())) if len(zoo) else None,
     )
