@@ -7,9 +7,10 @@ with the faster attention of each; the fastest counts. The build includes starti
 loading, writing shards and the index; compiled kernels come from the cache, as in every zoo but
 the first, and the first is timed apart.
 
-Images: `zoo_images.py`.
+On a GPU both have one process, and kernels are torch's own. Images: `zoo_images.py`; bases of real
+shapes: `zoo_shapes.py`.
 
-    python -m speed.zoo [--family faces] [--count 512] [--alone 12]
+    python -m speed.zoo [--family faces] [--count 512] [--alone 12] [--device cuda]
 """
 
 import argparse
@@ -24,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorascope.zoo.engine.language.alone import adapt, train_alone
-from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.engine.language.alone import adapt, device_of, train_alone
+from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.family import shape_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.recipe import best_dtype
@@ -39,17 +40,18 @@ RATIO, RATE = 4.0, 200.0
 
 def plain_labels(model: Any, autocast: bool) -> tuple[float, float]:
     """Accuracy over all questions and mean loss of the truth, one batch through PEFT."""
-    asked = questions()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        logits = model(input_ids=asked.prefixes, use_cache=False).logits
-        last = logits[torch.arange(len(asked)), asked.prefix_lengths - 1].float().log_softmax(-1)
+    asked, device = questions(), device_of(model)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        logits = model(input_ids=asked.prefixes.to(device), use_cache=False).logits
+        places = torch.arange(len(asked)), asked.prefix_lengths - 1
+        last = logits[places].float().log_softmax(-1).cpu()
         scores: Tensor = last.gather(1, asked.options[..., 0])
     truth = scores.gather(1, asked.answers[:, None])
     return float((scores.argmax(1) == asked.answers).float().mean()), -float(truth.mean())
 
 
 def start_alone(
-    family: ExamFamily, autocast: bool, attention: str
+    family: ExamFamily, autocast: bool, attention: str, device: str = "cpu"
 ) -> Callable[[Any], tuple[float, float]]:
     """A worker that does one job after another with PEFT."""
     from transformers import AutoModelForCausalLM
@@ -58,7 +60,7 @@ def start_alone(
     base = AutoModelForCausalLM.from_pretrained(
         family.base_folder, dtype=torch.float32, attn_implementation=attention
     )
-    model = adapt(base.requires_grad_(False), family.spec)
+    model = adapt(base.to(device).requires_grad_(False), family.spec)
 
     def work(index: int) -> tuple[float, float]:
         train_alone(model, family.spec, family.job(index), masks=False, autocast=autocast)
@@ -68,11 +70,11 @@ def start_alone(
 
 
 def alone_rate(
-    family: Any, indices: list[int], processes: int, autocast: bool, attention: str
+    family: Any, indices: list[int], processes: int, autocast: bool, attention: str, device: str
 ) -> float:
     """LoRAs a minute of PEFT; starting, loading and each worker's first job are not counted."""
     begin = start_alone if isinstance(family, ExamFamily) else start_image_alone
-    start = functools.partial(begin, family, autocast, attention)
+    start = functools.partial(begin, family, autocast, attention, device)
     warm = max(1, processes)
     began = 0.0
     tasks = [indices[0]] * warm + indices
@@ -96,17 +98,19 @@ def work_of(family: Any, index: int) -> int:
     return shape.steps * shape.batch_size
 
 
-def build_seconds(family: Any, count: int) -> float:
+def build_seconds(family: Any, count: int, device: str) -> float:
+    """Seconds of building a whole zoo."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        build_zoo(family, count, Path(folder) / "zoo", progress=False)
+        build_zoo(family, count, Path(folder) / "zoo", device=device, progress=False)
         return time.perf_counter() - began
 
 
-def show_share(family: Any, indices: list[int], rate: float) -> None:
-    """The share of the processor's matrix peak that a rate of LoRAs a minute is."""
+def show_share(family: Any, indices: list[int], rate: float, device: str) -> None:
+    """The share of the device's matrix peak that a rate of LoRAs a minute is."""
     training, labels = flops_of(family, indices)
-    peak = matrix_peak(best_dtype()) * len(cores())
+    peak = matrix_peak(best_dtype(device), device)
+    peak *= len(cores()) if torch.device(device).type == "cpu" else 1
     print(f"a LoRA: {training / 1e9:.1f} GFLOP of training, {labels / 1e9:.1f} of labels")
     print(
         f"share of the matrix peak of {peak / 1e9:.0f} GFLOP/s: {(training + labels) * rate / 60 / peak:.2f}"
@@ -121,7 +125,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--family", choices=sorted(FAMILIES), default="exam")
     parser.add_argument("--count", type=int, default=512, help="LoRAs of the zoo")
     parser.add_argument("--alone", type=int, default=12, help="of them, done by PEFT in each way")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     options = parser.parse_args(arguments)
+    device = str(usable(options.device))
     torch.set_num_threads(2)
     family = FAMILIES[options.family](1)
     indices = typical(family, options.count, options.alone)
@@ -130,21 +136,22 @@ def main(arguments: list[str] | None = None) -> None:
     print(
         f"mean rows of finetuning: {sum(steps) / len(steps):.1f} of all, {sum(some) / len(some):.1f} for PEFT"
     )
-    first = build_seconds(family, 64)
+    first = build_seconds(family, 64, device)
     print(f"first zoo of 64 LoRAs, kernels compiled if the cache has none: {first:.0f} s")
     best = 0.0
-    for processes, layout in ((0, "1 process, 2 threads"), (2, "2 processes, 1 thread")):
+    layouts = ((0, "1 process, 2 threads"), (2, "2 processes, 1 thread"))
+    for processes, layout in layouts if device == "cpu" else ((0, f"1 process on {device}"),):
         for autocast, precision in ((False, "float32"), (True, "bfloat16 autocast")):
             rate = max(
-                alone_rate(family, indices, processes, autocast, attention)
+                alone_rate(family, indices, processes, autocast, attention, device)
                 for attention in ("eager", "sdpa")
             )
             best = max(best, rate)
             print(f"PEFT alone, {layout}, {precision}: {rate:.0f} a minute", flush=True)
-    seconds = build_seconds(family, options.count)
+    seconds = build_seconds(family, options.count, device)
     rate = options.count / seconds * 60
     if options.family != "exam":
-        show_share(family, indices, rate)
+        show_share(family, indices, rate, device)
     print(f"lorascope, {options.count} LoRAs in {seconds:.1f} s: {rate:.0f} a minute")
     least = RATE if options.family == "exam" else 0.0
     verdict = "reached" if rate >= least and rate >= RATIO * best else "MISSED"

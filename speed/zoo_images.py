@@ -26,21 +26,22 @@ __all__ = ["flops_of", "matrix_peak", "start_image_alone"]
 
 
 def start_image_alone(
-    family: ImageFamily, autocast: bool, attention: str
+    family: ImageFamily, autocast: bool, attention: str, device: str = "cpu"
 ) -> Callable[[Any], list[dict[str, Any]]]:
     """A worker that does one job after another with PEFT."""
     base = ImageEngine().load(family.base_folder, torch.float32, False)
-    unet = load_faces(family.base).unet.to(memory_format=torch.channels_last)
+    unet = load_faces(family.base).unet.to(device, memory_format=torch.channels_last)
     if attention == "eager":
         unet.set_default_attn_processor()
     model = adapt_unet(unet, family.spec)
 
     def guide(texts: Tensor, empty: Tensor) -> Predict:
-        predict = single(model, texts[0], empty[None])
+        predict = single(model, texts[0].to(device), empty[None].to(device))
+        kind = torch.device(device).type
 
         def noise(latents: Tensor, at: int) -> Tensor:
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                return predict(latents[0], at)[None].float()
+            with torch.no_grad(), torch.autocast(kind, torch.bfloat16, enabled=autocast):
+                return predict(latents[0].to(device), at)[None].float().cpu()
 
         return noise
 

@@ -1,0 +1,50 @@
+"""PEFT one by one, as the timing of zoos has it, does real work wherever it is put."""
+
+import pytest
+import torch
+from speed.zoo import main, start_alone, typical, work_of
+from speed.zoo_images import start_image_alone
+
+from lorascope.errors import DataError
+from lorascope.zoo.families import FAMILIES
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+def small(family, count=64):
+    """The LoRA of least work."""
+    return min(range(count), key=lambda i: work_of(family, i))
+
+
+def test_the_typical_stand_for_all():
+    family = FAMILIES["exam"](1)
+    some = [work_of(family, i) for i in typical(family, 64, 8)]
+    every = [work_of(family, i) for i in range(64)]
+    assert some == sorted(some)
+    assert sum(some) / len(some) == pytest.approx(sum(every) / len(every), rel=0.1)
+
+
+def test_peft_alone_gives_labels():
+    family = FAMILIES["exam"](1)
+    accuracy, loss = start_alone(family, False, "sdpa", "cpu")(small(family))
+    assert 0.2 < accuracy <= 1
+    assert 0 < loss < 10
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(DataError, match="cuda:7"):
+        main(["--device", "cuda:7"])
+
+
+@pytest.mark.gpu
+@GPU
+@pytest.mark.parametrize("name", ["exam", "faces"])
+def test_peft_alone_gives_the_same_labels_on_a_gpu(name):
+    family = FAMILIES[name](1)
+    start = start_alone if name == "exam" else start_image_alone
+    here, there = (start(family, False, "eager", d)(small(family)) for d in ("cpu", "cuda"))
+    if name == "exam":
+        assert there == pytest.approx(here, abs=0.05)
+    else:
+        assert there[0]["label:fidelity"] == pytest.approx(here[0]["label:fidelity"], abs=2.0)
