@@ -26,6 +26,8 @@ from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import rows_of_slot
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.families.arc import ArcFamily
+from lorascope.zoo.families.celeba import CelebaFamily
 from speed.random_weights import made_in
 from speed.standard_images import MINIATURE, STABLE_DIFFUSION, WORDS, ImageShape
 from speed.standard_language import QWEN, LanguageShape, random_model
@@ -35,8 +37,6 @@ __all__ = ["MINIATURES", "SHAPES", "Pictures", "Shape", "Together", "Words"]
 #: So many adapters at once, so many steps each: does it and comes back when all are trained.
 Together = Callable[[int, int], object]
 PICTURES = 4  # that an adapter is finetuned on
-CELEBA = AdapterSpec(("to_q", "to_v"), rank=4, alpha=4.0)
-ARC = AdapterSpec(("k_proj", "v_proj"), rank=4, alpha=8.0)
 ANSWER = 5  # tokens at the end of a row that are learned
 WAYS = (
     ("float32", torch.float32, False),
@@ -69,7 +69,7 @@ class Pictures:
 
     shape: ImageShape
     rows: int = 1
-    spec: AdapterSpec = CELEBA
+    spec: AdapterSpec = CelebaFamily.spec
 
     @property
     def title(self) -> str:
@@ -158,7 +158,7 @@ class Words:
     shape: LanguageShape
     rows: int = 8
     tokens: int = 64
-    spec: AdapterSpec = ARC
+    spec: AdapterSpec = ArcFamily.spec
 
     @property
     def title(self) -> str:

@@ -47,6 +47,12 @@ def test_loras_of_no_family_cannot_be_rebuilt(run, planted):
     assert "'planted'" in err
 
 
+def test_a_device_that_is_not_there_is_one_message(run, planted):
+    code, out, err = run("zoo", "rebuild", planted, 3, "--device", "abacus")
+    assert (code, out) == (2, "")
+    assert "'abacus'" in err
+
+
 @pytest.mark.slow
 def test_loras_are_rebuilt_and_written(run, tmp_path):
     zoo = build_exam(tmp_path / "zoo", 4)

@@ -21,6 +21,12 @@ def test_a_share_is_built_and_summed_up(run, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "zoos" / "collection.json").read_text())["total"]["loras"] == 1
 
 
+def test_a_device_that_is_not_there_is_one_message(run):
+    code, _, err = run("zoo", "collection", "exam-dora", "--device", "abacus")
+    assert code == 2
+    assert "'abacus'" in err
+
+
 @pytest.mark.parametrize("words", [("collection", "cats"), ("build", "cats")])
 def test_an_unknown_zoo_is_one_message(run, words):
     code, out, err = run("zoo", *words)

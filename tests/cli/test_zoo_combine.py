@@ -72,3 +72,10 @@ def test_pictures_of_another_zoo_are_one_message(run, planted, tmp_path):
     assert (code, out) == (2, "")
     assert "'planted'" in err
     assert not (tmp_path / "x.png").exists()
+
+
+def test_pictures_on_a_device_that_is_not_there_are_one_message(run, planted, tmp_path):
+    png = tmp_path / "x.png"
+    code, out, err = run("zoo", "sample", planted, "--pictures", png, "--device", "abacus")
+    assert (code, out) == (2, "")
+    assert "'abacus'" in err

@@ -86,6 +86,9 @@ def rebuild(
             show_default="as the build did",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="What finetunes: cpu, cuda or cuda:N.")
+    ] = "cpu",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document instead of the table.")
     ] = False,
@@ -107,7 +110,14 @@ def rebuild(
     from lorascope.zoo.factory.rebuild import rebuild_loras
 
     made = rebuild_loras(
-        zoo, ids, base=base, data=data, clip=clip, as_built=as_built, compiled=fused
+        zoo,
+        ids,
+        base=base,
+        data=data,
+        clip=clip,
+        as_built=as_built,
+        compiled=fused,
+        device=device,
     )
     if out is not None:
         for one in made:

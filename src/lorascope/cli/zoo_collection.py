@@ -20,6 +20,9 @@ def collection(
         int | None,
         typer.Option("--processes", min=1, help="How many at once.", show_default="one per core"),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="What finetunes: cpu, cuda or cuda:N.")
+    ] = "cpu",
     listed: Annotated[
         bool, typer.Option("--list", help="Name the zoos and their sizes, build nothing.")
     ] = False,
@@ -41,7 +44,9 @@ def collection(
         for zoo in [named_zoo(name) for name in names or COLLECTION]:
             out.print(f"{zoo.name:20}{zoo.count:6}", highlight=False)
         return
-    done = build_collection(names or (), share=share, processes=processes, note=out.print)
+    done = build_collection(
+        names or (), share=share, processes=processes, device=device, note=out.print
+    )
     out.print(summary_table(done), soft_wrap=True, highlight=False, markup=False)
     out.print(f"{home() / 'zoos' / 'collection.md'}", soft_wrap=True)
     if any(summary.problem or summary.failed for summary in done):

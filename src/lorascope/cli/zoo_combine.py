@@ -66,6 +66,9 @@ def sample(
             "with the LoRA, under the same noise.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="What draws the pictures: cpu, cuda or cuda:N.")
+    ] = "cpu",
 ) -> None:
     """Draw a smaller zoo at random: whole groups, stratified, the same for the same seed.
 
@@ -91,7 +94,7 @@ def sample(
     if pictures is not None:
         from lorascope.zoo.factory.pictures import write_pictures
 
-        place = write_pictures(opened, rows, pictures)
+        place = write_pictures(opened, rows, pictures, device=device)
     if out is None:
         pass
     elif out.suffix == ".csv":

@@ -307,7 +307,7 @@ def usable(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:  # torch raises either for a missing GPU
         raise DataError(
-            f"building a zoo on the device {name!r}: torch cannot use it here "
+            f"working on the device {name!r}: torch cannot use it here "
             f"({str(problem).splitlines()[0]}). Expected 'cpu', 'cuda' or 'cuda:N'. Try 'cpu', or a torch "
             "built for this GPU"
         ) from problem

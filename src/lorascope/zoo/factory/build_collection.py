@@ -15,7 +15,7 @@ from typing import Any
 from lorascope.errors import LorascopeError
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import Zoo
-from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.memory import MemoryWatch
 from lorascope.zoo.factory.recipe import home
@@ -67,11 +67,12 @@ def build_collection(
         names: of the collection; none: all of it.
         share: of each zoo's LoRAs, at least one: a small collection to try things on.
         note: told a line before each zoo.
-        options: for `build_zoo`: processes, dtype, compile, progress, console.
+        options: for `build_zoo`: processes, dtype, compile, device, progress, console.
 
     Raises:
-        DataError: the collection has no zoo of such a name.
+        DataError: the collection has no zoo of such a name, or there is no such device.
     """
+    usable(options.get("device", "cpu"))
     zoos = [named_zoo(name) for name in names or COLLECTION]
     folder = home() / "zoos"
     known = _known(folder / SUMMARY)

@@ -22,29 +22,37 @@ from lorascope.io.write import write_lora
 from lorascope.zoo.bases.faces.prompts import token_ids
 from lorascope.zoo.bases.faces.sampler import decode, sample, single
 from lorascope.zoo.bases.faces.show import write_png
+from lorascope.zoo.factory.build import usable
 from lorascope.zoo.factory.restore import family_of, origin_of
 from lorascope.zoo.families.image_family import ImageFamily
 from lorascope.zoo.families.image_labels import shared_noise
 
 __all__ = ["with_adapter", "write_pictures"]
 
+CPU = torch.device("cpu")
 EACH = 3  # pictures of each kind
 
 
 def write_pictures(
-    zoo: Zoo, rows: Sequence[int], path: Path, *, base: str | Path | None = None
+    zoo: Zoo,
+    rows: Sequence[int],
+    path: Path,
+    *,
+    base: str | Path | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Write a PNG with a row for each LoRA.
 
     Args:
         rows: places in the index.
         base: the folder of the base, where it is no bundled one.
+        device: what samples: "cpu", "cuda" or "cuda:N".
 
     Raises:
-        DataError: the zoo is not of a bundled image family.
+        DataError: the zoo is not of a bundled image family, or there is no such device.
         MissingExtraError: peft is not installed.
     """
-    table = zoo.index.to_pylist()
+    table, where = zoo.index.to_pylist(), usable(device)
     tiles = []
     for row, lora in zoo.loras(rows):
         origin = origin_of(zoo.recipe, table[row])
@@ -54,23 +62,27 @@ def write_pictures(
                 f"Drawing samples of {zoo.path}: its LoRAs are of the family {family.name!r}, which "
                 "makes no images. Expected a zoo of faces or objects."
             )
-        tiles += list(one_row(family, origin.index, lora))
+        tiles += list(one_row(family, origin.index, lora, where))
     write_png(path, torch.stack(tiles), columns=3 * EACH)
     return path
 
 
 @torch.no_grad()
-def one_row(family: ImageFamily, index: int, lora: LoRA) -> Tensor:
-    """Drawings, base and finetuned samples of one LoRA: (9, 3, h, w) in [-1, 1]."""
+def one_row(family: ImageFamily, index: int, lora: LoRA, device: torch.device = CPU) -> Tensor:
+    """Drawings, base and finetuned samples of one LoRA: (9, 3, h, w) in [-1, 1], on the CPU.
+
+    The UNet samples on the device; texts are read and pictures decoded on the CPU.
+    """
     drawn = family.draw(index).pictures
     shown = drawn[[i % len(drawn) for i in range(EACH)]]
     encode = family.parts.text_encoder
-    texts = encode(family.prompt(index)[None])[0].expand(EACH, -1, -1)
-    empty = encode(token_ids(family.parts.tokenizer, [""]))[0]
-    noise = shared_noise(EACH, 0)
-    models = (family.parts.unet, with_adapter(family.parts.unet, lora))
+    texts = encode(family.prompt(index)[None])[0].expand(EACH, -1, -1).to(device)
+    empty = encode(token_ids(family.parts.tokenizer, [""]))[0].to(device)
+    noise = shared_noise(EACH, 0).to(device)
+    models = (copy.deepcopy(family.parts.unet), with_adapter(family.parts.unet, lora))
     sampled = [
-        decode(sample(single(unet, texts, empty), noise), family.parts.vae) for unet in models
+        decode(sample(single(unet.to(device), texts, empty), noise).cpu(), family.parts.vae)
+        for unet in models
     ]
     return torch.cat((shown, *sampled))
 

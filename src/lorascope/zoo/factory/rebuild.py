@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, FileError, IntegrityError, TrainingError
 from lorascope.io.shard_file import lora_digest
 from lorascope.io.shards import LABEL, Zoo, open_zoo, read_json
-from lorascope.zoo.factory.build import start_work
+from lorascope.zoo.factory.build import start_work, usable
 from lorascope.zoo.factory.family import Family, engine_of
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.plan import Group
@@ -29,6 +30,7 @@ from lorascope.zoo.factory.restore import check_recipe, family_of, origin_of, to
 
 __all__ = ["CLOSE", "Comparison", "Rebuilt", "rebuild_loras"]
 
+CPU = torch.device("cpu")
 CLOSE = 0.999  # cosine of the updates
 LABEL_NOISE = 0.25  # of a label's standard deviation over the zoo: how far rounding may move it
 
@@ -76,6 +78,7 @@ def rebuild_loras(
     family: Family | None = None,
     as_built: bool = False,
     compiled: bool | None = None,
+    device: str = "cpu",
 ) -> list[Rebuilt]:
     """Make LoRAs of a zoo again and compare them with the stored ones.
 
@@ -88,13 +91,14 @@ def rebuild_loras(
         as_built: make the whole group again as it was, from the index, for the time of a group.
         compiled: fuse kernels; by default as the build did (build.jsonl), where a C++ compiler works.
             In bfloat16 fused and plain kernels part by a cosine of 0.9985 to 0.9995.
+        device: what finetunes: "cpu", "cuda" or "cuda:N"; a GPU's kernels are torch's own.
 
     Raises:
         FileError: there is no recipe.json.
-        DataError: no such id, or the recipe cannot be followed.
+        DataError: no such id or device, or the recipe cannot be followed.
         TrainingError: the finetuning failed.
     """
-    source = Source(Path(folder))
+    source = Source(Path(folder), usable(device))
     places = {"base": base, "data": data, "clip": clip}
     return [source.rebuild(i, places, family, as_built=as_built, compiled=compiled) for i in ids]
 
@@ -116,8 +120,8 @@ def nearness(stored: LoRA, made: LoRA) -> tuple[float, float]:
 class Source:
     """What is left of a zoo: its recipe, and its index and shards where they are there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, device: torch.device = CPU) -> None:
+        self.folder, self.device = folder, device
         path = folder / "recipe.json"
         if not path.is_file():
             raise FileError(
@@ -163,10 +167,11 @@ class Source:
         members = self.group_of(row, origin.index) if as_built else (origin.index,)
         key = str(origin.recipe)
         if key not in self.workers:
-            if compiled is None:
-                compiled = self.compiled and engine_of(made_of).compiles()
-            slots = int(origin.recipe["engine"]["slots"])
-            self.workers[key] = start_work(made_of, torch_dtype(origin.recipe), compiled, slots)
+            if compiled is None or self.device.type != "cpu":
+                on_cpu = self.device.type == "cpu"
+                compiled = on_cpu and self.compiled and engine_of(made_of).compiles()
+            slots, dtype = int(origin.recipe["engine"]["slots"]), torch_dtype(origin.recipe)
+            self.workers[key] = start_work(made_of, dtype, compiled, slots, self.device)
         made = self.workers[key](Group(0, members))
         place = members.index(origin.index)
         lora, again = made.loras[place], {**made.rows[place], "id": identity}

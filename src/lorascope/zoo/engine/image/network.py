@@ -212,9 +212,9 @@ def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which
             for each in (query, context.key[:, which], context.value[:, which])
         )
         if places > LARGE:
-            flat = (each.flatten(0, 1) for each in (q, k, v))
-            heads = F.scaled_dot_product_attention(*flat, scale=part.scale)
-            heads = heads.unflatten(0, q.shape[:2])
+            rows = [each.flatten(0, 1) for each in (q, k, v)]
+            heads = F.scaled_dot_product_attention(rows[0], rows[1], rows[2], scale=part.scale)
+            heads = heads.reshape(q.shape)
         else:
             heads = ((q * part.scale) @ k.mT).softmax(-1) @ v
         seen = heads.transpose(-2, -3).flatten(-2)
