@@ -2,11 +2,14 @@ import torch
 
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.network import (
+    PADDING,
+    SHARED,
     causal_views,
     noise_by_block,
     pairs_by_block,
     split_name,
     views,
+    visible,
 )
 from lorascope.zoo.engine.layout import Factors
 
@@ -40,3 +43,19 @@ def test_rows_may_have_their_own_positions_and_masks(base):
     seen = views(frozen, positions[None], mask[None], torch.tensor([[[2], [2]]]))
     assert seen.last.mask[0].squeeze(1).tolist() == [[True] * 3, [True, False, True]]
     assert torch.equal(seen.last.query_sin[0, 1, 0], seen.inner.key_sin[0, 0, 1])
+
+
+def test_tokens_see_their_own_segment_and_the_shared_one():
+    seen = visible(torch.tensor([SHARED, SHARED, 0, 0, 1, PADDING]))
+    assert seen.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [1, 1, 0, 0, 0, 1],
+    ]
+    assert visible(torch.tensor([[0, 1], [0, 0]])).int().tolist() == [
+        [[1, 0], [0, 1]],
+        [[1, 0], [1, 1]],
+    ]

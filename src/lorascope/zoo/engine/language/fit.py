@@ -5,6 +5,7 @@ ended makes room for the next one. An adapter depends on its own job alone.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from lorascope.zoo.engine.language.network import (
 )
 from lorascope.zoo.engine.layout import Layout
 
-__all__ = ["fit_adapters", "layout_of"]
+__all__ = ["WordLesson", "fit_adapters", "layout_of"]
 
 SLOTS = 32
 
@@ -58,6 +59,7 @@ def fit_adapters(
     dtype: torch.dtype | None = None,
     compile: bool | None = None,
     slots: int = SLOTS,
+    lesson: type["WordLesson"] | None = None,
 ) -> Fitted:
     """Finetune one adapter per job; the answer is in the order of the jobs, on the CPU.
 
@@ -70,6 +72,7 @@ def fit_adapters(
         compile: fuse with torch.compile where a C++ compiler works; short groups are padded.
             None keeps what a `FrozenBase` says.
         slots: how many batches of at most 8 rows train at once.
+        lesson: how examples become rows: by default each padded to the longest.
 
     Raises:
         DataError: there are more or fewer specs than jobs.
@@ -77,15 +80,16 @@ def fit_adapters(
     """
     base, specs = frozen(base, dtype, compile), specs_of(specs, len(jobs))
     layout = layout_of(base, specs)
-    kernels = kernels_for(base.compiled)
+    kind = lesson or WordLesson
+    kernels = kernels_for(base.compiled and kind.compiles)
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([JobShape.of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
-        lesson = WordLesson(base, shapes, layout, group, kernels, lanes)
+        learned = kind(base, shapes, layout, group, kernels, lanes)
         master = master_dtype(base.dtype)
-        parts.append((members, fit_lanes(shapes, layout, lesson, master, base.device)))
+        parts.append((members, fit_lanes(shapes, layout, learned, master, base.device)))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -102,6 +106,8 @@ def schedule(jobs: Sequence[FitJob]) -> Tensor:
 
 class WordLesson:
     """What a group of language jobs is trained on: its data, step by step, and its loss."""
+
+    compiles: ClassVar[bool] = True  # all steps of a group have one shape
 
     def __init__(
         self,

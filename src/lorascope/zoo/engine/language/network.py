@@ -12,7 +12,18 @@ from lorascope.zoo.engine.language.causal_lm import Dropout, Pair, View, block_f
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.layout import Factors
 
-__all__ = ["EAGER", "Kernels", "answer_losses", "causal_views", "pairs_by_block"]
+__all__ = [
+    "EAGER",
+    "PADDING",
+    "SHARED",
+    "Kernels",
+    "answer_losses",
+    "causal_views",
+    "pairs_by_block",
+    "visible",
+]
+
+PADDING, SHARED = -2, -1  # segments: of no one's tokens, and of those that all in the row may see
 
 
 class Kernels(NamedTuple):
@@ -77,6 +88,17 @@ def causal_views(base: FrozenBase, length: int, places: Tensor) -> Views:
     mask = torch.ones(length, length, dtype=torch.bool, device=places.device).tril()
     positions = torch.arange(length, device=places.device)
     return views(base, positions[None, None], mask[None, None], places)
+
+
+def visible(segments: Tensor) -> Tensor:
+    """What the tokens of rows see: the earlier of their own segment, and of the shared one.
+
+    segments: (..., t) int64 -> (..., t, t) bool.
+    """
+    length = segments.shape[-1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    query, key = segments[..., :, None], segments[..., None, :]
+    return earlier & ((query == key) | (key == SHARED))
 
 
 def answer_losses(
