@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from lorascope.core.batch import collate
-from lorascope.core.lora import LoRA, Provenance
+from lorascope.core.lora import LoRA, Provenance, Side
 from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import LayerShape, Signature
 from lorascope.errors import DataError, LayerError, RankError, SignatureError
 from lorascope.models.build import build_model
 from lorascope.predict import Predictor, Scaler
+from tests.core.test_magnitudes import with_magnitudes
 from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
 
 SIGNATURE = Signature(tuple(LayerShape(name, n, m) for name, (n, m) in SHAPES.items()), BASE)
@@ -140,7 +141,7 @@ def test_values_that_are_not_finite_are_refused_by_the_number_of_the_lora(loras,
     poisoned = loras[1].map(
         lambda p: LowRank(p.u.clone().index_fill(0, torch.tensor([2]), value), p.v)
     )
-    with pytest.raises(LayerError, match=r"number 1 \(in memory\): the factors hold"):
+    with pytest.raises(LayerError, match=r"number 1 \(in memory\): the factors or magnitudes hold"):
         predictor(model=model).predict([loras[0], poisoned])
 
 
@@ -160,3 +161,18 @@ def test_factors_too_large_to_decompose_are_refused_by_their_number(loras):
     huge = loras[1].map(lambda p: LowRank(p.u * 1e25, p.v * 1e25))
     with pytest.raises(LayerError, match=r"number 1 .*decomposition .* up to \d.*e\+25"):
         predictor(model="gl_net").predict([loras[0], huge, loras[2]])
+
+
+def test_tensors_that_no_model_reads_are_told(loras, generator):
+    dora = with_magnitudes(loras[1], generator)
+    bias = replace(loras[2], side={"block.0.q.bias": Side("bias", torch.zeros(12))})
+    plain, one, other = predictor().predict([loras[0], dora, bias])
+    assert plain.warnings == ()
+    assert (
+        "dora_magnitude tensors beside its factors, which the model 'svd' does" in one.warnings[0]
+    )
+    assert "bias tensors" in other.warnings[0]
+    assert predictor().predict(collate([dora], SIGNATURE))[0].warnings == one.warnings
+    side = {"block.0.q.dora_magnitude": Side("dora_magnitude", torch.full((12,), torch.nan))}
+    with pytest.raises(LayerError, match=r"number 0 .* magnitudes hold NaN"):
+        predictor().predict(replace(loras[0], side=side))

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import torch
 
 from lorascope.core.batch import collate
 from lorascope.predict.pretence import blend, cut, mix, randomise, thin
 from lorascope.symmetry.invariants import inner_products, norms, spectra
+from tests.core.test_magnitudes import with_magnitudes
 from tests.planted import planted_loras
 
 BATCH = collate(planted_loras(12)[0])
@@ -46,3 +49,22 @@ def test_mixed_and_random_ones_have_the_norms_and_spectra_of_their_own():
         assert float(cosine.abs().mean()) < 0.9
     wide = randomise(collate([planted_loras(1)[0][0]], rank=8), generator())  # more than n
     assert bool(torch.isfinite(wide.groups[1].u).all())
+
+
+def test_magnitudes_stay_with_the_norms_and_those_of_a_mean_are_a_mean():
+    loras = [with_magnitudes(lora, generator()) for lora in planted_loras(6)[0]]
+    loras[5] = replace(loras[5], side={})
+    batch = collate(loras)
+    for found in (
+        cut(batch, 1),
+        thin(batch, 1, generator()),
+        mix(batch, generator()),
+        randomise(batch, generator()),
+    ):
+        assert found.magnitudes is batch.magnitudes
+    found, draw = blend(batch, 2, generator()).magnitudes, generator()
+    one, other = (torch.randperm(6, generator=draw) for _ in range(2))
+    for mean, m in zip(found.groups, batch.magnitudes.groups, strict=True):
+        torch.testing.assert_close(mean, (m[:, one] + m[:, other]) / 2)
+    assert found.present[:, 0].tolist() == ((one != 5) & (other != 5)).tolist()
+    assert blend(BATCH, 2, generator()).magnitudes is None

@@ -6,7 +6,7 @@ from lorascope.core.lora import LoRA, Side
 from lorascope.predict.calibration import ProbabilityMap
 from lorascope.predict.intervals import Interval
 from lorascope.predict.outlier import Outliers
-from lorascope.predict.trust import Trust
+from lorascope.predict.trust import Trust, kinds_beside
 from tests.planted import planted_loras
 
 LORAS = planted_loras(60)[0]
@@ -21,7 +21,8 @@ def outliers():
 
 
 def with_side(lora):
-    return LoRA(dict(lora.layers), {"m": Side("dora_magnitude", torch.ones(3))}, lora.provenance)
+    side = {"block.0.q.dora_magnitude": Side("dora_magnitude", torch.ones(12))}
+    return LoRA(dict(lora.layers), side, lora.provenance)
 
 
 def test_there_and_back(outliers):
@@ -44,3 +45,32 @@ def test_parts_that_no_training_lora_had_are_beyond_the_limit(outliers):
         assert "dora_magnitude" in strange.reason
     assert Trust(side=("dora_magnitude",)).verdicts(two, odd) == [None, None]
     assert Trust(side=None).verdicts(two, odd) == [None, None]
+    assert Trust(side=()).verdicts(two, []) == [None, None]
+
+
+def test_a_batch_alone_tells_of_magnitudes():
+    trust, batch = Trust(side=()), collate([LORAS[0], with_side(LORAS[1])])
+    plain, strange = trust.verdicts(batch)
+    assert plain is None
+    assert strange.abstain
+    assert kinds_beside(batch) == [set(), {"dora_magnitude"}]
+    assert kinds_beside(BATCH.select([0])) == [set()]
+
+
+def test_a_lora_without_the_magnitudes_that_all_had_is_beyond_the_limit():
+    trust = Trust(side=("dora_magnitude",), always=("dora_magnitude",))
+    odd = [LORAS[0], with_side(LORAS[1])]
+    for loras in (odd, []):
+        strange, usual = trust.verdicts(collate(odd), loras)
+        assert strange.abstain
+        assert "no dora_magnitude tensors, which every training LoRA had" in strange.reason
+        assert usual is None
+    columns = LoRA(
+        dict(LORAS[0].layers),
+        {"block.0.q.dora_magnitude": Side("dora_magnitude", torch.ones(1, 10))},
+    )
+    (verdict,) = trust.verdicts(collate([columns]), [columns])
+    assert "dora_magnitude of columns" in verdict.reason
+    back = Trust.from_parts(trust.to_json(), {}, BATCH.signature)
+    assert back.always == trust.always
+    assert "always" not in Trust(side=()).to_json()

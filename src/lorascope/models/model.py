@@ -45,7 +45,8 @@ class Model(nn.Module):
 
     A subclass says its `name`, its `symmetry` (the group under which its output does not change),
     where that symmetry `breaks` (a set of measure zero, "" for nowhere), whether it `accepts_missing`
-    layers, and fills at most three methods: `prepare`, `features`, `score`.
+    layers and `accepts_magnitudes` of DoRA (else it reads the factors alone), and fills at most three
+    methods: `prepare`, `features`, `score`.
 
     `rank` is the rank it is built for. `max_rank` is the highest rank it takes (None: any).
     `options` are the remaining constructor options, fit for JSON; with `signature`, `out_features`
@@ -56,6 +57,7 @@ class Model(nn.Module):
     symmetry: ClassVar[Symmetry]
     breaks: ClassVar[str] = ""
     accepts_missing: ClassVar[bool] = False
+    accepts_magnitudes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -105,6 +107,11 @@ class Model(nn.Module):
         if batch.size == 0:
             return torch.zeros(0, self.out_features, dtype=self.dtype, device=self.device)
         return self.score(self.features(batch))
+
+    @property
+    def reads_magnitudes(self) -> bool:
+        """Whether its answers depend on DoRA's magnitudes: it accepts them and its training LoRAs had some."""
+        return False
 
     def register_fitted(self, name: str, empty: Tensor) -> None:
         """Registers a buffer whose shape the training set decides; loading takes the stored shape."""

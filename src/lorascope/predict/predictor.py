@@ -6,7 +6,7 @@ It knows how the answer is read (target, scaler), for which layers and base (sig
 on LoRAs that it never saw (report). It holds no training code and reaches none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
+from lorascope.core.magnitudes import MAGNITUDE
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError, LayerError
 from lorascope.models.model import Model
@@ -24,7 +25,7 @@ from lorascope.predict.outlier import Verdict
 from lorascope.predict.prediction import Prediction
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
-from lorascope.predict.trust import Trust
+from lorascope.predict.trust import Trust, kinds_beside
 
 #: LoRAs that go through the model at once: bounds the memory of a prediction over a large collection.
 BATCH = 256
@@ -70,8 +71,8 @@ class Predictor:
 
         Raises SignatureError for extra layers, changed sizes or missing layers where the model needs all of
         them, RankError for a rank above what the model takes, LayerError for a LoRA with none of the layers and
-        for factors that are not finite or lead to no finite answer. A LoRA of another or an unknown base is
-        answered with a warning.
+        for factors that are not finite or lead to no finite answer. A LoRA of another or an unknown base, and
+        one with tensors that are not read or without magnitudes that are, is answered with a warning.
         """
         if isinstance(loras, LoRA):
             loras = [loras]
@@ -82,7 +83,7 @@ class Predictor:
             bases = [lora.provenance.base for lora in loras]
             batch = collate(loras, self.signature, allow_missing=self.model.accepts_missing)
         self._check_layers(batch, loras)
-        self._check(finite_loras(batch), loras, "the factors hold")
+        self._check(finite_loras(batch), loras, "the factors or magnitudes hold")
         try:
             outputs = self.outputs(batch)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
@@ -91,10 +92,8 @@ class Predictor:
         present = batch.present.float().mean(1).tolist() if batch.size else []
         read = () if isinstance(loras, LoRABatch) else loras
         verdicts = self.trust.verdicts(batch, read)
-        return [
-            self._prediction(row, coverage, base, verdict)
-            for row, coverage, base, verdict in zip(outputs, present, bases, verdicts, strict=True)
-        ]
+        facts = zip(outputs, present, bases, kinds_beside(batch, read), verdicts, strict=True)
+        return [self._prediction(*fact) for fact in facts]
 
     def outputs(self, batch: LoRABatch) -> NDArray[np.float64]:
         """Values in the units of the label, or probabilities, (b, k), for a batch of its signature.
@@ -163,9 +162,14 @@ class Predictor:
         row: NDArray[np.float64],
         coverage: float,
         base: str | None,
+        beside: Set[str],
         verdict: Verdict | None,
     ) -> Prediction:
-        warnings = [*self._base_warning(base), *self._coverage_warning(coverage)]
+        warnings = [
+            *self._base_warning(base),
+            *self._coverage_warning(coverage),
+            *self._side_warnings(beside),
+        ]
         interval = self.trust.interval
         fields: dict[str, Any] = {
             "target": self.target,
@@ -208,12 +212,33 @@ class Predictor:
             "ones were read as unchanged."
         ]
 
+    def _side_warnings(self, beside: Set[str]) -> list[str]:
+        """What of a LoRA was not read, and whether it lacks what the model reads."""
+        reads = {MAGNITUDE} if self.model.reads_magnitudes else set()
+        warnings = []
+        if unread := sorted(beside - reads):
+            why = f"the model {self.model.name!r} does not read"
+            if MAGNITUDE in unread and self.model.accepts_magnitudes:
+                why = "this predictor, trained without magnitudes, does not read"
+            warnings.append(
+                f"side: the LoRA has {', '.join(unread)} tensors beside its factors, which {why}."
+            )
+        if reads - beside:
+            warnings.append(
+                f"side: the LoRA has no {MAGNITUDE} tensors, which this predictor reads; it was answered by "
+                "its factors alone."
+            )
+        return warnings
+
 
 def finite_loras(batch: LoRABatch) -> list[bool]:
-    """For each LoRA whether all its factors are finite."""
-    if batch.rank == 0:
+    """For each LoRA whether all its factors and magnitudes are finite."""
+    groups = batch.groups if batch.rank else ()
+    parts = [x.abs().amax((0, 2, 3)).isfinite() for g in groups for x in (g.u, g.v)]
+    if batch.magnitudes is not None:
+        parts += [m.abs().amax((0, 2)).isfinite() for m in batch.magnitudes.groups]
+    if not parts:
         return [True] * batch.size
-    parts = [x.abs().amax((0, 2, 3)).isfinite() for g in batch.groups for x in (g.u, g.v)]
     return [bool(value) for value in torch.stack(parts).all(0)]
 
 

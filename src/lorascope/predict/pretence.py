@@ -6,13 +6,17 @@
     randomise    every layer with random directions                  own singular values
 
 What detectors of outliers learn from (`blend`) and are examined with (all). Own singular values: norm and
-spectrum of each layer stay what they were, so only directions can tell.
+spectrum of each layer stay what they were, so only directions can tell. DoRA's magnitudes stay with the LoRA
+that gives the norms, and those of a mean are a mean.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lorascope.core.batch import GroupBatch, LoRABatch
+from lorascope.core.magnitudes import Magnitudes
 from lorascope.symmetry.canonical import canonical_stacked
 
 __all__ = ["blend", "cut", "mix", "randomise", "thin"]
@@ -34,7 +38,13 @@ def blend(batch: LoRABatch, count: int, generator: torch.Generator) -> LoRABatch
         for group in batch.groups
     ]
     ranks = torch.stack([batch.ranks[row] for row in rows]).sum(0)
-    return LoRABatch(batch.signature, tuple(groups), ranks)
+    magnitudes = None
+    if batch.magnitudes is not None:
+        parts = [batch.magnitudes.select(row) for row in rows]
+        mean = [torch.stack(x).mean(0) for x in zip(*(part.groups for part in parts), strict=True)]
+        present = torch.stack([part.present for part in parts]).all(0)
+        magnitudes = Magnitudes(tuple(mean), present)
+    return LoRABatch(batch.signature, tuple(groups), ranks, magnitudes)
 
 
 def cut(batch: LoRABatch, rank: int) -> LoRABatch:
@@ -49,7 +59,7 @@ def cut(batch: LoRABatch, rank: int) -> LoRABatch:
         form = canonical_stacked(group.u, group.v)
         s = form.s[..., :rank, None]
         groups.append(GroupBatch(form.x[..., :rank, :] * s, form.y[..., :rank, :]))
-    return LoRABatch(batch.signature, tuple(groups), batch.ranks.clamp(max=rank))
+    return replace(batch, groups=tuple(groups), ranks=batch.ranks.clamp(max=rank))
 
 
 def mix(batch: LoRABatch, generator: torch.Generator) -> LoRABatch:
@@ -92,7 +102,7 @@ def thin(batch: LoRABatch, rank: int, generator: torch.Generator) -> LoRABatch:
         turn = torch.randn(*form.s.shape, rank, generator=generator).to(form.s)
         rows = torch.linalg.qr(turn * (form.s > 0).unsqueeze(-1)).Q.mT  # (l, b, rank, r)
         groups.append(GroupBatch(rows @ (form.x * form.s.unsqueeze(-1)), rows @ form.y))
-    return LoRABatch(batch.signature, tuple(groups), batch.ranks.clamp(max=rank))
+    return replace(batch, groups=tuple(groups), ranks=batch.ranks.clamp(max=rank))
 
 
 def _shuffle(count: int, generator: torch.Generator, batch: LoRABatch) -> Tensor:

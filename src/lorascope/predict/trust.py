@@ -15,19 +15,23 @@ import torch
 
 from lorascope.core.batch import LoRABatch
 from lorascope.core.lora import LoRA
+from lorascope.core.magnitudes import MAGNITUDE, side_kinds
 from lorascope.core.signature import Signature
 from lorascope.predict.calibration import ProbabilityMap
 from lorascope.predict.intervals import Interval
 from lorascope.predict.outlier import Outliers, Verdict
 
-__all__ = ["Trust"]
+__all__ = ["Trust", "kinds_beside"]
 
-UNKNOWN_SIDE = 2.0  # outlier score of a LoRA with parts that no training LoRA had
+UNKNOWN_SIDE = (
+    2.0  # outlier score of a LoRA with parts that no training LoRA had, or without what all had
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Trust:
-    """The parts that are there. `side` are the kinds of side tensors that training LoRAs had (None: unknown).
+    """The parts that are there. `side` are the kinds of side tensors that training LoRAs had (None: unknown),
+    `always` those of them that make a method and that every one had: DoRA's magnitudes, or none.
 
     Example:
         >>> Trust(interval=Interval(0.5, 99)).to_json()
@@ -38,6 +42,7 @@ class Trust:
     interval: Interval | None = None
     outliers: Outliers | None = None
     side: tuple[str, ...] | None = None
+    always: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of all that is no tensor; `outliers` says that there are some."""
@@ -50,22 +55,29 @@ class Trust:
             data["outliers"] = True
         if self.side is not None:
             data["side"] = list(self.side)
+        if self.always:
+            data["always"] = list(self.always)
         return data
 
     def verdicts(self, batch: LoRABatch, loras: Sequence[LoRA] = ()) -> list[Verdict | None]:
         """How unusual each LoRA of a batch is; None where nobody learned it.
 
-        `loras` are the same LoRAs with what no batch holds: side tensors (DoRA magnitudes, biases, ...) of a
-        kind that no training LoRA had are beyond the limit, because nothing is known of what they do.
+        Side tensors (DoRA magnitudes, biases, ...) of a kind that no training LoRA had are beyond the limit,
+        because nothing is known of what they do, and so is a LoRA without the magnitudes that every training
+        LoRA had. `loras` are the same LoRAs with what no batch holds: all side tensors but magnitudes.
         """
         found: list[Verdict | None] = [None] * batch.size
         if self.outliers is not None and batch.size:
             found = list(self.outliers.verdicts(batch))
         if self.side is None:
             return found
-        for number, lora in enumerate(loras):
-            if kinds := sorted({side.kind for side in lora.side.values()} - set(self.side)):
-                found[number] = _beyond(found[number], kinds)
+        for number, kinds in enumerate(kinds_beside(batch, loras)):
+            if unknown := sorted(kinds - set(self.side)):
+                reason = f"it has {', '.join(unknown)} tensors, which no training LoRA had"
+                found[number] = _beyond(found[number], reason)
+            elif lacking := sorted(set(self.always) - kinds):
+                reason = f"it has no {', '.join(lacking)} tensors, which every training LoRA had"
+                found[number] = _beyond(found[number], reason)
         return found
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -86,12 +98,21 @@ class Trust:
             Interval.from_json(data["interval"]) if "interval" in data else None,
             outliers,
             tuple(str(kind) for kind in data["side"]) if "side" in data else None,
+            tuple(str(kind) for kind in data.get("always", ())),
         )
 
 
-def _beyond(verdict: Verdict | None, kinds: Sequence[str]) -> Verdict:
+def kinds_beside(batch: LoRABatch, loras: Sequence[LoRA] = ()) -> list[set[str]]:
+    """The kinds of side tensors of each LoRA of a batch; without the LoRAs only magnitudes are known."""
+    if loras:
+        return [side_kinds(lora) for lora in loras]
+    if batch.magnitudes is None:
+        return [set() for _ in range(batch.size)]
+    return [{MAGNITUDE} if some else set() for some in batch.magnitudes.present.any(1).tolist()]
+
+
+def _beyond(verdict: Verdict | None, reason: str) -> Verdict:
     """A verdict beyond the limit because of side tensors."""
-    reason = f"it has {', '.join(kinds)} tensors, which no training LoRA had"
     if verdict is None:
         return Verdict(UNKNOWN_SIDE, {}, reason)
     if verdict.abstain:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
-from lorascope.core.magnitudes import side_kinds
+from lorascope.core.magnitudes import MAGNITUDE, side_kinds
 from lorascope.errors import DataError
 from lorascope.predict.predictor import finite_loras
 from lorascope.predict.target import Target, encode_labels
@@ -66,6 +66,13 @@ class LabelledLoRAs:
     def __len__(self) -> int:
         return self.batch.size
 
+    @property
+    def always(self) -> tuple[str, ...]:
+        """The kinds of side tensors that make a method and that every LoRA has: DoRA's magnitudes, or none."""
+        magnitudes = self.batch.magnitudes
+        every = magnitudes is not None and bool(magnitudes.present.any(1).all()) and len(self) > 0
+        return (MAGNITUDE,) if every else ()
+
     def target(self, name: str) -> Target:
         """The target of a name; raises DataError naming those that exist."""
         if name not in self.targets:
@@ -85,8 +92,8 @@ class LabelledLoRAs:
         bad = next((int(row) for row in np.sort(rows) if not finite[int(row)]), None)
         if bad is not None:
             raise DataError(
-                f"Learning from {self.source}: the factors of row {bad} hold NaN or infinity, expected finite "
-                "numbers. Try: leave that LoRA out."
+                f"Learning from {self.source}: the factors or magnitudes of row {bad} hold NaN or infinity, "
+                "expected finite numbers. Try: leave that LoRA out."
             )
 
     def digests(self, targets: Sequence[str]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def learn_trust(
     """Calibration or interval from validation rows, beside detectors that were learned already."""
     target = predictor.target
     if len(rows) < FEWEST:
-        return Trust(outliers=outliers, side=data.side)
+        return Trust(outliers=outliers, side=data.side, always=data.always)
     raw = predictor.raw_outputs(select(data.batch, rows))
     truth, groups = data.labels[target.name][rows], groups_at(data, rows)
     if target.kind == "regression":
@@ -52,14 +52,15 @@ def learn_trust(
             interval=fit_interval(absolute_errors(predictor, truth, values), groups),
             outliers=outliers,
             side=data.side,
+            always=data.always,
         )
     probabilities = fit_probability_map(target.kind, raw.double().cpu().numpy(), truth, groups)
-    trust = Trust(probabilities, None, outliers, data.side)
+    trust = Trust(probabilities, None, outliers, data.side, data.always)
     if target.kind == "multilabel":
         return trust
     found = read_outputs(target, predictor.scaler, raw, trust)
     interval = fit_interval(absolute_errors(predictor, truth, found), groups)
-    return Trust(probabilities, interval, outliers, data.side)
+    return Trust(probabilities, interval, outliers, data.side, data.always)
 
 
 def trust_report(predictor: Predictor, data: LabelledLoRAs, split: Split) -> dict[str, Any]:
