@@ -6,7 +6,16 @@ import torch
 from lorascope.core import LayerShape, Signature, collate
 from lorascope.errors import TrainingError
 from lorascope.models.closed_form import Labels
-from lorascope.models.fusion import EVEN, LANDMARKED, LINEAR, MIXTURES, Fusion
+from lorascope.models.fusion import (
+    HINT,
+    LANDMARKED,
+    LINEAR,
+    MIXTURES,
+    SECOND_LOOK,
+    Fusion,
+    _stacked,
+)
+from lorascope.models.mixed_kernels import EVEN, Kernels
 from tests.models.signs import signed_loras
 
 BATCH, CLASSES, SIZE = signed_loras(200)
@@ -49,19 +58,33 @@ def test_logits_of_noise_are_the_base_rate():
 
 
 def test_one_map_equals_the_sum_of_its_mixtures():
-    """The duals of every mixture against its own kernel, without adding anything up."""
+    """The duals of every mixture of both looks against its own kernel, without adding anything up."""
     model = Fusion(BATCH.signature, 1, rank=3, landmarks=60).double()
     batch = BATCH.select(TRAIN).to(dtype=torch.float64)
     study = model.study(batch)
-    labels = Labels(SIZE[TRAIN].double(), "regression", torch.arange(140))
+    y = (CLASSES[TRAIN, :1] - CLASSES[TRAIN, 1:2]).abs().double()
+    beside = torch.cat([y, CLASSES[TRAIN].double()], 1)
+    labels = Labels(y, "regression", torch.arange(140), beside=beside)
     model.solve(study, labels)
-    kernels = study.results[labels.key, "kernels"]
-    dual = torch.randn(len(MIXTURES), 140, 1, generator=torch.Generator().manual_seed(2)).double()
-    model._add_up(kernels, dual)
-    expected = model.get_buffer("intercept").clone().expand(140, 1)
-    for mixture, a in zip(MIXTURES.values(), dual, strict=True):
-        expected = expected + kernels.mixed(mixture) @ a
-    torch.testing.assert_close(model(batch), expected, rtol=1e-7, atol=1e-7)
+    first, smoothers = study.results[labels.key, "first"]
+    second, more = study.results[labels.key, "second"]
+    duals, intercept = _stacked([*smoothers.values(), *more.values()], labels)
+    expected = intercept.expand(140, 1)
+    for mixture, a in zip(MIXTURES.values(), duals[: len(MIXTURES)], strict=True):
+        expected = expected + first.mixed(mixture) @ a
+    # the second look is solved at left-out hints, and read at the hints of the whole
+    hints = model.features(batch)[-1]
+    at = Kernels({"hint": hints}, model._alike(hints), model._alike(model.landmark_hint))
+    between = {
+        "hint": hints @ study.results[labels.key, "hints"][2].T,
+        **{name: x @ second.solved[name] for name, x in model._alike(hints).items()},
+    }
+    assert at.names == second.names
+    for mixture, a in zip(SECOND_LOOK.values(), duals[len(MIXTURES) :], strict=True):
+        kernel = sum(w * between[name] / second.units[name] for name, w in mixture.items())
+        expected = expected + kernel @ a
+    assert float(duals[len(MIXTURES) :].abs().sum()) > 0
+    torch.testing.assert_close(model(batch), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_every_kernel_has_a_use():
@@ -70,6 +93,33 @@ def test_every_kernel_has_a_use():
         *LINEAR,
         *LANDMARKED,
     }
+    assert {name for mixture in SECOND_LOOK.values() for name in mixture} == {"hint", *HINT}
+
+
+def test_other_labels_help_where_the_answer_is_a_crooked_function_of_them():
+    """Exclusive or of two directions: of each alone the update is nearly linear, of both it is not."""
+    crooked = (CLASSES[:, :1] - CLASSES[:, 1:2]).abs()
+    beside = torch.cat([CLASSES, crooked], 1).double()
+    beside = (beside - beside.mean(0)) / beside.std(0)
+    rows = torch.arange(140)
+    found = []
+    for known in (None, beside[TRAIN]):
+        model = Fusion(BATCH.signature, 1, rank=3, components=1)
+        study = model.study(BATCH.select(TRAIN))
+        model.solve(study, Labels(crooked[TRAIN].double(), "regression", rows, beside=known))
+        found.append(r2(model, crooked))
+    assert found[1] > max(0.5, found[0] + 0.1)
+
+
+def test_more_labels_than_hints_are_told_by_their_leading_components():
+    y = SIZE[TRAIN].double()
+    beside = torch.randn(140, 50, generator=torch.Generator().manual_seed(5)).double()
+    beside[:, :10] = y
+    model = Fusion(BATCH.signature, 1, rank=3, hints=4)
+    study = model.study(BATCH.select(TRAIN))
+    model.solve(study, Labels(y, "regression", torch.arange(140), beside=beside))
+    assert model.get_buffer("landmark_hint").shape == (140, 4)
+    assert r2(model, SIZE) > 0.9
 
 
 def test_what_is_stored_does_not_grow_with_the_training_set():
@@ -94,9 +144,13 @@ def test_a_folder_at_the_shapes_of_stable_diffusion_is_small():
     assert sum(shape.n + shape.m for shape in shapes) == 99_648
     model = Fusion(Signature(tuple(shapes)), 10, rank=32)
     numbers = sum(b.numel() for b in model.buffers() if b.numel())
-    numbers += model.cores.widths[0] * model.most_components
-    numbers += 1000 * (model.get_buffer("sizes").shape[0] + model.most_components)
-    assert 4 * numbers + 8 * 5 * 10 * 1000 < 50e6
+    seen = sum(len(model.get_buffer(name)) for name in LINEAR)
+    numbers += model.cores.widths[0] * model.most_components + seen * model.most_hints
+    beside = model.most_components + model.most_hints
+    numbers += 1000 * (model.get_buffer("sizes").shape[0] + beside)
+    wide = 1000 * (5 * (10 + model.most_hints) + 3 * 10)
+    assert model.most_hints >= 12
+    assert 4 * numbers + 8 * wide < 50e6
 
 
 def test_few_loras_and_other_ranks():

@@ -95,3 +95,20 @@ def test_a_kernel_of_twins_and_of_nothing_stays_finite():
         dual, intercept = smoother.solve(y, choice.strength)
         assert bool(choice.left_out.isfinite().all())
         torch.testing.assert_close(kernel.double() @ dual + intercept, y.mean(0).expand(3, 1))
+
+
+def test_each_column_has_its_own_strength(data, generator):
+    """One column that the kernel explains, one that is noise: together as each alone."""
+    x, y = data
+    y = torch.stack([y[:, 0], torch.randn(24, generator=generator, dtype=torch.float64)], 1)
+    smoother = Smoother(x @ x.T)
+    strengths, left_out = smoother.choose_each(y)
+    dual, intercept = smoother.solve(y, strengths)
+    assert strengths[1] > 10 * strengths[0]
+    for column in range(2):
+        alone = y[:, column : column + 1]
+        choice = smoother.choose(alone)
+        expected, offset = smoother.solve(alone, choice.strength)
+        torch.testing.assert_close(left_out[:, column], choice.left_out[:, 0])
+        torch.testing.assert_close(dual[:, column], expected[:, 0])
+        torch.testing.assert_close(intercept[column], offset[0])

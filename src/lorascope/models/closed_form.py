@@ -49,7 +49,8 @@ class Labels:
     """The labels of one target for some of the LoRAs of a study.
 
     `rows` says which training LoRAs have one, `groups` numbers those that share data. `held` are rows
-    of the validation LoRAs and their labels, where the choice is made on them.
+    of the validation LoRAs and their labels, where the choice is made on them. `beside` is all that is known
+    of the training LoRAs, this target among it, as standardised numbers, for models that read it.
     """
 
     y: Tensor  # (b, k) float64
@@ -57,6 +58,7 @@ class Labels:
     rows: Tensor  # (b,) int64
     groups: Tensor | None = None  # (b,) int64
     held: tuple[Tensor, Tensor] | None = None  # (B,) int64, (B, k) float64
+    beside: Tensor | None = None  # (b, a) float64
 
     @property
     def key(self) -> bytes:
@@ -70,10 +72,12 @@ class ClosedForm(Model):
     It has no parameters for an optimiser. What must be chosen (strengths, bandwidths) is chosen by the
     error on LoRAs left out of the training set, which wastes none, or with `choose_by="validation"` by
     the error on the validation LoRAs. A subclass fills `study` and `solve` and names in `solved` the
-    buffers that `solve` fills; all others belong to the study.
+    buffers that `solve` fills; all others belong to the study. `reads_beside` says that it learns a target
+    from the other labels of the same LoRAs too.
     """
 
-    solved: ClassVar[tuple[str, ...]] = ()
+    solved: tuple[str, ...] = ()
+    reads_beside: ClassVar[bool] = False
 
     def __init__(
         self,

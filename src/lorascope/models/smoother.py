@@ -90,6 +90,15 @@ class Smoother:
             choices = [self._on(*held_out, y, choice) for choice in choices]
         return min(choices, key=lambda choice: choice.error)
 
+    def choose_each(self, y: Tensor) -> tuple[Tensor, Tensor]:  # (b, k) -> (k,), (b, k)
+        """A strength for each column, and the predictions that they have on LoRAs left out."""
+        strengths = STRENGTHS * self.scale
+        choices = [self.leave_out(y, t) for t in strengths.tolist()]
+        errors = torch.stack([(y - choice.left_out).square().mean(0) for choice in choices])
+        best = errors.argmin(0)
+        columns = [choices[place].left_out[:, k] for k, place in enumerate(best.tolist())]
+        return strengths.to(y.device)[best], torch.stack(columns, 1)
+
     def leave_out(self, y: Tensor, strength: float) -> Choice:
         """Predictions of each LoRA by the model fitted to all others (all other groups)."""
         shrink = self.values / (self.values + strength)
@@ -104,11 +113,11 @@ class Smoother:
             error[rows] = torch.linalg.pinv(rest, hermitian=True) @ residual[rows]
         return Choice(strength, float(error.square().mean()), y - error)
 
-    def solve(self, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:  # (b, k), (k,)
-        """Dual weights a and intercept c at a strength."""
+    def solve(self, y: Tensor, strength: float | Tensor) -> tuple[Tensor, Tensor]:  # (b, k), (k,)
+        """Dual weights a and intercept c at a strength, or at one (k,) for each column."""
         mean = y.mean(0)
         weights = self.vectors @ (
-            (self.vectors.T @ (y - mean)) / (self.values + strength).unsqueeze(1)
+            (self.vectors.T @ (y - mean)) / (self.values.unsqueeze(1) + strength)
         )
         # their sum is zero but for rounding, which a kernel with a large mean would magnify
         weights = weights - weights.mean(0)

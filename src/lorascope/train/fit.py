@@ -105,7 +105,7 @@ def fit_many(
     """
     model = model_name(model)
     if not isinstance(data, LabelledLoRAs):
-        data = from_zoo(data, targets)
+        data = from_zoo(data)
     names = list(dict.fromkeys(data.targets if targets is None else targets))
     for name in names:
         data.target(name)

@@ -22,6 +22,7 @@ from lorascope.models.closed_form import ClosedForm, Labels
 from lorascope.models.model import Model
 from lorascope.predict.scaler import Scaler
 from lorascope.predict.target import Target
+from lorascope.train.beside import known_beside
 from lorascope.train.data import LabelledLoRAs
 from lorascope.train.loop import Watch, train_parts
 from lorascope.train.parts import Part, with_units
@@ -108,6 +109,7 @@ def _solve(
             )
             if asked
             else None,
+            torch.from_numpy(known_beside(data, rows)).to(device) if model.reads_beside else None,
         )
         model.solve(study, labels)
         learned.append((model.eval(), {"settings": {"device": device}}))
