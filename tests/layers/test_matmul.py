@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lorascope.layers import matmul
-from lorascope.layers.matmul import batched_matmul, onednn_is_exact
+from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast, onednn_is_exact
 
 MODE = getattr(torch.backends.mkldnn, "matmul", None)
 needs_onednn = pytest.mark.skipif(
@@ -125,3 +125,10 @@ def test_without_the_mode_it_is_bmm(monkeypatch):
         assert not matmul.onednn_is_exact()
     finally:
         onednn_is_exact.cache_clear()
+
+
+def test_bfloat16_is_fast_on_accelerators_and_where_the_processor_says_so(monkeypatch):
+    assert bfloat16_is_fast(torch.device("cuda"))
+    for answer in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=answer: answer)
+        assert bfloat16_is_fast(torch.device("cpu")) is answer

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+import lorascope.models.cores as cores_module
 from lorascope.core import LayerShape, LoRA, Signature, collate, gram
 from lorascope.models.cores import CORE_NUMBERS, DIRECTION_NUMBERS, Cores, default_width
 from lorascope.symmetry import assert_invariant
+from lorascope.symmetry.roots import gram_roots
 from tests.models.signs import signed_loras
 
 BATCH = signed_loras(40)[0].to(dtype=torch.float64)
@@ -74,6 +76,45 @@ def test_an_update_that_cancels_is_no_direction() -> None:
     for dtype in (torch.float32, torch.float64):
         cores = fitted(4).to(dtype)
         assert not cores(collate([nothing]).to(dtype=dtype)).core.any()
+
+
+def test_roots_that_are_known_are_not_taken_again() -> None:
+    cores = fitted(5)
+    for one, other in zip(cores(BATCH), cores(BATCH, gram_roots(BATCH)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_blocks_of_loras_and_groups_of_other_widths_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At width 12 the groups have other numbers of directions, at 4 they are taken together."""
+    for width in (4, 12):
+        cores = fitted(width)
+        whole = cores(BATCH)
+        monkeypatch.setattr(cores_module, "BLOCK_NUMBERS", 1000)
+        for one, other in zip(whole, cores(BATCH), strict=True):
+            torch.testing.assert_close(one, other)
+        monkeypatch.undo()
+
+
+def test_a_gauge_changes_little_in_float32() -> None:
+    cores = fitted(5).float()
+    for view in ("core", "left", "right"):
+        single = BATCH.to(dtype=torch.float32)
+        assert_invariant(lambda b, view=view: getattr(cores(b), view), single, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_factors_are_read_as_they_are(dtype: torch.dtype) -> None:
+    """Products with directions in bfloat16 carry 8 bits; float16 is widened."""
+    cores = fitted(5).float()
+    narrow = BATCH.to(dtype=dtype)
+    exact = cores.double()(narrow.to(dtype=torch.float64))
+    cores.float()
+    limit = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    for one, other in zip(cores(narrow), exact, strict=True):
+        assert one.dtype == torch.float32
+        assert float((one - other).norm() / other.norm()) < limit
 
 
 def test_the_number_of_directions_is_limited() -> None:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from lorascope.core import LoRA, collate
+from lorascope.core import LoRA, LowRank, collate
 from lorascope.models.spectra import Sizes, SpectralFeatures
+from lorascope.symmetry import act, assert_invariant, random_gauges
+from lorascope.symmetry.roots import gram_roots
 from tests.conftest import random_lora
 
 
@@ -88,3 +90,37 @@ def test_missing_layers_stay_out_of_statistics_and_answers(loras):
     assert bool((partial[:, 4:16] == 0).all())
     assert bool((partial[:, :3] != 0).any())
     assert bool((partial[:, 16] != 0).all())  # the total norm
+
+
+def test_a_gauge_changes_little_in_float32(loras):
+    """Sizes of well and ill conditioned layers: to 1e-5 of the largest under gauges of condition 10."""
+    batch = collate(loras)
+    sizes = Sizes(batch.signature, values=3)
+    sizes.fit(batch.to(dtype=torch.float32))
+    assert_invariant(sizes, batch.to(dtype=torch.float32), tolerance=1e-5)
+
+
+def test_values_down_to_the_floor_are_those_of_qr(generator):
+    """Features of float32 factors whose values fall to 1e-4 of the largest, in a bad gauge."""
+    q, p = (torch.linalg.qr(torch.randn(60, 4, generator=generator).double()).Q for _ in range(2))
+    size = torch.tensor([1.0, 1e-2, 1e-3, 1e-4]).double()
+    lora = LoRA({"q": LowRank(q * size, p)})
+    exact = SpectralFeatures(lora.signature(), values=4).double()(collate([lora]))
+    found = SpectralFeatures(lora.signature(), values=4)
+    for trial in range(5):
+        g = random_gauges(collate([lora]), generator=torch.Generator().manual_seed(trial))
+        turned = act(g, collate([lora])).to(dtype=torch.float32)
+        # rounding u and v to float32 in this gauge alone moves the last value by 1e-3 of itself
+        torch.testing.assert_close(found(turned).double(), exact, rtol=0, atol=5e-3)
+        torch.testing.assert_close(found(turned).double()[:, :3], exact[:, :3], rtol=0, atol=1e-3)
+
+
+def test_known_roots_and_narrow_factors(loras):
+    batch = collate(loras)
+    spectra = SpectralFeatures(batch.signature, values=3)
+    narrow = batch.to(dtype=torch.bfloat16)
+    exact = SpectralFeatures(batch.signature, values=3).double()(narrow)
+    torch.testing.assert_close(spectra(narrow).double(), exact, rtol=1e-5, atol=1e-5)
+    sizes = Sizes(batch.signature, values=3).double()
+    sizes.fit(batch)
+    torch.testing.assert_close(sizes(batch, gram_roots(batch)), sizes(batch))

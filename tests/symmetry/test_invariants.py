@@ -1,14 +1,13 @@
 import pytest
 import torch
 
-from lorascope.core import LowRank, collate
+from lorascope.core import GroupBatch, LowRank, collate
 from lorascope.errors import DataError, SignatureError
 from lorascope.symmetry import (
     assert_invariant,
     effective_ranks,
     inner_products,
     invariance_error,
-    invariants,
     layer_norms,
     norms,
     projected_products,
@@ -16,6 +15,7 @@ from lorascope.symmetry import (
     singular_values,
     spectra,
 )
+from lorascope.symmetry.roots import gram_roots
 
 
 def dense(batch):
@@ -164,12 +164,10 @@ def test_factors_themselves_are_not_invariant(draw):
     assert invariance_error(lambda x: x.groups[0].u.norm(), draw.batch()).error > 0.01
 
 
-def test_blocks_change_nothing(draw, monkeypatch):
+def test_roots_that_are_known_are_not_taken_again(draw):
     batch = draw.ragged_batch()
-    whole = spectra(batch), norms(batch)
-    monkeypatch.setattr(invariants, "BLOCK_NUMBERS", 100)  # two or fewer pairs a block
-    torch.testing.assert_close(spectra(batch), whole[0])
-    torch.testing.assert_close(norms(batch), whole[1])
+    doubled = gram_roots(batch.with_groups([GroupBatch(2 * g.u, g.v) for g in batch.groups]))
+    torch.testing.assert_close(spectra(batch, roots=doubled), 2 * spectra(batch))
 
 
 def test_an_update_that_cancels_has_norm_zero(draw):

@@ -9,11 +9,15 @@ products of cores are cosines of updates, as far as the directions reach; those 
 that updates write to, whatever they read: a random A hides directions of input, not of output. All of it goes
 through
 
-    u^T p, v^T q, s = u^T u, t = v^T v:   dW dW^T = u t u^T,   |dW|^2 = tr(s t),   |dW dW^T|^2 = tr(s t s t)
+    x = u^T p, y = v^T q and the roots of u^T u = r_u^T r_u, v^T v = r_v^T r_v, with d = r_u r_v^T:
+
+    p^T dW q = x^T y,   p^T dW dW^T p = (r_v x)^T (r_v x),   |dW| = |d|,   |dW dW^T| = |d d^T|
 
 so that no dense update is formed. What it is not: a model; `fusion` is one on these numbers.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -21,13 +25,17 @@ from torch import Tensor, nn
 
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
-from lorascope.layers.matmul import batched_matmul
+from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
 from lorascope.symmetry.principal import principal_directions
+from lorascope.symmetry.roots import Roots, gram_roots
 
 __all__ = ["Cores", "Views", "default_width"]
 
 SAMPLE = 1024  # LoRAs that the directions are taken from
 WIDEST = 48
+BLOCK_NUMBERS = (
+    2**19
+)  # of cores made at once on a CPU: they stay in the cache until they are in place
 DIRECTION_NUMBERS, CORE_NUMBERS = 4_700_000, 65_536
 """Most numbers in all p and q (19 MB), and in the cores of one LoRA (32 directions at the 64 layers of Stable
 Diffusion 1.4)."""
@@ -87,50 +95,107 @@ class Cores(nn.Module):
                 rows = principal_directions(one, other, buffer.shape[2])
                 buffer.copy_(rows.mT)
 
-    def forward(self, batch: LoRABatch) -> Views:
-        """The views of the LoRAs of a batch, in the type of the directions."""
-        batch = batch.to(dtype=self.get_buffer("p_0").dtype)
-        parts, there = [], batch.ranks.new_zeros(batch.size)
-        for index, group in enumerate(batch.groups):
-            p, q = self.get_buffer(f"p_{index}"), self.get_buffer(f"q_{index}")
-            core, left, right, real = _views(group.u, group.v, p, q)
-            there = there + real.sum(0)
-            parts.append((core, left, right))
-        scale = there.clamp(min=1).to(parts[0][0].dtype).rsqrt().unsqueeze(1)
-        views = (torch.cat(column, 1) * scale for column in zip(*parts, strict=True))
-        return Views(*views)
+    @torch.no_grad()
+    def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Views:
+        """The views of the LoRAs of a batch, in the type of the directions. No gradient goes through them.
+
+        `roots` are those of the batch, where they are known already. Factors in bfloat16 meet directions
+        rounded to it where the machine is fast in it: their products carry its 8 bits.
+        """
+        weights = _weigh(
+            gram_roots(batch) if roots is None else roots, self.get_buffer("p_0").dtype
+        )
+        views, start = [], 0
+        for x, y in self._project(batch):
+            places = slice(start, start + len(x))
+            views.append(_views(x, y, Weights(*(part[places] for part in weights))))
+            start += len(x)
+        if len(views) == 1:
+            return views[0]
+        return Views(*(torch.cat(column, 1) for column in zip(*views, strict=True)))
+
+    def _project(self, batch: LoRABatch) -> Iterator[tuple[Tensor, Tensor]]:
+        """u^T p and v^T q, (l, b, r, c) and (l, b, r, d): neighbouring groups of the same c and d at once."""
+        sides = [
+            (
+                _product(group.u, self.get_buffer(f"p_{index}")),
+                _product(group.v, self.get_buffer(f"q_{index}")),
+            )
+            for index, group in enumerate(batch.groups)
+        ]
+        for _, alike in groupby(sides, lambda side: (side[0].shape[3], side[1].shape[3])):
+            x, y = (torch.cat(column) for column in zip(*alike, strict=True))
+            yield x, y
+
+
+class Weights(NamedTuple):
+    """What makes products of projections to views of norm 1, by layer and LoRA."""
+
+    inverse: Tensor  # (l, b, 1, 1)  1 / |dW|, divided by the root of the number of layers there
+    left: Tensor  # (l, b, r, r)  r_v, scaled so that (r_v x)^T (r_v x) is the left view
+    right: Tensor  # (l, b, r, r)  r_u, scaled likewise
+
+
+def _weigh(roots: Roots, dtype: torch.dtype) -> Weights:
+    """Weights in a type; 0 where a layer has no update."""
+    joined = roots.joined
+    square = joined.square().sum((-1, -2))
+    fourth = (joined @ joined.mT).square().sum((-1, -2))
+    # an update that cancels up to rounding is zero: nothing of its directions is known
+    noise = 8 * torch.finfo(dtype).eps * joined.shape[-1]
+    real = square > noise * roots.u.square().sum((-1, -2)) * roots.v.square().sum((-1, -2))
+    share = real.sum(0).clamp(min=1).rsqrt()  # of the whole norm, for each layer that is there
+    inverse = torch.where(real, square.rsqrt(), 0.0) * share
+    root = (torch.where(real, fourth.rsqrt(), 0.0) * share).sqrt()[..., None, None]
+    return Weights(
+        inverse[..., None, None].to(dtype), (roots.v * root).to(dtype), (roots.u * root).to(dtype)
+    )
 
 
 def _views(
-    u: Tensor,  # (l, b, r, n)
-    v: Tensor,  # (l, b, r, m)
-    p: Tensor,  # (l, n, c)
-    q: Tensor,  # (l, m, d)
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # (b, l c d), (b, l c (c + 1) / 2), ..., (l, b) bool
-    """Views of the layers of one shape, and which layers have an update."""
-    x, y = _project(u, p), _project(v, q)
-    s, t = u @ u.mT, v @ v.mT
-    square = (s * t).sum((-1, -2))
-    turned = s @ t
-    fourth = (turned * turned.mT).sum((-1, -2))
-    # an update that cancels up to rounding is zero: nothing of its directions is known
-    noise = 8 * torch.finfo(s.dtype).eps * s.shape[-1]
-    size = s.diagonal(dim1=-2, dim2=-1).sum(-1) * t.diagonal(dim1=-2, dim2=-1).sum(-1)
-    real = square > noise * size
-    inverse = torch.where(real, square.clamp(min=torch.finfo(s.dtype).tiny).rsqrt(), 0.0)
-    inverse_square = torch.where(real & (fourth > 0), fourth.abs().rsqrt(), 0.0)
-    core = (x * inverse[..., None, None]).mT @ y
-    left = x.mT @ (t * inverse_square[..., None, None] @ x)
-    right = y.mT @ (s * inverse_square[..., None, None] @ y)
-    rows = [z.transpose(0, 1).flatten(1) for z in (core, _triangle(left), _triangle(right))]
-    return rows[0], rows[1], rows[2], real
+    x: Tensor,  # (l, b, r, c)
+    y: Tensor,  # (l, b, r, d)
+    weights: Weights,
+) -> Views:
+    """Views of layers with the same numbers of directions, written block by block of LoRAs."""
+    left, right = _turn(weights.left, x), _turn(weights.right, y)
+    x, y, left, right = (
+        z.transpose(0, 1).contiguous() for z in (x * weights.inverse, y, left, right)
+    )
+    size, layers, _, c = x.shape
+    core = x.new_empty(size, layers, c, y.shape[3])
+    squares = [(z, _Triangle(z.shape[3], z)) for z in (left, right)]
+    halves = [x.new_empty(size, layers, triangle.width) for _, triangle in squares]
+    step = max(1, BLOCK_NUMBERS // core[:1].numel()) if x.device.type == "cpu" else max(1, size)
+    for start in range(0, size, step):
+        rows = slice(start, start + step)
+        torch.bmm(x[rows].flatten(0, 1).mT, y[rows].flatten(0, 1), out=core[rows].flatten(0, 1))
+        for half, (z, triangle) in zip(halves, squares, strict=True):
+            triangle.write(z[rows].flatten(0, 1), half[rows].flatten(0, 1))
+    return Views(core.flatten(1), halves[0].flatten(1), halves[1].flatten(1))
 
 
-def _project(x: Tensor, p: Tensor) -> Tensor:  # (l, b, r, n), (l, n, c) -> (l, b, r, c)
-    return batched_matmul(x.flatten(1, 2), p).view(*x.shape[:3], -1)
+def _turn(a: Tensor, x: Tensor) -> Tensor:  # (l, b, r, r), (l, b, r, c) -> (l, b, r, c)
+    # as a batch of matrices: torch.matmul takes four times as long
+    return torch.bmm(a.flatten(0, 1), x.flatten(0, 1)).view(x.shape)
 
 
-def _triangle(x: Tensor) -> Tensor:  # (..., c, c) -> (..., c (c + 1) / 2)
-    """The upper triangle of symmetric matrices, scaled so that inner products stay."""
-    i, j = torch.triu_indices(x.shape[-1], x.shape[-1], device=x.device)
-    return x[..., i, j] * torch.where(i == j, 1.0, 2.0**0.5).to(x.dtype)
+class _Triangle:
+    """The upper triangle of z^T z, scaled so that inner products stay those of the whole matrix."""
+
+    def __init__(self, c: int, like: Tensor) -> None:
+        i, j = torch.triu_indices(c, c, device=like.device)
+        self.places = i * c + j
+        self.scale = torch.where(i == j, 1.0, 2.0**0.5).to(like.dtype)
+        self.width = len(i)
+
+    def write(self, z: Tensor, out: Tensor) -> None:  # (k, r, c), (k, c (c + 1) / 2)
+        torch.index_select((z.mT @ z).flatten(1), 1, self.places, out=out)
+        out.mul_(self.scale)
+
+
+def _product(x: Tensor, p: Tensor) -> Tensor:  # (l, b, r, n), (l, n, c) -> (l, b, r, c) in p's type
+    narrow = x.dtype == torch.bfloat16 and p.dtype == torch.float32 and bfloat16_is_fast(x.device)
+    dtype = x.dtype if narrow else p.dtype
+    found = batched_matmul(x.to(dtype).flatten(1, 2), p.to(dtype))
+    return found.view(*x.shape[:3], -1).to(p.dtype)

@@ -13,6 +13,7 @@ from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
 from lorascope.models.standardise import Standardise
 from lorascope.symmetry.invariants import spectra
+from lorascope.symmetry.roots import Roots
 
 __all__ = ["Sizes", "SpectralFeatures"]
 
@@ -48,24 +49,41 @@ class SpectralFeatures(nn.Module):
 
     def fit(self, batch: LoRABatch) -> None:
         """Stores the floors of the training LoRAs."""
-        raw, _ = self._raw(batch)
+        self.fit_values(self.measure(batch))
+
+    def fit_values(self, values: Tensor) -> None:  # (b, l, r)
+        """Stores the floors by the singular values of the training LoRAs."""
+        raw, _ = self._raw(values)
         if raw.shape[0] == 0:
             return
         positive = torch.where(raw > 0, raw, torch.nan)
         typical = positive.nanmedian(0).values.nan_to_num(1e-9)
         self.floor.copy_(TYPICAL_FLOOR * typical)
 
+    def measure(self, batch: LoRABatch, roots: Roots | None = None) -> Tensor:  # (b, l, r)
+        """Singular values of all layers. `roots` are those of the batch, where they are known already.
+
+        Factors of 16 bits are measured as they are, accumulated in float32.
+        """
+        dtype = self.floor.dtype
+        if roots is None and (dtype == torch.float64 or batch.dtype == torch.float64):
+            batch = batch.to(dtype=dtype)
+        return spectra(batch, roots=roots).to(dtype)
+
     def forward(self, batch: LoRABatch) -> Tensor:  # (b, width)
         """The features, not standardised."""
-        raw, largest = self._raw(batch)
+        return self.of_values(self.measure(batch))
+
+    def of_values(self, values: Tensor) -> Tensor:  # (b, l, r) -> (b, width)
+        """The features of LoRAs with these singular values."""
+        raw, largest = self._raw(values)
         if not self.logarithm:
             return raw
         noise = (RELATIVE_FLOOR * largest).square() + self.floor.square()
         return 0.5 * (raw.square() + noise).log()
 
-    def _raw(self, batch: LoRABatch) -> tuple[Tensor, Tensor]:  # (b, width) twice
+    def _raw(self, s: Tensor) -> tuple[Tensor, Tensor]:  # (b, width) twice
         """Values and norms, and the largest value of the same layer beside each."""
-        s = spectra(batch.to(dtype=self.floor.dtype)).to(self.floor.dtype)  # (b, l, r)
         norms = s.norm(dim=2, keepdim=True)
         kept = torch.nn.functional.pad(s, (0, max(0, self.values - s.shape[2])))[..., : self.values]
         layers = torch.cat([kept, norms], dim=2)
@@ -95,12 +113,15 @@ class Sizes(nn.Module):
 
     def fit(self, batch: LoRABatch) -> None:
         """Stores floors, means and deviations of the training LoRAs."""
-        self.spectra.fit(batch)
-        self.standardise.fit(self.spectra(batch), self._there(batch))
+        values = self.spectra.measure(batch)
+        self.spectra.fit_values(values)
+        self.standardise.fit(self.spectra.of_values(values), self._there(batch))
 
-    def forward(self, batch: LoRABatch) -> Tensor:  # (b, width)
-        """The standardised features."""
-        return torch.where(self._there(batch), self.standardise(self.spectra(batch)), 0.0)
+    def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Tensor:  # (b, width)
+        """The standardised features. `roots` are those of the batch, where they are known already."""
+        values = self.spectra.measure(batch, roots)
+        found = self.standardise(self.spectra.of_values(values))
+        return torch.where(self._there(batch), found, 0.0)
 
     def _there(self, batch: LoRABatch) -> Tensor:  # (b, width) bool
         there = batch.present.unsqueeze(2).expand(-1, -1, self.spectra.values + 1).flatten(1)
