@@ -13,9 +13,9 @@ from lorascope.models.fusion import (
     MIXTURES,
     SECOND_LOOK,
     Fusion,
-    _stacked,
 )
 from lorascope.models.mixed_kernels import EVEN, Kernels
+from lorascope.models.stacked_ridges import stack_ridges
 from tests.models.signs import signed_loras
 
 BATCH, CLASSES, SIZE = signed_loras(200)
@@ -68,7 +68,7 @@ def test_one_map_equals_the_sum_of_its_mixtures():
     model.solve(study, labels)
     first, smoothers = study.results[labels.key, "first"]
     second, more = study.results[labels.key, "second"]
-    duals, intercept = _stacked([*smoothers.values(), *more.values()], labels)
+    duals, intercept = stack_ridges([*smoothers.values(), *more.values()], labels)
     expected = intercept.expand(140, 1)
     for mixture, a in zip(MIXTURES.values(), duals[: len(MIXTURES)], strict=True):
         expected = expected + first.mixed(mixture) @ a

@@ -6,8 +6,8 @@
              even:   the same of cores, each entry divided by the root of its usual size
              near:   exp(-t |z - z'|^2 / typical), for three t
              turned: near (w . w'), for two t
-    h      = a first look: what ridge regression on all of these says of everything that is known of the
-             training LoRAs (every label, every hyper-parameter), each LoRA's own group being left out
+    h      = a first look: what stacked ridges on all of these say of everything that is known of the training
+             LoRAs (every label, every hyper-parameter), each LoRA's own group being left out
     kernels  hint:  h . h',   and near_t(h, h') for three t
     f      = sum over mixtures s of w_s f_s,  f_s = ridge with the kernels of a mixture added up
 
@@ -28,7 +28,7 @@ against .892), because they leave out the noise of random A. Labels are read bes
 shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -41,12 +41,11 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.layers.matmul import batched_matmul
 from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
-from lorascope.models.logistic import calibrate
 from lorascope.models.mixed_kernels import EVEN, Kernels, Mixture, share
 from lorascope.models.model import Features
 from lorascope.models.smoother import Smoother
 from lorascope.models.spectra import Sizes
-from lorascope.models.stacking import mix, stack
+from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
 from lorascope.symmetry.roots import gram_roots
 
 __all__ = ["MIXTURES", "SECOND_LOOK", "Fusion"]
@@ -70,7 +69,6 @@ MIXTURES: Mapping[str, Mixture] = {
     | {"turned_wide": 1.0, "turned_middle": 1.0},
 }
 """Kernels of each mixture with their weights, in units of each kernel's own mean variance."""
-FIRST_LOOK = "all"  # the mixture that gives the hints
 SECOND_LOOK: Mapping[str, Mixture] = {
     "hinted": {"hint": 1.0, "hint_wide": 1.0, "hint_middle": 1.0},
     "hinted_narrow": {"hint_wide": 1.0, "hint_middle": 1.0, "hint_narrow": 1.0},
@@ -277,7 +275,7 @@ class Fusion(ClosedForm):
             make = partial(self._second, left_out, labels.groups)
             second = study.once((labels.key, "second"), make)
         smoothers = first | (second[1] if second else {})
-        duals, intercept = _stacked(list(smoothers.values()), labels)
+        duals, intercept = stack_ridges(list(smoothers.values()), labels)
         found = kernels.weights(share(kernels, MIXTURES, duals[: len(MIXTURES)]))
         if second is not None:
             found |= second[0].weights(share(second[0], SECOND_LOOK, duals[len(MIXTURES) :]))
@@ -293,27 +291,25 @@ class Fusion(ClosedForm):
         among = self._near(self.get_buffer("landmark_z"), self.get_buffer("landmark_w"))
         grams = {"core": core[:, labels.rows]}
         kernels = Kernels(linear, landmarked, among, grams=grams, even="core")
-        return kernels, _smoothers(kernels, MIXTURES, labels.groups)
+        return kernels, smoothers_of(kernels, MIXTURES, labels.groups)
 
     def _look(
         self, kernels: Kernels, first: Mapping[str, Smoother], labels: Labels
     ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Dual, intercept and left-out predictions of h; None where nothing is known to hint at."""
+        """Duals, intercept and left-out predictions of h; None where nothing is known to hint at."""
         if labels.beside is None or not self.most_hints:
             return None
         known = _leading(labels.beside, self.most_hints)
         if not known.shape[1]:
             return None
-        smoother = first[FIRST_LOOK]
-        strengths, left_out = smoother.choose_each(known)
-        return *smoother.solve(known, strengths), left_out.clamp(-FARTHEST, FARTHEST)
+        duals, intercept, left_out = stack_each(list(first.values()), known)
+        return duals, intercept, left_out.clamp(-FARTHEST, FARTHEST)
 
     def _keep_hints(
-        self, kernels: Kernels, dual: Tensor, intercept: Tensor, left_out: Tensor
+        self, kernels: Kernels, duals: Tensor, intercept: Tensor, left_out: Tensor
     ) -> None:
         """Stores the map to h, and h of some LoRAs."""
-        duals = share(kernels, {FIRST_LOOK: MIXTURES[FIRST_LOOK]}, dual.unsqueeze(0))
-        for name, weights in kernels.weights(duals).items():
+        for name, weights in kernels.weights(share(kernels, MIXTURES, duals)).items():
             self.register_fitted("to_hint_" + name, weights)
         self.register_fitted("to_hint_intercept", intercept)
         rows = self._landmark_rows(left_out)
@@ -327,33 +323,7 @@ class Fusion(ClosedForm):
         hints = left_out.to(self.dtype)
         among = self._alike(self.get_buffer("landmark_hint"))
         kernels = Kernels({"hint": hints}, self._alike(hints), among)
-        return kernels, _smoothers(kernels, SECOND_LOOK, groups)
-
-
-def _stacked(smoothers: Sequence[Smoother], labels: Labels) -> tuple[Tensor, Tensor]:
-    """Duals (s, b, k) of ridges that are stacked, and the intercept (k,) of their sum."""
-    regression = labels.kind == "regression"
-    y = labels.y if regression else 2 * labels.y - 1
-    mean = y.mean(0)
-    choices = [smoother.choose(y) for smoother in smoothers]
-    left_out = torch.stack([choice.left_out for choice in choices])
-    weights = stack(left_out, labels.y, labels.kind)
-    duals = y.new_zeros(len(smoothers), *y.shape)
-    intercept = mean * (1 - weights.sum())
-    for place, (smoother, choice) in enumerate(zip(smoothers, choices, strict=True)):
-        solution, offset = smoother.solve(y, choice.strength)
-        duals[place] = weights[place] * solution
-        intercept = intercept + weights[place] * offset
-    if regression:
-        return duals, intercept
-    logit = calibrate(mix(left_out, weights, mean), labels.y, labels.kind)
-    return duals * logit.slope, logit(intercept)
-
-
-def _smoothers(
-    kernels: Kernels, mixtures: Mapping[str, Mixture], groups: Tensor | None
-) -> dict[str, Smoother]:
-    return {name: Smoother(kernels.mixed(mixture), groups) for name, mixture in mixtures.items()}
+        return kernels, smoothers_of(kernels, SECOND_LOOK, groups)
 
 
 def _alike(
