@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from lorascope.zoo.engine.language.alone import adapt, adapted_layers, sequence_loss
-from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods, weighted_loss
+from lorascope.zoo.engine.language.evaluate import (
+    choice_log_likelihoods,
+    choice_rows,
+    closed_choice_rows,
+    tokens_asked,
+    weighted_loss,
+)
 from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.language.jobs import ChoiceSet
 from tests.zoo.conftest import make_base, make_job
@@ -49,10 +55,12 @@ def trained(base, spec):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("by_length", [False, True])
 @pytest.mark.parametrize("longest", [1, 3])
-def test_options_score_as_if_each_were_asked_alone(base, spec, trained, longest):
+def test_options_score_as_if_each_were_asked_alone(base, spec, trained, longest, by_length):
     choices = make_choices(longest=longest)
-    found = choice_log_likelihoods(base, spec, trained, choices, dtype=torch.float64, slots=2)
+    settings = {"dtype": torch.float64, "slots": 2, "by_length": by_length}
+    found = choice_log_likelihoods(base, spec, trained, choices, **settings)
     assert found.shape == (3, 11, 4)
     for i in range(3):
         model = peft_of(base, spec, trained, i)
@@ -86,6 +94,37 @@ def test_weighted_loss_equals_peft(base, spec, trained):
         expected = sequence_loss(model, job.tokens, job.weights)
         model.unload()
         assert torch.allclose(found[i], expected, rtol=1e-10)
+
+
+@torch.no_grad()
+def test_sorted_rows_read_the_same_loss(base, spec, trained):
+    generator = torch.Generator().manual_seed(3)
+    job = make_job(9, examples=21, length=12)
+    weights = torch.zeros_like(job.weights)
+    for row in weights:  # some have one answer after one token, some many after many
+        end = int(torch.randint(2, 13, (), generator=generator))
+        row[int(torch.randint(1, end, (), generator=generator)) : end] = 1
+    plain, by_length = (
+        weighted_loss(base, spec, trained, job.tokens, weights, dtype=torch.float64, by_length=each)
+        for each in (False, True)
+    )
+    assert torch.allclose(plain, by_length, rtol=1e-12)
+
+
+def test_sorted_rows_of_arcs_lengths_are_hardly_padded():
+    """1,172 questions of about 45 tokens (14 to 200) with four options of 1 to 20."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(1172, generator=generator)
+    prefixes = (40 * (0.42 * drawn).exp()).long().clamp(12, 180)
+    options = (4 * torch.randn(1172, 4, generator=generator).mul(0.7).exp()).long().clamp(1, 20)
+    answers = torch.zeros(1172, dtype=torch.int64)
+    tokens = torch.zeros(1172, 4, 20, dtype=torch.int64)
+    choices = ChoiceSet(torch.zeros(1172, 180).long(), prefixes, tokens, options, answers)
+    rows = closed_choice_rows(choices)
+    real, whole = tokens_asked(rows)
+    assert real == int(prefixes.sum() + (options - 1).sum())
+    assert 1 - real / whole < 0.05
+    assert 1 - real / choice_rows(choices).tokens.numel() > 0.7
 
 
 @torch.no_grad()

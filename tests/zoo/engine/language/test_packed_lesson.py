@@ -7,7 +7,7 @@ from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.language.fit import WordLesson, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.jobs import FitJob
-from lorascope.zoo.engine.language.packed_lesson import PackedLesson
+from lorascope.zoo.engine.language.packed_lesson import PackedLesson, tokens_learned
 from lorascope.zoo.engine.language.packing import real_lengths
 from tests.zoo.conftest import make_base, make_job
 from tests.zoo.elsewhere import ELSEWHERE, Elsewhere
@@ -96,6 +96,13 @@ def test_steps_have_no_more_rows_than_they_need():
     assert 1 - real / sum(area for area, _ in seen) < 0.05
     padded = sum(job.steps * job.batch_size * (job.tokens.shape[1] - 1) for job in jobs)
     assert real / padded < 0.65
+
+
+def test_the_tokens_of_an_epoch_are_counted():
+    job = ragged_job(0, batch_size=32, examples=70)
+    real, whole = tokens_learned(job)
+    assert real == int(real_lengths(job.weights).sum())
+    assert real <= whole < 1.1 * real
 
 
 class Counted(PackedLesson):

@@ -52,6 +52,9 @@ def test_a_zoo_from_end_to_end(family, tmp_path):
     base = zoo.report["scores"]["eval_loss"]["base_value"]
     assert base == pytest.approx(zoo.labels("eval_loss")[0] - gains[0], abs=1e-3)
     assert zoo.report["questions_left_out"] == {"train": 0, "dev": 0, "test": 0}
+    shares = zoo.report["padded_share"]  # few questions fill few rows: the last stay half empty
+    assert 0 <= shares["training"] < 0.1
+    assert 0 <= shares["evaluation"] < 0.2
 
 
 def test_scores_are_those_of_transformers(family):

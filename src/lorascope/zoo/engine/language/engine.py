@@ -11,13 +11,14 @@ from lorascope.errors import MissingExtraError
 from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.fit import SLOTS, fit_adapters
+from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.engine.language.kernels import compiler_works
+from lorascope.zoo.engine.language.packed_lesson import PackedLesson
 
-__all__ = ["LanguageEngine", "load_model"]
+__all__ = ["LanguageEngine", "PackedEngine", "load_model"]
 
 CPU = torch.device("cpu")
 
@@ -26,6 +27,7 @@ class LanguageEngine:
     """Finetunes Qwen2 and Llama models, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+    lesson: ClassVar[type[WordLesson]] = WordLesson
 
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
@@ -50,7 +52,13 @@ class LanguageEngine:
         slots: int,
     ) -> Fitted:
         """One adapter for each job, in their order."""
-        return fit_adapters(base, specs, jobs, slots=slots)
+        return fit_adapters(base, specs, jobs, slots=slots, lesson=self.lesson)
+
+
+class PackedEngine(LanguageEngine):
+    """The same for examples of different lengths, several in a row (`packed_lesson.py`)."""
+
+    lesson: ClassVar[type[WordLesson]] = PackedLesson
 
 
 def load_model(folder: Path) -> torch.nn.Module:

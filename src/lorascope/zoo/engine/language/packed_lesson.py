@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.dora import with_gains
+from lorascope.zoo.engine.draws import data_order
 from lorascope.zoo.engine.language.causal_lm import Dropout
 from lorascope.zoo.engine.language.fit import WordLesson
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
@@ -31,7 +32,7 @@ from lorascope.zoo.engine.language.network import (
 from lorascope.zoo.engine.language.packing import Packed, pack, real_lengths, spread
 from lorascope.zoo.engine.layout import Layout
 
-__all__ = ["PackedLesson", "PackedRows"]
+__all__ = ["PackedLesson", "PackedRows", "tokens_learned"]
 
 
 class PackedRows(NamedTuple):
@@ -163,3 +164,12 @@ class PackedLesson(WordLesson):
         scale = self.data.scales[where.job].to(self.base.dtype)[:, None, None, None]
         blocks = noise_by_block(noise, len(self.base.blocks))
         return [Dropout(each, threshold, scale) for each in blocks]
+
+
+def tokens_learned(job: FitJob) -> tuple[int, int]:
+    """Tokens of a job's first epoch without padding, and with it, as the job is trained alone."""
+    lengths, whole = real_lengths(job.weights), 0
+    for chosen in data_order(job.seed, len(lengths), 1, job.batch_size):
+        packed = pack([torch.where(chosen >= 0, lengths[chosen], 0).tolist()])
+        whole += len(packed.lane) * packed.width
+    return int(lengths.sum()), whole

@@ -24,10 +24,17 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.engine import LanguageEngine
-from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods, weighted_loss
+from lorascope.zoo.engine.language.engine import LanguageEngine, PackedEngine
+from lorascope.zoo.engine.language.evaluate import (
+    choice_log_likelihoods,
+    closed_choice_rows,
+    example_rows,
+    tokens_asked,
+    weighted_loss,
+)
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
+from lorascope.zoo.engine.language.packed_lesson import tokens_learned
 from lorascope.zoo.families.arc.questions import SOURCES, digest_of, questions_of
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.texts import choices_of, examples_of, fitting, load_tokenizer
@@ -42,6 +49,7 @@ RANGES: dict[str, dict[str, Any]] = {
     "epochs": {"choice": [2, 3, 4]},
     "batch_size": {"choice": [32, 64, 128]},
 }
+SOME = 8  # LoRAs whose padding is counted for the report
 ASKED_AT_ONCE = 1  # adapters: the head of a big vocabulary takes the memory
 
 
@@ -54,8 +62,8 @@ class Draw:
     hyper: Mapping[str, float]
 
 
-class ArcEngine(LanguageEngine):
-    """One adapter at once: a batch of 32 long rows or more fills a machine by itself."""
+class ArcEngine(PackedEngine):
+    """One adapter at once: a batch of 32 questions or more fills a machine by itself."""
 
     slots: ClassVar[int] = 4
 
@@ -167,8 +175,27 @@ class ArcFamily:
         """Distributions, reliabilities and explanations of the labels of a zoo."""
         from lorascope.zoo.families.arc.report import arc_report  # scikit-learn is slow to import
 
-        left_out = {"questions_left_out": self.material.left_out}
-        return arc_report(table, self.targets) | left_out
+        beside = {
+            "questions_left_out": self.material.left_out,
+            "padded_share": self.padded(table.column("id").to_pylist()[:SOME]),
+        }
+        return arc_report(table, self.targets) | beside
+
+    def padded(self, indices: Sequence[int]) -> dict[str, float]:
+        """The share of padding among the tokens that LoRAs learn, and that each is asked."""
+        asked, held_out = self.material.asked, self.material.held_out
+        counts = {
+            "training": [tokens_learned(self.job(index)) for index in indices],
+            "evaluation": [
+                tokens_asked(rows)
+                for rows in (closed_choice_rows(asked), example_rows(*held_out)[0])
+            ],
+        }
+        shares = {}
+        for name, pairs in counts.items():
+            real, whole = map(sum, zip(*pairs, strict=True))
+            shares[name] = round(1 - real / whole, 4)
+        return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,9 +250,10 @@ def scores_of(
     base: FrozenBase, spec: AdapterSpec, fitted: Fitted | None, learned: Material
 ) -> tuple[Tensor, Tensor]:
     """Which test questions are right (g, q) float64, and the held-out loss (g,) float64."""
-    likelihoods = choice_log_likelihoods(base, spec, fitted, learned.asked, slots=ASKED_AT_ONCE)
+    asked: dict[str, Any] = {"slots": ASKED_AT_ONCE, "by_length": True}
+    likelihoods = choice_log_likelihoods(base, spec, fitted, learned.asked, **asked)
     chosen = likelihoods.masked_fill(~learned.real, float("-inf")).argmax(2)
-    loss = weighted_loss(base, spec, fitted, *learned.held_out, slots=ASKED_AT_ONCE)
+    loss = weighted_loss(base, spec, fitted, *learned.held_out, **asked)
     return (chosen == learned.asked.answers).double(), loss.double()
 
 
