@@ -1,11 +1,11 @@
 """Prediction against standard evaluation of one adapter, side by side in one run on one device.
 
-Standard evaluation is at its best: half precision, the fastest of three batch sizes, the adapter merged.
+Standard evaluation is at its best: the fastest type and the fastest of three batch sizes, the adapter merged.
 Prediction includes everything from the factors on, features too, in four ways. Clocks wait for the
 device, first calls do not count, medians do. What a CPU cannot run whole is added up from measured parts, and
-is marked so.
+is marked so. Each part takes a few minutes and stands alone: its evaluation and its predictions are of one run.
 
-    python -m speed.evaluation [--device cuda] [--json FILE] [--only NAME ...] [--quick]
+    python -m speed.evaluation [--part tiny sd14 qwen llama reading] [--device cuda] [--out FOLDER] [--quick]
 
 `--quick` takes miniatures and few files: it shows that everything works, its numbers say nothing.
 """
@@ -23,34 +23,26 @@ import torch
 
 from lorascope.bench.demo import processor
 from speed.clock import Clock
-from speed.page import FLOORS, Found, evaluation_table, reading_table
-from speed.prediction import IN_SHARD, Prediction, collection, measure
+from speed.prediction import IN_SHARD, collection, measure
 from speed.reading import reading
-from speed.workloads import MINIATURES, WORKLOADS, Workload
+from speed.tables import Found, evaluation_table, reading_table
+from speed.workloads import MINIATURES, PARTS, WORKLOADS, Workload
 
-__all__ = ["FLOORS", "main", "run"]
+__all__ = ["MODELS", "clock_of", "load", "machine", "main", "place", "run", "write_json"]
 
 MODELS = (("fusion", False), ("fusion", True), ("gl_net", False))  # model, with trust
 FILES, QUICK_FILES = 1024, 64
 
 
-def run(
-    device: str, *, names: tuple[str, ...] = (), quick: bool = False, files: int | None = None
-) -> Found:
-    """Measure the workloads of some names, all by default, and the forward against the read."""
+def run(part: str, device: str, *, quick: bool = False, files: int | None = None) -> Found:
+    """Measure one part: its workloads, or the forward against the read."""
     workloads = MINIATURES if quick else WORKLOADS
     files = files or (QUICK_FILES if quick else FILES)
-    clock = Clock(device, 2, 2.0) if quick else Clock(device)
-    found = {
-        "machine": machine(device),
-        "quick": quick,
-        "workloads": [
-            one(clock, name, workload, files)
-            for name, workload in workloads.items()
-            if not names or name in names
-        ],
-        "reading": reading(clock, 2 if quick else 64).to_json(),
-    }
+    clock = clock_of(device, quick=quick)
+    found: Found = {"part": part, "machine": machine(device), "quick": quick}
+    if part == "reading":
+        found["reading"] = reading(clock, 2 if quick else 64).to_json()
+    found["workloads"] = [one(clock, name, workloads[name], files) for name in PARTS[part]]
     return found | {"load_after": load()}
 
 
@@ -60,14 +52,15 @@ def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, An
     standards = workload.evaluate(clock)
     for standard in standards:
         print(f"  {standard.what}: {standard.seconds:.3g} s", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
+    signature = workload.signature()
+    predictions = []
+    with tempfile.TemporaryDirectory(prefix="lorascope-speed-") as folder:
         shards = max(1, files // IN_SHARD)
-        signature = workload.signature()
         many = collection(Path(folder), signature, workload.rank, files=files, shards=shards)
-        predictions: list[Prediction] = []
         for model, trust in MODELS:
-            print(f"  predicting with {model}{' and trust' if trust else ''}", flush=True)
+            print(f"  {model}{' with trust' if trust else ''}", end="", flush=True)
             predictions.append(measure(clock, many, model, trust=trust))
+            print(f": {1e3 * predictions[-1].latency:.3g} ms a file", flush=True)
         file_bytes = many.file_bytes
     return {
         "name": name,
@@ -78,6 +71,11 @@ def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, An
         "standards": [standard.to_json() for standard in standards],
         "predictions": [prediction.to_json() for prediction in predictions],
     }
+
+
+def clock_of(device: str, *, quick: bool) -> Clock:
+    """The clock of a run."""
+    return Clock(device, 2, 2.0) if quick else Clock(device)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -91,6 +89,7 @@ def machine(device: str) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "load_before": load(),
@@ -100,6 +99,11 @@ def machine(device: str) -> dict[str, Any]:
 def load() -> float:
     """Processes that wanted a core in the last minute, on average: far above the cores, times are not true."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
+
+
+def place(folder: Path, device: str, part: str) -> Path:
+    """The file of a part that was measured on a kind of device."""
+    return folder / f"{torch.device(device).type}-{part}.json"
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> None:
@@ -113,16 +117,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--part", nargs="*", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help=", ".join(WORKLOADS))
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="one JSON file a part")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--files", type=int, help=f"adapters in bulk, {FILES} by default")
     options = parser.parse_args(arguments)
-    found = run(options.device, names=tuple(options.only), quick=options.quick, files=options.files)
-    if options.json:
-        write_json(options.json, found)
-    print(f"\n{evaluation_table(found)}\n\n{reading_table(found)}")
+    for part in options.part:
+        found = run(part, options.device, quick=options.quick, files=options.files)
+        if options.out:
+            write_json(place(options.out, options.device, part), found)
+        print(f"\n{reading_table(found) if 'reading' in found else evaluation_table([found])}\n")
 
 
 if __name__ == "__main__":

@@ -1,218 +1,144 @@
 """docs/speed.md and its picture, made from what was measured: the same JSON gives the same page.
 
-python -m speed.page                       writes the page again
-python -m speed.page --measure [--device]  measures everything first (half an hour on two idle cores)
+python -m speed.page                              writes the page again
+python -m speed.page --measure                    measures what is not measured yet first, part after part
+python -m speed.page --measure --part sd14 sizes  only these, again
+
+Parts take a few minutes each on two idle cores and leave a file each in speed/measured, DEVICE-PART.json: a run
+that was stopped goes on with the next. With --device cuda everything is measured on a GPU beside that.
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-__all__ = [
-    "FLOORS",
-    "evaluation_table",
-    "main",
-    "page",
-    "parts_table",
-    "reading_table",
-    "sizes_table",
-]
+from speed.tables import (
+    NO_GPU,
+    Found,
+    evaluation_table,
+    floors_table,
+    folder_table,
+    parts_table,
+    reading_table,
+    runs_table,
+    sizes_table,
+)
 
-Found = dict[str, Any]
+__all__ = ["MEASURED", "PAGE", "PICTURE", "main", "measured", "page"]
 
 ROOT = Path(__file__).parents[1]
 MEASURED, PAGE = Path(__file__).parent / "measured", ROOT / "docs" / "speed.md"
 PICTURE = ROOT / "docs" / "pictures" / "sizes.png"
-FLOORS = {"latency": 2_000, "files": 50_000, "resident": 1_000_000}
-"""How many times faster than the evaluation a prediction has to be on a GPU."""
+PARTS = ("tiny", "sd14", "qwen", "llama", "reading", "sizes", "folder")
+DEVICES = ("cpu", "cuda")
 
 INTRODUCTION = """# Speed
 
-Made by `python -m speed.page` from what `python -m speed.evaluation` and `python -m speed.sizes` measured.
+Made by `python -m speed.page` from what `python -m speed.page --measure` found.
 
-What is compared: the **standard evaluation** of one adapter at its best (half precision, on CPUs float32 too
-where the base is tiny; the fastest of three batch sizes; adapter merged beforehand, loading not counted) with
-the **prediction** of the same score, on the same device in the same run. Everything from the factors
-on is in the prediction's time, features included; `fusion` is the default model, `gl_net` the paper's as this
-package trains it, "with trust" adds the score of how unusual the LoRA is.
+What is compared: the **standard evaluation** of one adapter at its best (the fastest of half precision and, on
+CPUs, float32, and of three batch sizes; adapter merged beforehand, loading not counted) with the **prediction**
+of the same score, on the same device in the same run. Everything from the factors on is in the prediction's
+time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains it, "with
+trust" adds the score of how unusual the LoRA is.
 
 - *one file*: a folder on disk to its answer, the predictor in memory.
-- *many files*, *shards*: time a LoRA with a process on every core; shards are those of a zoo. Disk cache warm.
-- *resident*: factors already on the device, in batches; the faster of float32 and bfloat16 factors.
+- *many files*, *shards*: time a LoRA of 1,024, a process on every core; shards are those of a zoo. The system's
+  cache of the disk is warm.
+- *resident*: factors already on the device, in batches; the faster of float32 and bfloat16 factors, the fastest
+  of three batch sizes; the model alone.
 
-Bases with random weights have the true shapes (time does not depend on values). Times marked ~ were **not run
-whole**: they are added up from measured parts, which stand below. Clocks wait for the device, the first call
-does not count, medians do.
+Bases with random weights have the true shapes, and so have their predictors, 1,000 landmarks included: time
+does not depend on values. Times marked ~ were **not run whole**: they are added up from measured parts, which
+stand below. Clocks wait for the device, the first call does not count, medians do.
+"""
+READING = """64 LoRAs go through the forward, and their factors through a sum, in turn; the ratio is the median
+of those of each round. Here `gl_net` is the paper's: one equivariant layer of width 16 and a linear head.
+"""
+SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B, each
+measured in a process of its own. *Alone* is the forward of one LoRA, *in a batch* the time a LoRA of as many as
+256 MB allow, 64 at most; *reads* is that beside one read of the same factors; *memory beside* is what one
+LoRA's forward takes at its largest moment, weights and factors not counted. All of the way from factors to
+answer is in it. `gl_net` has one equivariant layer of width 16, as the paper's.
+"""
+FOLDER = """{loras:,} random LoRAs of rank {rank} on the {layers} layers to_q and to_v of the UNet, really
+learned ({seconds:,.0f} s for all of these together) and really written: the folder holds directions, landmarks
+and weights, and does not grow with the number of training LoRAs.
 """
 
 
-def evaluation_table(found: Mapping[str, Any]) -> str:
-    """Each base and model: seconds of the evaluation, of each way to predict, and how many times faster."""
-    head = ("base", "standard evaluation", "model", "one file", "many files", "shards", "resident")
-    rows = []
-    for workload in found["workloads"]:
-        standard = workload["standards"][0]
-        for place, prediction in enumerate(workload["predictions"]):
-            cells = [
-                cell(prediction[way], standard["seconds"])
-                for way in ("latency", "files", "shards", "resident")
-            ]
-            name = prediction["model"] + (", with trust" if prediction["trust"] else "")
-            if prediction["trust"]:
-                cells[3] = ""  # the model alone: see the row above
-            first = (workload["title"], evaluation(standard)) if place == 0 else ("", "")
-            rows.append((*first, name, *cells))
-    return table(head, rows)
+def page(parts: Iterable[Found]) -> str:
+    """The whole page, of parts in any order."""
+    ordered = sorted(parts, key=lambda found: (kind(found), PARTS.index(found["part"])))
+    sections = [INTRODUCTION]
+    for device in DEVICES:
+        some = [found for found in ordered if kind(found) == device]
+        if some:
+            sections += section(some, device.upper().replace("CUDA", "GPU"))
+    if all(kind(found) == "cpu" for found in ordered):
+        again = "`python -m speed.page --measure --device cuda`"
+        sections.append(f"## On a GPU\n\n{NO_GPU}. The same with one: {again}.\n")
+    return "\n".join(sections).rstrip() + "\n"
 
 
-def floors_table(found: Mapping[str, Any]) -> str:
-    """The targets on a GPU beside what was found for the default model on each base."""
-    on_gpu = str(found["machine"]["device"]).startswith("cuda")
-    rows = []
-    for workload in found["workloads"]:
-        default = workload["predictions"][0]
-        seconds = workload["standards"][0]["seconds"]
-        shown = []
-        for way, floor in FLOORS.items():
-            ratio = seconds / default[way]
-            shown.append(f"{ratio:,.0f} x{verdict(ratio >= floor) if on_gpu else ''}")
-        rows.append((workload["title"], *shown))
-    names = {"latency": "one file", "files": "many files", "resident": "resident"}
-    head = [f"{names[way]}, {floor:,} x on a GPU" for way, floor in FLOORS.items()]
-    return table(("default model on", *head), rows)
+def section(parts: list[Found], on: str) -> list[str]:
+    """What was found on one kind of device."""
+    sections, evaluated = [], [found for found in parts if found.get("workloads")]
+    if evaluated:
+        sections += [f"## Prediction against evaluation, on a {on}\n", evaluation_table(evaluated)]
+        sections += ["\nTimes faster than the first evaluation of a base:\n"]
+        sections += [floors_table(evaluated, gpu=on == "GPU")]
+        sections += ["\n### The evaluations\n", parts_table(evaluated), ""]
+    for found in parts:
+        if found["part"] == "reading":
+            sections += [f"## Against one read of the factors, on a {on}\n", READING]
+            sections += [reading_table(found), ""]
+        if found["part"] == "sizes":
+            sections += [f"## GPT-3 sizes, on a {on}\n", SIZES, sizes_table(found), ""]
+            name = picture(found).name
+            sections += [f"![time and memory against model size](pictures/{name})\n"]
+        if found["part"] == "folder":
+            sections += ["## The folder at the shapes of Stable Diffusion 1.4\n"]
+            sections += [FOLDER.format(**found), folder_table(found), ""]
+    return [*sections, f"### The runs on a {on}\n", runs_table(parts), ""]
 
 
-def reading_table(found: Mapping[str, Any]) -> str:
-    """Both forwards against one read of the factors."""
-    read = found["reading"]
-    rows = [("one read of the factors", duration(read["read"]), "", "")]
-    for model, ratio in read["ratio"].items():
-        target = read["target"][model]
-        shown = (f"{ratio:.2f} x", f"{target:g} x{verdict(ratio <= target)}")
-        rows.append(
-            (f"{model} forward, features included", duration(read["forward"][model]), *shown)
-        )
-    where = f"{read['loras']} LoRAs of Llama-3.2-3B q and v, {read['megabytes']:.0f} MB"
-    return table((where, "time", "of the read", "at most"), rows)
+def kind(found: Found) -> str:
+    """The kind of device that a part ran on."""
+    return str(found["machine"]["device"]).split(":")[0]
 
 
-def parts_table(found: Mapping[str, Any]) -> str:
-    """How each evaluation was found, and what it is made of where it was added up."""
-    rows = []
-    for workload in found["workloads"]:
-        for standard in workload["standards"]:
-            made = ", ".join(
-                f"{part['calls']:,.6g} x {duration(part['seconds'])} ({part['name']})"
-                for part in standard["parts"]
-            )
-            best = f"{standard['dtype']}, {standard['batch']} at once"
-            rows.append(
-                (
-                    workload["title"],
-                    standard["what"],
-                    evaluation(standard),
-                    best,
-                    made or "run whole",
-                )
-            )
-    return table(("base", "what is done", "time", "fastest", "made of"), rows)
+def picture(found: Found) -> Path:
+    """The picture of the sizes on a kind of device."""
+    return PICTURE if kind(found) == "cpu" else PICTURE.with_stem(f"{PICTURE.stem}-{kind(found)}")
 
 
-def sizes_table(found: Mapping[str, Any]) -> str:
-    """Each size: its LoRA, and time and memory of each model."""
-    models = list(dict.fromkeys(row["model"] for row in found["rows"]))
-    head = ["base", "layers x width", "a LoRA"]
-    for model in models:
-        head += [f"{model}: time a LoRA", "of a read", "weights", "memory beside the batch"]
-    rows = []
-    for name in dict.fromkeys(row["size"] for row in found["rows"]):
-        each = {row["model"]: row for row in found["rows"] if row["size"] == name}
-        one = next(iter(each.values()))
-        cells = [name, f"{one['layers']} x {one['width']:,}", size(one["lora_bytes"])]
-        for model in models:
-            row = each[model]
-            cells += [duration(row["forward"]), f"{row['forward'] / row['read']:.1f} x"]
-            cells += [size(row["model_bytes"]), size(row["work_bytes"])]
-        rows.append(cells)
-    return table(head, rows)
+def measured(folder: Path = MEASURED) -> list[Found]:
+    """All parts that were measured."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def page(evaluations: Iterable[Found], sizes: Iterable[Found]) -> str:
-    """The whole page."""
-    parts = [INTRODUCTION]
-    for found in evaluations:
-        if found["quick"]:
-            parts.append("**Of a quick run: the numbers say nothing.**\n")
-        parts += [f"## Prediction against evaluation, on {where(found)}\n", evaluation_table(found)]
-        parts += ["\nTimes faster than the first evaluation of a base:\n", floors_table(found)]
-        parts += ["\n### The evaluations\n", parts_table(found)]
-        parts += ["\n### Against one read of the factors\n", reading_table(found), ""]
-    for found in sizes:
-        parts += [f"## GPT-3 sizes, on {where(found)}\n", SIZES, sizes_table(found), ""]
-        parts += [f"![time and memory against model size](pictures/{PICTURE.name})\n"]
-    return "\n".join(parts).rstrip() + "\n"
+def measure(parts: Iterable[str], device: str, *, quick: bool, again: bool, out: Path) -> None:
+    """Measure parts, each as soon as the one before it has left its file."""
+    # as the command line does, and before torch is there: large tensors on large pages
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    from speed import evaluation, folder, sizes
 
-
-SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B.
-Times are of
-the whole way from factors to answer, features included, in batches; the memory beside the batch is that of the
-largest moment of a forward, weights not counted. `gl_net` has one equivariant layer of width 16, as the
-paper's.
-"""
-
-
-def where(found: Mapping[str, Any]) -> str:
-    """The machine in words."""
-    machine = found["machine"]
-    name = machine["name"]
-    busy = f"; load {machine['load_before']:g} before, {found['load_after']:g} after"
-    return f"{name} ({machine['cores']} cores, torch {machine['torch']}{busy})"
-
-
-def evaluation(standard: Mapping[str, Any]) -> str:
-    """Its time, marked where it was added up."""
-    return ("~" if standard["extrapolated"] else "") + duration(standard["seconds"])
-
-
-def cell(seconds: float, standard: float) -> str:
-    """A time, and how many times faster it is."""
-    return f"{duration(seconds)} ({standard / seconds:,.0f} x)"
-
-
-def verdict(reached: bool) -> str:
-    return ", reached" if reached else ", not reached"
-
-
-def duration(seconds: float) -> str:
-    """Three digits with a unit."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale:
-            return f"{seconds / scale:,.3g} {unit}" if seconds < 1e4 else f"{seconds:,.0f} s"
-    return f"{seconds * 1e9:.3g} ns"
-
-
-def size(count: float) -> str:
-    """Bytes in a readable unit."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:,.3g} {unit}"
-    return f"{count:.0f} B"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def measured(start: str) -> list[Found]:
-    """What was measured on each device, in the order of the names of the files."""
-    return [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(MEASURED.glob(f"{start}-*.json"))
-    ]
+    for part in parts:
+        if part == "folder" and not device.startswith("cpu"):
+            continue  # bytes are the same everywhere
+        if evaluation.place(out, device, part).is_file() and not again:
+            print(f"{part}: measured before")
+            continue
+        common = ["--out", str(out), *(["--quick"] if quick else [])]
+        if part == "folder":
+            folder.main(common)
+        elif part == "sizes":
+            sizes.main([*common, "--device", device])
+        else:
+            evaluation.main([*common, "--device", device, "--part", part])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -221,20 +147,23 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--part", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="miniatures: the numbers say nothing")
+    parser.add_argument("--out", type=Path, default=MEASURED, help="folder of the JSON files")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
     options = parser.parse_args(arguments)
-    from speed import evaluation, sizes
-
     if options.measure:
-        kind = options.device.split(":")[0]
-        for script in (evaluation, sizes):
-            name = script.__name__.removeprefix("speed.")
-            target = MEASURED / f"{name}-{kind}.json"
-            script.main(["--device", options.device, "--json", str(target)])
-    found = measured("sizes")
-    PAGE.write_text(page(measured("evaluation"), found), encoding="utf-8")
-    if found:
-        sizes.draw(found[-1], PICTURE)
+        chosen, again = options.part or PARTS, bool(options.part)
+        measure(chosen, options.device, quick=options.quick, again=again, out=options.out)
+    found = measured(options.out)
+    options.page.parent.mkdir(parents=True, exist_ok=True)
+    options.page.write_text(page(found), encoding="utf-8")
+    for part in found:
+        if part["part"] == "sizes":
+            from speed.sizes import draw
+
+            draw(part, options.page.parent / picture(part).relative_to(PAGE.parent))
 
 
 if __name__ == "__main__":

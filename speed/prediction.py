@@ -3,7 +3,7 @@
     latency    a file on disk -> an answer, predictor in memory
     files      1,000 files and more -> answers, a process a core
     shards     the same LoRAs packed as in a zoo, a process a core
-    resident   factors on the device -> answers, the fastest of three batch sizes and two types
+    resident   factors on the device -> answers, the fastest of three batch sizes and two types; the model alone
 
 Time does not depend on values, so LoRAs and predictors are random, of the sizes that training gives: `fusion`
 has its 1,000 landmarks. Files lie in the system's cache of the disk. With `trust` each answer also says how
@@ -13,6 +13,7 @@ unusual its LoRA is.
 import functools
 import itertools
 import multiprocessing as mp
+import os
 import shutil
 import tempfile
 import time
@@ -28,7 +29,7 @@ from lorascope.core import GroupBatch, LoRA, LoRABatch, LowRank, Signature
 from lorascope.io import read_lora, write_lora
 from lorascope.io.shard_file import read_shard, write_shard
 from lorascope.models import build_model
-from lorascope.models.fusion import LANDMARKED, Fusion
+from lorascope.models.fusion import HINT, LANDMARKED, LINEAR, Fusion
 from lorascope.models.model import Model
 from lorascope.predict import Predictor, Target, load_predictor
 from lorascope.predict.outlier import Outliers
@@ -42,14 +43,14 @@ __all__ = ["Collection", "Prediction", "collection", "measure", "random_batch", 
 LANDMARKS = 1000
 DISTINCT = 16  # random LoRAs; the other files are copies of them
 AT_ONCE, IN_SHARD = 32, 64  # files a task, LoRAs a shard
-RESIDENT = (64, 256, 1024)
+RESIDENT = {"cpu": (16, 64, 256), "cuda": (64, 256, 1024)}
 RESIDENT_BYTES = 2**30  # largest batch on the device, three copies of which may exist
 TARGET = Target("score", "regression")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds a LoRA of each way to predict; `resident` may be 0, not measured, where it says nothing new."""
+    """Seconds a LoRA of each way to predict; with `trust`, `resident` is 0: not measured, the model's own."""
 
     model: str
     trust: bool
@@ -100,7 +101,7 @@ def random_lora(signature: Signature, rank: int, generator: torch.Generator) -> 
 def collection(
     folder: Path, signature: Signature, rank: int, *, files: int, shards: int
 ) -> Collection:
-    """Writes adapters and shards, of a few random LoRAs that are repeated."""
+    """Writes adapters and shards, of a few random LoRAs that are repeated, and waits for the disk."""
     generator = torch.Generator().manual_seed(0)
     few = [random_lora(signature, rank, generator) for _ in range(min(DISTINCT, files))]
     adapters = [folder / f"adapter-{number:05d}" for number in range(files)]
@@ -114,6 +115,7 @@ def collection(
     write_shard(places[0], loras, signature, rank=rank)
     for place in places[1:]:
         shutil.copyfile(places[0], place)
+    os.sync()  # else the system still writes while files are read
     return Collection(signature, rank, tuple(adapters), tuple(places))
 
 
@@ -142,21 +144,27 @@ def random_predictor(
 
 
 def fill_fusion(model: Fusion, landmarks: int) -> None:
-    """Gives `fusion` random directions, components, landmarks and weights of their full size."""
-    state = model.state_dict()
-    components, z = state["components"].shape[0], state["landmark_z"].shape[1]
+    """Gives `fusion` random directions, components, landmarks, hints and weights of their full size."""
+    state, outputs, hints = model.state_dict(), model.out_features, model.most_hints
+    core, z = state["components"].shape[0], state["landmark_z"].shape[1]
     width = model.most_components
-    state["components"] = torch.zeros(components, width)
-    state["landmark_z"] = torch.zeros(landmarks, z)
-    state["landmark_w"] = torch.zeros(landmarks, width)
-    for weights in LANDMARKED:
-        state[weights] = torch.zeros(landmarks, model.out_features, dtype=torch.float64)
+    shapes = {"components": (core, width), "hint": (hints, outputs)}
+    beside = {"landmark_z": z, "landmark_w": width, "landmark_hint": hints}
+    beside |= dict.fromkeys((*LANDMARKED, *HINT), outputs)
+    beside |= {f"to_hint_{name}": hints for name in LANDMARKED}
+    shapes |= {name: (landmarks, columns) for name, columns in beside.items()}
+    shapes |= {f"to_hint_{name}": (len(state[name]), hints) for name in LINEAR}
+    shapes |= {"to_hint_intercept": (hints,)}
+    state |= {name: state[name].new_zeros(shape) for name, shape in shapes.items()}
+    drawn = {*shapes, *LINEAR} | {
+        key for key in state if key.split(".")[-1].startswith(("p_", "q_"))
+    }
     generator = torch.Generator().manual_seed(0)
-    drawn = ("components", "landmark", "p_", "q_", "core", "left", "right", "sizes")
-    for key, tensor in state.items():
-        if key.rsplit(".", 1)[-1].startswith((*drawn, *LANDMARKED)):
-            values = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-            state[key] = (values / max(1, tensor.shape[0]) ** 0.5).to(tensor.dtype)
+    for key in sorted(drawn):
+        values = torch.randn(state[key].shape, generator=generator)
+        state[key] = (values / max(1, state[key].shape[0]) ** 0.5).to(state[key].dtype)
+    # distances of about 1, as after fitting: an exponential of what is far takes another time
+    state |= {"typical": torch.tensor(16.0 * z), "hint_typical": torch.tensor(2.0 * hints)}
     model.load_state_dict(state)
 
 
@@ -174,7 +182,8 @@ def measure(
         ]
         files = in_bulk(saved, clock.device, tasks)
         shards = in_bulk(saved, clock.device, [(path,) for path in many.shards])
-    batch, dtype, resident = on_device(clock, predictor.model)
+    nothing = (0, "", 0.0)
+    batch, dtype, resident = nothing if trust else on_device(clock, predictor.model)
     return Prediction(
         model=name,
         trust=trust,
@@ -258,10 +267,10 @@ def start_reader(
 def on_device(clock: Clock, model: Model) -> tuple[int, str, float]:
     """Batch size, type of the factors, and seconds a LoRA of the fastest of all tried."""
     numbers = sum(layer.n + layer.m for layer in model.signature.layers) * model.rank
-    found = []
+    sizes, found = RESIDENT[torch.device(clock.device).type], []
     for dtype in (torch.float32, torch.bfloat16):
         most = max(1, RESIDENT_BYTES // (4 * numbers))
-        for size in sorted({min(size, most) for size in RESIDENT}):
+        for size in sorted({min(size, most) for size in sizes}):
             batch = random_batch(model.signature, size, model.rank, dtype, clock.device)
             seconds = clock.seconds(functools.partial(model, batch)) / size
             found.append((size, type_name(dtype), seconds))

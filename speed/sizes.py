@@ -1,18 +1,23 @@
 """GL-net and the default model at GPT-3 sizes, 125M to 175B: time and memory (the paper's figure 5).
 
 One LoRA of rank 4 on one square matrix of every layer, so that a LoRA has 8 x layers x width numbers: 74
-thousand at 125M, 9.4 million at 175B. A batch is as large as 256 MB allow, 64 LoRAs at most; times are those of
-a LoRA in it, from factors to answer. Each size and model has a process of its own, and its largest memory.
+thousand at 125M, 9.4 million at 175B. From factors to answer, features included, timed for one LoRA alone and a
+LoRA in a batch (as many as 256 MB allow, 64 at most). Each size and model has a process of its own, and its
+largest memory, which is that of one LoRA's forward. Every size is measured, none is extrapolated.
 
-    python -m speed.sizes [--device cuda] [--json FILE] [--plot FILE] [--quick]
+    python -m speed.sizes [--device cuda] [--out FOLDER] [--plot FILE] [--quick]
 """
 
 import argparse
+import ctypes
 import functools
+import gc
+import os
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,9 +27,9 @@ from lorascope.models import build_model
 from lorascope.models.model import Model
 from lorascope.zoo.factory.pool import Failure, run_tasks
 from speed.clock import Clock
-from speed.evaluation import load, machine, write_json
-from speed.page import sizes_table
+from speed.evaluation import clock_of, load, machine, place, write_json
 from speed.prediction import random_batch, random_predictor
+from speed.tables import sizes_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +74,10 @@ MODELS = ("gl_net", "fusion")
 
 @dataclass(frozen=True)
 class Row:
-    """One model at one size: seconds a LoRA, and bytes. `work` is beside batch and weights."""
+    """One model at one size: seconds a LoRA, in a batch or alone, and bytes.
+
+    `work_bytes` are held at the largest moment of the forward of one LoRA, weights and factors not counted.
+    """
 
     size: str
     layers: int
@@ -79,6 +87,7 @@ class Row:
     batch: int
     read: float
     forward: float
+    alone: float
     lora_bytes: int
     model_bytes: int
     work_bytes: int
@@ -86,9 +95,9 @@ class Row:
 
 def run(device: str, *, quick: bool = False) -> dict[str, Any]:
     """Measure every size with both models, each in a process that ends with it."""
-    found = {"machine": machine(device), "quick": quick}
+    found = {"part": "sizes", "machine": machine(device), "quick": quick}
     rows = []
-    clock = Clock(device, 2, 2.0) if quick else Clock(device)
+    clock = clock_of(device, quick=quick)
     for size in QUICK if quick else SIZES:
         for model in MODELS:
             print(f"{size.name}, {model}", flush=True)
@@ -108,8 +117,6 @@ def alone(clock: Clock, size: Size, model: str) -> Row:
 
 def start_row(clock: Clock, threads: int) -> Any:
     """A worker with all cores, not the one that it was pinned to."""
-    import os
-
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
     torch.set_num_threads(threads)
@@ -118,18 +125,22 @@ def start_row(clock: Clock, threads: int) -> Any:
 
 @torch.inference_mode()
 def measured(clock: Clock, size: Size, name: str) -> Row:
-    """Time and memory of a model on a batch, beside one read of the same batch."""
+    """Time and memory of a model, beside one read of the same batch."""
     signature = size.signature
     lora_bytes = 4 * RANK * 2 * size.layers * size.width
     count = max(1, min(MOST, BATCH_BYTES // lora_bytes))
     model = model_of(name, signature).to(clock.device)
+    one = random_batch(signature, 1, RANK, torch.float32, clock.device)
+    work = held_by(functools.partial(model, one), clock.device)
     batch = random_batch(signature, count, RANK, torch.float32, clock.device)
     flat = [x.view(-1) for group in batch.groups for x in (group.u, group.v)]
-    before = memory(clock.device)
-    model(batch)
-    work = memory(clock.device) - before
-    read = clock.seconds(lambda: [x.sum() for x in flat])
-    forward = clock.seconds(functools.partial(model, batch))
+    times = clock.beside(
+        {
+            "read": lambda: [x.sum() for x in flat],
+            "forward": functools.partial(model, batch),
+            "alone": functools.partial(model, one),
+        }
+    )
     return Row(
         size=size.name,
         layers=size.layers,
@@ -137,11 +148,12 @@ def measured(clock: Clock, size: Size, name: str) -> Row:
         parameters=size.parameters,
         model=name,
         batch=count,
-        read=read / count,
-        forward=forward / count,
+        read=median(times["read"]) / count,
+        forward=median(times["forward"]) / count,
+        alone=median(times["alone"]),
         lora_bytes=lora_bytes,
         model_bytes=sum(x.nbytes for x in model.state_dict().values()),
-        work_bytes=max(0, work),
+        work_bytes=work,
     )
 
 
@@ -154,11 +166,42 @@ def model_of(name: str, signature: Signature) -> Model:
     ).eval()
 
 
-def memory(device: str) -> int:
-    """The most bytes that were held so far."""
+def held_by(work: Callable[[], object], device: str) -> int:
+    """Bytes beyond those held before, at the largest moment of a call."""
+    work()  # loads code and fills caches
+    gc.collect()
     if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    before = forget_most()
+    work()
+    return max(0, most() - before)
+
+
+def forget_most() -> int:
+    """Bytes held now, which the system then takes for the most, where it can be told so (Linux)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (AttributeError, OSError):
+        return most()  # what was held before hides what is smaller
+    return status("VmRSS")
+
+
+def most() -> int:
+    """The most bytes that this process held."""
+    if Path("/proc/self/status").is_file():
+        return status("VmHWM")
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def status(key: str) -> int:
+    """Bytes in the system's account of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
@@ -166,20 +209,22 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(9, 3.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     time, space = figure.subplots(1, 2)
     for model, colour in COLOURS.items():
         rows = [row for row in found["rows"] if row["model"] == model]
         x = [row["parameters"] for row in rows]
-        time.plot(x, [1e3 * row["forward"] for row in rows], "o-", color=colour, label=model)
-        space.plot(x, [row["model_bytes"] for row in rows], "o-", color=colour, label=model)
+        for key, line, what in (("alone", "o-", "one LoRA"), ("forward", "o:", "in a batch")):
+            time.plot(x, [row[key] for row in rows], line, color=colour, label=f"{model}, {what}")
+        for key, line, what in (("model_bytes", "o-", "weights"), ("work_bytes", "o:", "at work")):
+            space.plot(x, [row[key] for row in rows], line, color=colour, label=f"{model}, {what}")
     x = [row["parameters"] for row in rows]
-    time.plot(x, [1e3 * row["read"] for row in rows], "--", color="grey", label="one read")
+    time.plot(x, [row["read"] for row in rows], "--", color="grey", label="one read")
     space.plot(x, [row["lora_bytes"] for row in rows], "--", color="grey", label="a LoRA")
     space.plot(x, [2 * p for p in x], ":", color="black", label="the base in fp16")
-    _label(time, "ms a LoRA, factors to answer")
-    _label(space, "bytes of weights")
+    _label(time, "seconds a LoRA, factors to answer")
+    _label(space, "bytes")
     figure.suptitle("GPT-3 sizes, one rank-4 LoRA on a square matrix of every layer", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", metadata={"Software": None})
@@ -192,7 +237,7 @@ def _label(panel: "Axes", what: str) -> None:
     panel.set_ylabel(what, fontsize=8)
     panel.tick_params(labelsize=8)
     panel.grid(color="#eeeeee")
-    panel.legend(fontsize=8, frameon=False)
+    panel.legend(fontsize=7, frameon=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -201,13 +246,13 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FOLDER")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
     found = run(options.device, quick=options.quick)
-    if options.json:
-        write_json(options.json, found)
+    if options.out:
+        write_json(place(options.out, options.device, "sizes"), found)
     if options.plot:
         draw(found, options.plot)
     print(f"\n{sizes_table(found)}")

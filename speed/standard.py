@@ -1,16 +1,19 @@
 """What a standard evaluation of one adapter costs: measured whole, or added up from measured parts.
 
-An evaluation is tried in some types and three batch sizes, and the fastest counts. The adapter is merged into
-the base beforehand and neither loading nor merging is counted: all of this is in favour of the evaluation.
+An evaluation is tried in three batch sizes, in the type that was fastest in a trial, and the fastest counts.
+The adapter is merged into the base beforehand and neither loading nor merging is counted: all of this is in
+favour of the evaluation.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-__all__ = ["Part", "Standard", "fastest", "type_name", "types_of"]
+from speed.clock import Clock
+
+__all__ = ["Part", "Standard", "fastest", "trial", "type_name", "types_of"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Standard:
     """The cost of one evaluation at its best.
 
     `extrapolated` says that it was added up from `parts`; else `seconds` is one measured run. `tried` holds the
-    seconds of every type and batch size.
+    seconds of every type and batch size; `trial` those of a short piece in each type, where that chose one.
     """
 
     what: str
@@ -37,6 +40,7 @@ class Standard:
     extrapolated: bool = False
     parts: tuple[Part, ...] = ()
     tried: tuple[tuple[str, int, float], ...] = ()
+    trial: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def added_up(cls, what: str, dtype: str, batch: int, parts: tuple[Part, ...]) -> "Standard":
@@ -49,21 +53,30 @@ class Standard:
         return asdict(self)
 
 
-def fastest(found: Iterable[Standard]) -> Standard:
+def fastest(found: Iterable[Standard], trial: Mapping[str, float] | None = None) -> Standard:
     """The fastest of several ways to do the same evaluation; it remembers what the others took."""
     ways = list(found)
     tried = tuple((way.dtype, way.batch, way.seconds) for way in ways)
     best = min(ways, key=lambda way: way.seconds)
-    return Standard(
-        best.what, best.seconds, best.dtype, best.batch, best.extrapolated, best.parts, tried
-    )
+    return replace(best, tried=tried, trial=tuple((trial or {}).items()))
 
 
 def types_of(device: str) -> tuple[torch.dtype, ...]:
-    """The types that an evaluation is tried in: half precision, on CPUs (some lack it) float32 too."""
+    """The types that an evaluation is tried in: half precision, on CPUs (some lack it) float32 too.
+
+    CPUs without arithmetic in float16 compute it by detours, several times slower: there it is left out.
+    """
     if torch.device(device).type == "cuda":
         return torch.float16, torch.bfloat16
-    return torch.bfloat16, torch.float32
+    able = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return (torch.bfloat16, torch.float32, *((torch.float16,) if able else ()))
+
+
+def trial(
+    clock: Clock, make: Callable[[torch.dtype], Callable[[], object]]
+) -> dict[torch.dtype, float]:
+    """Seconds of a short piece of an evaluation in each type; what `make` gives is freed before the next."""
+    return {dtype: clock.seconds(make(dtype)) for dtype in types_of(clock.device)}
 
 
 def type_name(dtype: torch.dtype) -> str:

@@ -3,8 +3,8 @@
     text encoder (prompt and empty) -> 20 guided steps of the UNet at 64 x 64 latents -> VAE -> CLIP ViT-B/16
 
 660 denoised prompts, each with and without its text. Time does not depend on values, so weights are random.
-A GPU runs all of it. A CPU runs one call of each part a batch size, and they are added up: a step costs the
-same whichever it is.
+A GPU runs all of it, in both half precisions. A CPU does one step of one prompt in each type, then one call of
+each part in the faster, a batch size after another, and they are added up: all steps cost the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from speed.clock import Clock
 from speed.random_weights import made_in
-from speed.standard import Part, Standard, fastest, type_name
+from speed.standard import Part, Standard, fastest, trial, type_name, types_of
 
 __all__ = ["MINIATURE", "STABLE_DIFFUSION", "ImageShape", "image_standard", "unet_layers"]
 
@@ -202,15 +202,23 @@ def image_standard(
     """The cost of the evaluation, measured whole on a GPU and from its parts on a CPU."""
     kind = torch.device(clock.device).type
     whole = kind == "cuda" if whole is None else whole
+    tried = {} if whole else trial(clock, lambda dtype: one_step(shape, clock.device, dtype))
     ways = []
-    for dtype in (torch.float16, torch.bfloat16) if kind == "cuda" else (torch.bfloat16,):
-        pipeline = Pipeline(shape, clock.device, dtype)
+    for dtype in types_of(clock.device) if whole else (min(tried, key=lambda key: tried[key]),):
+        pipeline, name = Pipeline(shape, clock.device, dtype), type_name(dtype)
         for batch in shape.batches[kind]:
-            name = type_name(dtype)
             if whole:
                 seconds = clock.seconds(lambda p=pipeline, b=batch: p.evaluate(b))  # type: ignore[misc]
                 ways.append(Standard(shape.what, seconds, name, batch))
             else:
                 parts = pipeline.parts(batch, clock)
                 ways.append(Standard.added_up(shape.what, name, batch, parts))
-    return [fastest(ways)]
+        del pipeline  # before the next is made
+    return [fastest(ways, {type_name(dtype): seconds for dtype, seconds in tried.items()})]
+
+
+def one_step(shape: ImageShape, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A guided step of one prompt."""
+    pipeline = Pipeline(shape, device, dtype)
+    latents, text = pipeline.latents(1), pipeline.read(1)
+    return lambda: pipeline.step(latents, pipeline.schedule.timesteps[0], text)

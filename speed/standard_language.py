@@ -4,8 +4,8 @@
     by letters   the question with its four options, as a row of 64 tokens; log-likelihood of A, B, C, D
 
 The first is how ARC is usually scored, the second the cheapest way there is; nothing is padded in either. A GPU
-runs all rows through the whole model. A CPU runs one batch through 2 blocks and through 4, and adds up: every
-block costs the same.
+runs all rows in both half precisions. A CPU runs one batch through 4 blocks in each type, then one through the
+whole model in the faster, a batch size after another, and adds up: every batch costs the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from speed.clock import Clock
 from speed.random_weights import made_in
-from speed.standard import Part, Standard, fastest, type_name
+from speed.standard import Part, Standard, fastest, trial, type_name, types_of
 
 __all__ = ["LLAMA", "MINIATURE", "QWEN", "LanguageShape", "Protocol", "language_standard"]
 
-FEW, MORE = 2, 4  # blocks that a CPU measures
+TRIAL_BLOCKS = 4  # that types are compared on
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LanguageShape:
         ]
 
 
-BATCHES = {"cpu": (8, 16, 32), "cuda": (64, 256, 1024)}
+BATCHES = {"cpu": (4, 8, 16), "cuda": (64, 256, 1024)}  # rows
 QWEN = LanguageShape(
     name="Qwen2-1.5B",
     kind="qwen2",
@@ -139,47 +139,47 @@ def asking(
 def language_standard(
     clock: Clock, shape: LanguageShape, *, whole: bool | None = None
 ) -> list[Standard]:
-    """The cost of both ways to ask, measured whole on a GPU and from two blocks and four on a CPU."""
+    """The cost of both ways to ask, measured whole on a GPU and from one batch on a CPU."""
     kind = torch.device(clock.device).type
     whole = kind == "cuda" if whole is None else whole
+    tried = {} if whole else trial(clock, lambda dtype: few_blocks(shape, clock.device, dtype))
     found: dict[Protocol, list[Standard]] = {OPTIONS: [], LETTERS: []}
-    for dtype in (torch.float16, torch.bfloat16) if kind == "cuda" else (torch.bfloat16,):
-        blocks = shape.config["num_hidden_layers"] if whole else MORE
-        model = random_model(shape, clock.device, dtype, blocks)
+    for dtype in types_of(clock.device) if whole else (min(tried, key=lambda key: tried[key]),):
+        model = random_model(shape, clock.device, dtype, shape.config["num_hidden_layers"])
         for protocol, ways in found.items():
             for batch in shape.batches[kind]:
-                measure = _whole if whole else _extrapolated
-                ways.append(measure(clock, shape, model, protocol, batch, type_name(dtype)))
-    return [fastest(ways) for ways in found.values()]
+                rows = shape.questions * protocol.rows
+                seconds = clock.seconds(
+                    asking(model, protocol, clock.device, batch, rows if whole else batch)
+                )
+                ways.append(counted(shape, protocol, batch, type_name(dtype), seconds, whole=whole))
+        del model  # before the next is made
+    trials = {type_name(dtype): seconds for dtype, seconds in tried.items()}
+    return [fastest(ways, trials) for ways in found.values()]
 
 
-def _whole(
-    clock: Clock, shape: LanguageShape, model: Any, protocol: Protocol, batch: int, dtype: str
+def few_blocks(shape: LanguageShape, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """The smallest batch of options through a few blocks."""
+    batch = min(shape.batches[torch.device(device).type])
+    return asking(random_model(shape, device, dtype, TRIAL_BLOCKS), OPTIONS, device, batch, batch)
+
+
+def counted(
+    shape: LanguageShape,
+    protocol: Protocol,
+    batch: int,
+    dtype: str,
+    seconds: float,
+    *,
+    whole: bool,
 ) -> Standard:
-    ask = asking(model, protocol, clock.device, batch, shape.questions * protocol.rows)
-    return Standard(_what(shape, protocol), clock.seconds(ask), dtype, batch)
-
-
-def _extrapolated(
-    clock: Clock, shape: LanguageShape, model: Any, protocol: Protocol, batch: int, dtype: str
-) -> Standard:
-    ask, seconds = asking(model, protocol, clock.device, batch, batch), {}
-    for blocks in (FEW, MORE):
-        model.config.num_hidden_layers = blocks  # as many of its blocks are used
-        seconds[blocks] = clock.seconds(ask)
-    block = max(0.0, seconds[MORE] - seconds[FEW]) / (MORE - FEW)
-    calls = shape.questions * protocol.rows / batch
-    others = shape.config["num_hidden_layers"] - FEW
-    parts = (
-        Part(f"embedding, {FEW} blocks and head", seconds[FEW], calls),
-        Part("one more block", block, calls * others),
-    )
-    return Standard.added_up(_what(shape, protocol), dtype, batch, parts)
-
-
-def _what(shape: LanguageShape, protocol: Protocol) -> str:
+    """All rows as they were measured, or as many batches as they take."""
     rows = shape.questions * protocol.rows
-    return (
+    what = (
         f"{shape.questions:,} four-option questions {protocol.name}: {rows:,} rows of "
         f"{protocol.tokens} tokens"
     )
+    if whole:
+        return Standard(what, seconds, dtype, batch)
+    part = Part(f"{batch} rows through the whole model", seconds, rows / batch)
+    return Standard.added_up(what, dtype, batch, (part,))

@@ -17,9 +17,20 @@ from speed.standard_language import LLAMA, QWEN, LanguageShape, language_standar
 from speed.standard_language import MINIATURE as SMALL_LANGUAGE
 from speed.standard_tiny import exam_model, exam_standard, faces_standard
 
-__all__ = ["MINIATURES", "WORKLOADS", "Workload"]
+__all__ = ["MINIATURES", "PARTS", "WORKLOADS", "Workload"]
 
 RANK = 4
+
+#: What is measured in one go, a few minutes each, and the workloads of each part; `reading` has none.
+PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "tiny": ("exam", "faces"),
+        "sd14": ("sd14",),
+        "qwen": ("qwen",),
+        "llama": ("llama",),
+        "reading": (),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,8 @@ WORKLOADS: Mapping[str, Workload] = MappingProxyType(
             "exam-qwen, bundled", lambda clock: [exam_standard(clock)], exam_signature
         ),
         "faces": Workload("faces, bundled", lambda clock: [faces_standard(clock)], faces_signature),
-        "stable-diffusion": of_images(STABLE_DIFFUSION),
-        "qwen2": of_language(QWEN, 256),
+        "sd14": of_images(STABLE_DIFFUSION),
+        "qwen": of_language(QWEN, 256),
         "llama": of_language(LLAMA, 1024),
     }
 )
@@ -87,7 +98,8 @@ MINIATURES: Mapping[str, Workload] = MappingProxyType(
     {
         "exam": WORKLOADS["exam"],
         "faces": WORKLOADS["faces"],
-        "stable-diffusion": of_images(SMALL_IMAGES),
-        "qwen2": of_language(SMALL_LANGUAGE, 16),
+        "sd14": of_images(SMALL_IMAGES),
+        "qwen": of_language(SMALL_LANGUAGE, 16),
+        "llama": of_language(SMALL_LANGUAGE, 16),
     }
 )

@@ -1,22 +1,22 @@
-"""The benchmark of speed does real work at small sizes, and its page follows from its JSON."""
+"""The benchmark of speed does real work at small sizes."""
 
 import json
 
 import pytest
 import torch
 from speed.clock import Clock
-from speed.evaluation import machine
-from speed.page import MEASURED, PAGE, evaluation_table, floors_table, measured, page, parts_table
+from speed.evaluation import main
 from speed.prediction import collection, measure, random_predictor
-from speed.standard import Part, Standard, fastest
+from speed.random_weights import made_in
+from speed.standard import Part, Standard, fastest, trial, types_of
 from speed.standard_images import MINIATURE as IMAGES
 from speed.standard_images import STABLE_DIFFUSION, image_standard, unet_layers
 from speed.standard_language import LLAMA, QWEN, language_standard
 from speed.standard_language import MINIATURE as LANGUAGE
 from speed.standard_tiny import exam_model, sitting
+from speed.workloads import MINIATURES, PARTS, WORKLOADS
 
 from lorascope.core import LayerShape, Signature
-from lorascope.models import MODELS
 
 CLOCK = Clock(repeats=1, patience=0.1)
 SIGNATURE = Signature(tuple(LayerShape(f"block.{i}.q", 16, 12) for i in range(3)))
@@ -35,9 +35,30 @@ def test_the_clock_takes_the_median_and_loses_patience():
 
 def test_the_fastest_way_counts_and_remembers_the_others():
     slow, quick = Standard("it", 2.0, "float32", 1), Standard("it", 1.0, "bfloat16", 8)
-    found = fastest([slow, quick])
+    found = fastest([slow, quick], {"float32": 0.1})
     assert (found.seconds, found.batch) == (1.0, 8)
     assert found.tried == (("float32", 1, 2.0), ("bfloat16", 8, 1.0))
+    assert found.trial == (("float32", 0.1),)
+
+
+def test_a_trial_times_half_precision_and_float32():
+    made = []
+    found = trial(CLOCK, lambda dtype: lambda: made.append(dtype))
+    assert set(found) == set(types_of("cpu")) == set(made)
+    assert {torch.bfloat16, torch.float32} <= set(found)
+    assert types_of("cuda") == (torch.float16, torch.bfloat16)
+
+
+def test_weights_are_random_and_of_their_type_from_the_start():
+    with made_in("cpu", torch.bfloat16):
+        layer = torch.nn.Linear(2000, 1000)
+        norm = torch.nn.LayerNorm(8)
+    assert layer.weight.dtype == torch.bfloat16
+    assert layer.weight.float().std().item() == pytest.approx(0.02, rel=0.05)
+    repeated = layer.weight.flatten()[2**20 :]
+    assert torch.equal(repeated, layer.weight.flatten()[: len(repeated)])
+    assert (norm.weight == 1).all()
+    assert torch.nn.Linear(2, 2).weight.dtype == torch.float32
 
 
 def test_parts_add_up():
@@ -75,22 +96,28 @@ def test_evaluations_with_random_weights_run(whole):
     for standard in (images, options, letters):
         assert standard.seconds > 0
         assert standard.extrapolated is not whole
-        assert len(standard.tried) == 3
+        assert len(standard.tried) == (3 * len(types_of("cpu")) if whole else 3)
         assert bool(standard.parts) is not whole
+        assert bool(standard.trial) is not whole
     if not whole:
         assert sum(part.calls for part in images.parts) >= 2 * IMAGES.prompts
+        rows = LANGUAGE.questions * 4 / options.batch
+        assert [part.calls for part in options.parts] == [rows]
 
 
-@pytest.mark.parametrize("trust", [False, True])
-def test_a_random_predictor_answers_and_is_of_full_size(trust, tmp_path):
-    predictor = random_predictor("fusion", SIGNATURE, 2, trust=trust, landmarks=7)
-    assert predictor.model.get_buffer("landmark_z").shape[0] == 7
-    assert predictor.model.get_buffer("near_wide").abs().sum() > 0
+def test_a_random_predictor_answers_in_all_ways(tmp_path):
     many = collection(tmp_path, SIGNATURE, 2, files=3, shards=1)
-    found = measure(CLOCK, many, "fusion", trust=trust, landmarks=7)
+    found = measure(CLOCK, many, "fusion", landmarks=7)
     assert min(found.latency, found.files, found.shards, found.resident) > 0
     assert (found.file_count, found.shard_loras) == (3, 64)
-    assert "fusion" in MODELS
+
+
+def test_a_random_predictor_is_of_full_size():
+    predictor = random_predictor("fusion", SIGNATURE, 2, trust=True, landmarks=7)
+    assert predictor.trust.outliers is not None
+    for name in ("landmark_z", "near_wide", "hint_wide", "to_hint_core"):
+        assert predictor.model.get_buffer(name).abs().sum() > 0
+    assert predictor.model.get_buffer("landmark_z").shape[0] == 7
 
 
 @pytest.mark.gpu
@@ -102,34 +129,23 @@ def test_everything_runs_on_a_gpu(tmp_path):
     assert measure(clock, many, "fusion", landmarks=7).resident > 0
 
 
-def example() -> dict:
-    ways = {"latency": 1e-3, "files": 1e-4, "shards": 1e-5, "resident": 1e-6}
-    prediction = {"model": "fusion", "trust": False, **ways}
-    standard = Standard.added_up("questions", "bfloat16", 8, (Part("block", 0.5, 20),))
-    workload = {
-        "title": "a base",
-        "standards": [standard.to_json()],
-        "predictions": [prediction, prediction | {"trust": True}],
-    }
-    read = {"loras": 2, "megabytes": 1.0, "read": 1e-3}
-    reading = {"forward": {"fusion": 2e-3}, "ratio": {"fusion": 2.0}, "target": {"fusion": 3.0}}
-    found = {"machine": machine("cpu"), "quick": False, "workloads": [workload]}
-    return found | {"reading": read | reading, "load_after": 0.0}
+def test_every_part_has_its_workloads_and_their_miniatures():
+    assert sorted(name for names in PARTS.values() for name in names) == sorted(WORKLOADS)
+    assert set(MINIATURES) == set(WORKLOADS)
 
 
-def test_the_tables_say_what_was_extrapolated_and_how_much_faster():
-    found = example()
-    text = evaluation_table(found)
-    assert "~10 s" in text
-    assert "1 ms (10,000 x)" in text
-    assert "20 x 500 ms (block)" in parts_table(found)
-    assert "reached" not in floors_table(found)  # floors are those of a GPU
-    found["machine"]["device"] = "cuda"
-    assert "10,000 x, reached" in floors_table(found)
-    assert page([found], []) == page([json.loads(json.dumps(found))], [])
+@pytest.mark.slow
+def test_a_part_is_measured_into_a_file_of_its_own(tmp_path, capsys):
+    main(["--quick", "--part", "qwen", "--files", "4", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "cpu-qwen.json").read_text())
+    (workload,) = found["workloads"]
+    assert [p["model"] for p in workload["predictions"]] == ["fusion", "fusion", "gl_net"]
+    assert [p["file_count"] for p in workload["predictions"]] == [4, 4, 4]
+    assert "~" in capsys.readouterr().out
 
 
-def test_the_page_is_that_of_what_was_measured():
-    if not MEASURED.is_dir():
-        pytest.skip("nothing was measured yet")
-    assert PAGE.read_text() == page(measured("evaluation"), measured("sizes"))
+@pytest.mark.slow
+def test_the_read_and_both_forwards_are_timed(tmp_path):
+    main(["--quick", "--part", "reading", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "cpu-reading.json").read_text())["reading"]
+    assert min(found["read"], *found["forward"].values(), *found["ratio"].values()) > 0

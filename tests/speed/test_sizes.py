@@ -1,8 +1,8 @@
 """GPT-3 sizes: the paper's shapes, a row from a process of its own, and the picture."""
 
+import torch
 from speed.clock import Clock
-from speed.page import page
-from speed.sizes import QUICK, SIZES, alone, draw, measured
+from speed.sizes import QUICK, SIZES, alone, draw, held_by, measured
 
 
 def test_the_sizes_are_gpt3s():
@@ -24,13 +24,16 @@ def test_a_row_has_time_and_memory_and_is_drawn(tmp_path):
     clock = Clock(repeats=1, patience=0.1)
     rows = [measured(clock, size, model) for size in QUICK for model in ("gl_net", "fusion")]
     for row in rows:
-        assert min(row.read, row.forward, row.model_bytes) > 0
+        assert min(row.read, row.forward, row.alone, row.model_bytes) > 0
         assert row.lora_bytes == 4 * 4 * 2 * row.layers * row.width
-    found = {"machine": {}, "quick": True, "rows": [vars(row) for row in rows]}
-    draw(found, tmp_path / "sizes.png")
+    draw({"rows": [vars(row) for row in rows]}, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").stat().st_size > 5000
-    machine = {"name": "a machine", "cores": 2, "torch": "2", "load_before": 0.0}
-    assert "miniature" in page([], [found | {"machine": machine, "load_after": 0.0}])
+
+
+def test_the_largest_moment_of_a_call_is_counted():
+    numbers = torch.ones(2**23)  # 32 MB
+    held = held_by(lambda: (numbers + 1) * 2, "cpu")
+    assert 60e6 < held < 80e6  # the sum and its double at once
 
 
 def test_each_row_has_a_process_of_its_own():
