@@ -1,9 +1,12 @@
 """fusion: what it can learn, what it stores, that one map equals its mixtures, many targets at once."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lorascope.core import LayerShape, Signature, collate
+from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import TrainingError
 from lorascope.models.closed_form import Labels
 from lorascope.models.fusion import (
@@ -191,3 +194,69 @@ def test_groups_are_left_out_together():
 def test_before_it_is_fitted_it_says_so():
     with pytest.raises(TrainingError, match="has not been fitted"):
         Fusion(BATCH.signature, 1, rank=3)(BATCH)
+
+
+def with_numbers(batch, seed=0):
+    """The LoRAs with magnitudes of two layers, and a value that only these know."""
+    m = no_magnitudes(batch.size, batch.signature)
+    draw = torch.Generator().manual_seed(seed)
+    for group in m.groups:
+        group.copy_(1 + 0.1 * torch.randn(group.shape, generator=draw))
+    m.present[:, :2] = True
+    values = m.groups[0][0].clone()
+    return replace(batch, magnitudes=m), (values[:, :1] - 1) / 0.1
+
+
+DORA, TOLD = with_numbers(BATCH)
+
+
+@pytest.fixture(scope="module")
+def dora():
+    model = Fusion(BATCH.signature, 1, rank=3)
+    model.fit(DORA.select(TRAIN), TOLD[TRAIN], kind="regression")
+    return model
+
+
+def test_magnitudes_tell_what_factors_do_not(dora):
+    error = (dora(DORA.select(TEST)) - TOLD[TEST]).square().mean()
+    assert 1 - float(error / TOLD[TEST].var(correction=0)) > 0.9
+    assert r2(fitted(TOLD, "regression"), TOLD) < 0.2
+    assert dora.reads_magnitudes
+    assert "magnitudes" in dora.mixtures
+    # LoRAs without any are answered as if theirs were those of the mean
+    plain = dora(BATCH.select(TEST))
+    assert bool(plain.isfinite().all())
+    assert float(plain.std()) < 0.5
+
+
+def test_a_hint_is_made_of_magnitudes_too():
+    model = Fusion(BATCH.signature, 1, rank=3)
+    train = DORA.select(TRAIN)
+    study = model.study(train)
+    y = TOLD[TRAIN].double().abs()
+    beside = torch.cat([y, TOLD[TRAIN].double()], 1)
+    model.solve(study, Labels(y, "regression", torch.arange(140), beside=beside))
+    assert model.get_buffer("to_hint_magnitudes").shape == (model.magnitudes_of.width, 2)
+    error = (model(DORA.select(TEST)) - TOLD[TEST].abs()).square().mean()
+    assert 1 - float(error / TOLD[TEST].abs().var(correction=0)) > 0.5
+
+
+def test_what_read_magnitudes_is_saved_adopted_and_loaded(dora):
+    again = Fusion(BATCH.signature, 1, rank=3)
+    again.load_state_dict(dora.state_dict())
+    assert torch.equal(again(DORA), dora(DORA))
+    other = Fusion(BATCH.signature, 1, rank=3)
+    study = dora.study(DORA.select(TRAIN))
+    other.adopt(dora)
+    other.solve(study, Labels(TOLD[TRAIN].double(), "regression", torch.arange(140)))
+    torch.testing.assert_close(other(DORA), dora(DORA), rtol=1e-4, atol=1e-4)
+
+
+def test_plain_loras_leave_no_trace_of_magnitudes():
+    model = fitted(SIZE, "regression")
+    assert not model.reads_magnitudes
+    assert not [name for name in model.state_dict() if "magnitudes" in name]
+    assert model.mixtures is MIXTURES
+    assert model.linear_names == LINEAR
+    # one that never saw any does not read them, whoever asks
+    assert torch.equal(model(DORA), model(BATCH))

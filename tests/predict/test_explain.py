@@ -7,7 +7,9 @@ from lorascope.errors import DataError
 from lorascope.predict.explain import explain
 from lorascope.symmetry import act, random_gauges
 from lorascope.train import fit
-from tests.planted import planted, planted_loras
+from lorascope.train.data import label_loras
+from tests.core.test_magnitudes import with_magnitudes
+from tests.planted import TARGETS, planted, planted_loras
 
 DATA = planted(200)
 LORAS = planted_loras(4, seed=9)[0]
@@ -59,9 +61,22 @@ def test_the_numbers_of_a_layer_are_shared_out_among_its_directions_exactly(fusi
 
     zero = torch.zeros(model.get_buffer("sizes").shape[0])
     slopes = [torch.randn(view.shape[1]) for view in views]
-    parts = _shared_out(model, batch, [*slopes, zero], zero)
+    parts = _shared_out(model, batch, [*slopes, zero], [zero])
     whole = sum(float(slope @ view[0]) for slope, view in zip(slopes, views, strict=True))
     assert sum(value for value, _ in parts) == pytest.approx(whole, rel=1e-4, abs=1e-4)
+
+
+def test_magnitudes_belong_to_their_layer():
+    draw = torch.Generator().manual_seed(0)
+    loras = [with_magnitudes(lora, draw) for lora in planted_loras(120)[0]]
+    told = [float(lora.side["block.1.q.dora_magnitude"].tensor[0]) for lora in loras]
+    data = label_loras(loras, {"score": told}, TARGETS[1:2], groups=[str(i) for i in range(120)])
+    predictor = fit(data, "score", model="fusion", trust=False)
+    found = explain(predictor, collate(loras[:1], predictor.signature))
+    moved = abs(found.prediction - found.baseline) + 1e-3
+    assert abs(found.rest) < 1e-3 * moved
+    assert found.largest(1)[0].layer == "block.1.q"
+    assert abs(found.largest(1)[0].value) > 0.5 * moved
 
 
 def test_other_models_are_explained_by_leaving_layers_out():

@@ -6,6 +6,7 @@
              even:   the same of cores, each entry divided by the root of its usual size
              near:   exp(-t |z - z'|^2 / typical), for three t
              turned: near (w . w'), for two t
+             magnitudes: inner products of `MagnitudeFeatures`, where training LoRAs have DoRA's magnitudes
     h      = a first look: what stacked ridges on all of these say of everything that is known of the training
              LoRAs (every label, every hyper-parameter), each LoRA's own group being left out
     kernels  hint:  h . h',   and near_t(h, h') for three t
@@ -41,6 +42,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.layers.matmul import batched_matmul
 from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
+from lorascope.models.magnitudes import MagnitudeFeatures
 from lorascope.models.mixed_kernels import EVEN, Kernels, Mixture, share
 from lorascope.models.model import Features
 from lorascope.models.smoother import Smoother
@@ -69,11 +71,13 @@ MIXTURES: Mapping[str, Mixture] = {
     | {"turned_wide": 1.0, "turned_middle": 1.0},
 }
 """Kernels of each mixture with their weights, in units of each kernel's own mean variance."""
+MAGNITUDES = "magnitudes"  # numbers, kernel and mixture of LoRAs that have them
 SECOND_LOOK: Mapping[str, Mixture] = {
     "hinted": {"hint": 1.0, "hint_wide": 1.0, "hint_middle": 1.0},
     "hinted_narrow": {"hint_wide": 1.0, "hint_middle": 1.0, "hint_narrow": 1.0},
 }
 
+OF_MAGNITUDES = (MAGNITUDES, "to_hint_" + MAGNITUDES)
 COMPONENT_NUMBERS = 2_000_000  # most numbers of the map from cores to w: 8 MB
 HINT_NUMBERS = 2_500_000  # of the map to h: 10 MB
 CHUNK = 256  # LoRAs seen at once
@@ -108,6 +112,7 @@ class Fusion(ClosedForm):
     name: ClassVar[str] = "fusion"
     symmetry: ClassVar[Symmetry] = Symmetry.GL
     accepts_missing: ClassVar[bool] = True
+    accepts_magnitudes: ClassVar[bool] = True
     reads_beside: ClassVar[bool] = True
 
     typical: Tensor
@@ -134,6 +139,7 @@ class Fusion(ClosedForm):
         self.most_landmarks = landmarks
         self.cores = Cores(signature, width or default_width(signature))
         self.sizes_of = Sizes(signature, values=rank)
+        self.magnitudes_of = MagnitudeFeatures(signature)
         widths = (*self.cores.widths, self.sizes_of.width + len(signature))
         self.most_components = max(1, min(components, COMPONENT_NUMBERS // widths[0]))
         self.most_hints = min(hints, max(4, HINT_NUMBERS // sum(widths)))
@@ -159,14 +165,17 @@ class Fusion(ClosedForm):
         buffers["hint_typical"] = torch.ones(())
         for name, empty in buffers.items():
             self.register_fitted(name, empty)
-        self.solved = tuple(buffers)
+        self.solved = (*buffers, *OF_MAGNITUDES)
 
     # --- reading ------------------------------------------------------------------------------
 
     def features(self, batch: LoRABatch) -> Features:
         """The numbers that are compared, likeness to landmarks, and h of each LoRA."""
         self.require_fitted(self.get_buffer("landmark_z"))
-        linear = self._see(batch)
+        return self.compared(self._see(batch))
+
+    def compared(self, linear: Mapping[str, Tensor]) -> Features:
+        """What `score` reads of LoRAs whose numbers (b, F), in the order of `linear_names`, are given."""
         components = self.get_buffer("components")
         # on a CPU torch's own product takes twice as long for so few columns
         w = batched_matmul(linear["core"].unsqueeze(0), components.unsqueeze(0)).squeeze(0)
@@ -180,7 +189,7 @@ class Fusion(ClosedForm):
         *linear, near, hints = (part for part in features if isinstance(part, Tensor))
         out = self._map(
             "",
-            dict(zip(LINEAR, linear, strict=True)),
+            dict(zip(self.linear_names, linear, strict=True)),
             dict(zip(LANDMARKED, near.unbind(1), strict=True)),
         )
         if hints.shape[1]:
@@ -196,8 +205,27 @@ class Fusion(ClosedForm):
         roots = gram_roots(batch)
         there = batch.present.to(self.dtype) - self.get_buffer("present_mean")
         z = self.sizes_of(batch, roots).clamp(-FARTHEST, FARTHEST)
-        parts = (*self.cores(batch, roots), torch.cat([z, there], 1))
-        return dict(zip(LINEAR, parts, strict=True))
+        parts = [*self.cores(batch, roots), torch.cat([z, there], 1)]
+        if self.reads_magnitudes:
+            parts.append(self.magnitudes_of(batch))
+        return dict(zip(self.linear_names, parts, strict=True))
+
+    @property
+    def reads_magnitudes(self) -> bool:
+        """Whether any training LoRA had DoRA's magnitudes."""
+        return self.magnitudes_of.fitted
+
+    @property
+    def linear_names(self) -> tuple[str, ...]:
+        """The numbers that are compared by inner products."""
+        return (*LINEAR, MAGNITUDES) if self.reads_magnitudes else LINEAR
+
+    @property
+    def mixtures(self) -> Mapping[str, Mixture]:
+        """The mixtures of the first look; those of LoRAs with magnitudes have one more."""
+        if not self.reads_magnitudes:
+            return MIXTURES
+        return {**MIXTURES, MAGNITUDES: {MAGNITUDES: 1.0}}
 
     def _map(
         self, prefix: str, linear: Mapping[str, Tensor], landmarked: Mapping[str, Tensor]
@@ -227,10 +255,11 @@ class Fusion(ClosedForm):
     # --- fitting ------------------------------------------------------------------------------
 
     def prepare(self, batch: LoRABatch) -> None:
-        """Stores directions and the statistics of sizes."""
+        """Stores directions and the statistics of sizes and magnitudes."""
         batch = batch.to(self.dtype, self.device)
         self.cores.fit(batch)
         self.sizes_of.fit(batch)
+        self.magnitudes_of.fit(batch)
         self.get_buffer("present_mean").copy_(batch.present.to(self.dtype).mean(0))
 
     def study(self, batch: LoRABatch, held: LoRABatch | None = None) -> Study:
@@ -276,9 +305,9 @@ class Fusion(ClosedForm):
             second = study.once((labels.key, "second"), make)
         smoothers = first | (second[1] if second else {})
         duals, intercept = stack_ridges(list(smoothers.values()), labels)
-        found = kernels.weights(share(kernels, MIXTURES, duals[: len(MIXTURES)]))
+        found = kernels.weights(share(kernels, self.mixtures, duals[: len(first)]))
         if second is not None:
-            found |= second[0].weights(share(second[0], SECOND_LOOK, duals[len(MIXTURES) :]))
+            found |= second[0].weights(share(second[0], SECOND_LOOK, duals[len(first) :]))
         for name, weights in found.items():
             self.register_fitted(name, weights)
         self.register_fitted("intercept", intercept)
@@ -286,12 +315,12 @@ class Fusion(ClosedForm):
     def _first(self, study: Study, labels: Labels) -> tuple[Kernels, dict[str, Smoother]]:
         """The kernels between the LoRAs with a label, and each mixture of them."""
         *parts, w, core = (part[labels.rows] for part in study.facts if part is not None)
-        linear = dict(zip(LINEAR, parts, strict=True))
+        linear = dict(zip(self.linear_names, parts, strict=True))
         landmarked = self._near(linear["sizes"], w)
         among = self._near(self.get_buffer("landmark_z"), self.get_buffer("landmark_w"))
         grams = {"core": core[:, labels.rows]}
         kernels = Kernels(linear, landmarked, among, grams=grams, even="core")
-        return kernels, smoothers_of(kernels, MIXTURES, labels.groups)
+        return kernels, smoothers_of(kernels, self.mixtures, labels.groups)
 
     def _look(
         self, kernels: Kernels, first: Mapping[str, Smoother], labels: Labels
@@ -309,7 +338,7 @@ class Fusion(ClosedForm):
         self, kernels: Kernels, duals: Tensor, intercept: Tensor, left_out: Tensor
     ) -> None:
         """Stores the map to h, and h of some LoRAs."""
-        for name, weights in kernels.weights(share(kernels, MIXTURES, duals)).items():
+        for name, weights in kernels.weights(share(kernels, self.mixtures, duals)).items():
             self.register_fitted("to_hint_" + name, weights)
         self.register_fitted("to_hint_intercept", intercept)
         rows = self._landmark_rows(left_out)
@@ -324,6 +353,15 @@ class Fusion(ClosedForm):
         among = self._alike(self.get_buffer("landmark_hint"))
         kernels = Kernels({"hint": hints}, self._alike(hints), among)
         return kernels, smoothers_of(kernels, SECOND_LOOK, groups)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # only what was fitted to LoRAs with magnitudes has weights for them, and so has its state
+        for name in OF_MAGNITUDES:
+            if prefix + name in state_dict:
+                self.register_fitted(name, torch.zeros(0, 0))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _alike(

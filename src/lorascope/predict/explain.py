@@ -4,9 +4,10 @@
     left out     a_l = f(x) - f(x without layer l)
 
 `fusion` is explained by integrated gradients over its numbers (Sundararajan, Taly and Yan 2017), from a LoRA of
-average size and no direction. A part that is linear in the numbers gets its own terms exactly, whatever the
-path, and all parts sum to the prediction minus the baseline up to the error of the quadrature, which is told.
-The numbers of a layer are sums over its singular triples, so they are shared out among these exactly.
+average size, average magnitudes and no direction. A part that is linear in the numbers gets its own terms
+exactly, whatever the path, and all parts sum to the prediction minus the baseline up to the error of the
+quadrature, which is told. The numbers of a layer are sums over its singular triples, so they are shared out
+among these exactly; sizes and DoRA's magnitudes belong to the layer as a whole.
 
 Every other model is explained by leaving layers out; such parts need not sum to anything. Values are in the
 units of the label, those of classes are logits before calibration.
@@ -187,23 +188,22 @@ def _left_out(model: Model, batch: LoRABatch, column: int) -> Found:
 
 
 def _integrated(model: Fusion, batch: LoRABatch, column: int) -> Found:
-    """Of the numbers core, left, right and sizes, shared out among layers and directions."""
+    """Of the numbers core, left, right, sizes and magnitudes, shared out among layers and directions."""
     features = model.features(batch)
     assert isinstance(features, tuple)
-    core, left, right, z, _ = (part.detach() for part in features if isinstance(part, Tensor))
-    components = model.get_buffer("components")
+    names = model.linear_names
+    numbers = [part.detach() for part in features[: len(names)] if isinstance(part, Tensor)]
 
-    def answer(share: Tensor) -> Tensor:  # (s, 1): how much of the LoRA is there
-        parts = [share * part for part in (core, left, right, z)]
-        return model.score((*parts, parts[0] @ components))[:, column]
+    def answer(parts: list[Tensor]) -> Tensor:
+        return model.score(model.compared(dict(zip(names, parts, strict=True))))[:, column]
 
-    nodes, weights = _quadrature(core)
-    inputs = [(nodes * part).requires_grad_() for part in (core, left, right, z)]
-    total = (model.score((*inputs, inputs[0] @ components))[:, column] * weights).sum()
-    slopes = [slope.sum(0) for slope in torch.autograd.grad(total, inputs)]
+    nodes, weights = _quadrature(numbers[0])
+    inputs = [(nodes * part).requires_grad_() for part in numbers]
+    slopes = torch.autograd.grad((answer(inputs) * weights).sum(), inputs)
+    summed = [slope.sum(0) for slope in slopes]
     with torch.no_grad():
-        said, nothing = (float(answer(nodes.new_full((1, 1), x))) for x in (1.0, 0.0))
-        parts = _shared_out(model, batch, slopes, z[0])
+        said, nothing = (float(answer([x * part for part in numbers])) for x in (1.0, 0.0))
+        parts = _shared_out(model, batch, summed, [part[0] for part in numbers[3:]])
     return said, nothing, parts
 
 
@@ -213,8 +213,8 @@ def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:  # (s, 1), (s,)
     return (nodes.unsqueeze(1) + 1) / 2, weights / 2
 
 
-def _shared_out(model: Fusion, batch: LoRABatch, slopes: list[Tensor], z: Tensor) -> Parts:
-    """Slope times number, for each singular triple of each layer; sizes belong to the layer."""
+def _shared_out(model: Fusion, batch: LoRABatch, slopes: list[Tensor], rest: list[Tensor]) -> Parts:
+    """Slope times number, for each singular triple of each layer; sizes and magnitudes belong to the layer."""
     layers, rank = len(batch.signature), batch.rank
     forms = [canonical_stacked(group.u, group.v) for group in batch.groups]
     s = torch.cat([form.s[:, 0] for form in forms])  # (L, r), stacked order
@@ -237,7 +237,9 @@ def _shared_out(model: Fusion, batch: LoRABatch, slopes: list[Tensor], z: Tensor
             terms = _by_layer(slope * view[0] * scale, counts, view_widths)
             directions[:, k] += (terms * share[:, k]).double()
     directions = directions[batch.layer_order]
-    values = directions.sum(1) + _sizes(model, slopes[3] * z, layers)
+    values = directions.sum(1) + _sizes(model, slopes[3] * rest[0], layers)
+    if model.reads_magnitudes:
+        values = values + model.magnitudes_of.by_layer(slopes[4] * rest[1]).double()
     return [(float(v), d.tolist()) for v, d in zip(values, directions, strict=True)]
 
 
