@@ -31,7 +31,15 @@ SUITE = Suite(
 )
 
 
-def write_zoo(path: Path, count: int, seed: int, *, extra: int = 0, layers: int = 3) -> Path:
+def write_zoo(
+    path: Path,
+    count: int,
+    seed: int,
+    *,
+    extra: int = 0,
+    layers: int = 3,
+    base: float = BASE_VALUE,
+) -> Path:
     """A zoo of planted LoRAs; `extra` columns of nothing raise the rank, `layers` is how many it has."""
     loras, table = planted_loras(count, seed)
     names = list(loras[0].layers)[:layers]
@@ -39,7 +47,7 @@ def write_zoo(path: Path, count: int, seed: int, *, extra: int = 0, layers: int 
         loras = [
             LoRA({n: padded(x.pair(n), extra) for n in names}, {}, x.provenance) for x in loras
         ]
-    score = {"kind": "regression", "base_value": BASE_VALUE}
+    score = {"kind": "regression", "base_value": base}
     sources = {"kind": "multilabel", "classes": list(CLASSES)}
     targets = {"sources": sources, "score": score, "dataset_size": {"kind": "regression"}}
     writer = ZooWriter(path, {"family": "planted", "seed": seed, "targets": targets})
@@ -54,7 +62,7 @@ def write_zoo(path: Path, count: int, seed: int, *, extra: int = 0, layers: int 
             "hyper:images": float(row % 5),
             "hyper:steps": 100.0,
             "label:sources": table[row, :3].astype(bool).tolist(),
-            "label:score": None if row == 3 else BASE_VALUE + float(table[row, 3]),
+            "label:score": None if row == 3 else base + float(table[row, 3]),
             "label:dataset_size": float(row % 5),
         }
         for row in range(count)
@@ -90,7 +98,7 @@ def folders(tmp_path_factory):
     return {
         "home": write_zoo(place / "home", 80, 0),
         "home-rank-5": write_zoo(place / "home-rank-5", 12, 1, extra=2),
-        "home-second": write_zoo(place / "home-second", 12, 2),
+        "home-second": write_zoo(place / "home-second", 12, 2, base=BASE_VALUE + 0.5),
         "home-control": write_zoo(place / "home-control", 12, 3, layers=2),
         "home-conv": write_zoo(place / "home-conv", 40, 4, layers=2),
     }

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lorascope.bench.jobs import Job, Run, run_job, thinned
-from lorascope.bench.tasks import tasks_of
+from lorascope.bench.jobs import OWN_BASE, Job, Run, assignment, run_job, thinned
+from lorascope.bench.tasks import base_values, tasks_of
 from lorascope.io import open_zoo
 from lorascope.train.fit import default_split, fit
 from tests.bench.conftest import close
@@ -61,3 +61,20 @@ def test_fewer_loras_are_among_the_more():
     assert set(few.train) <= set(more.train) <= set(split.train)
     np.testing.assert_array_equal(few.test, split.test)
     assert len(thinned(data, split, 1000, 0).train) == len(split.train)
+
+
+def test_scores_of_another_base_are_values_and_beside_them_changes(asked, folders):
+    """The value is the predicted change plus the value of the base that was learned from."""
+    job = Job("score", "home", "majority", 0, sets=("test", "home-second"))
+    given, moves = assignment(job, asked.folders)
+    first, other = (base_values(open_zoo(folders[name])) for name in ("home", "home-second"))
+    assert moves == {"home-second": {"score": other["score"] - first["score"]}}
+    assert moves["home-second"]["score"] != 0
+    run = run_job(job, asked.folders, asked.digests)
+    zoo = open_zoo(folders["home-second"])
+    values = np.asarray(zoo.labels("score"), dtype=np.float64)
+    mean = np.nanmean(given.data.labels["score"][given.split.train])
+    for name, base in (("home-second", first), ("home-second" + OWN_BASE, other)):
+        expected = np.sqrt(np.nanmean(np.square(values - base["score"] - mean)))
+        assert close(run.scores[name]["score"]["rmse"], expected)
+    assert "test" + OWN_BASE not in run.scores

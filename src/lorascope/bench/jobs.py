@@ -2,6 +2,10 @@
 
     sets   validation, test; gauge, bf16, fp16, int8: the test rows written otherwise; other zoos whole
 
+Scores are learned as the change against the base. Of LoRAs of another base a predictor knows the value of the
+base that it learned from alone: what it predicts is that value plus the change, and what is compared is the
+value. The same set with `OWN_BASE` after its name compares the changes, each against its own base.
+
 A run is named by all that it depends on, so that one which is in the record is not made again.
 """
 
@@ -10,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +25,7 @@ from numpy.typing import NDArray
 from lorascope.bench.alterations import ALTERATIONS, altered
 from lorascope.bench.answers import Answers, Assignment
 from lorascope.bench.methods import METHODS
-from lorascope.bench.tasks import tasks_of
+from lorascope.bench.tasks import base_values, tasks_of
 from lorascope.errors import LorascopeError
 from lorascope.io.shards import open_zoo
 from lorascope.predict.target import Target
@@ -31,7 +35,10 @@ from lorascope.train.fit import default_split
 from lorascope.train.metrics import scores
 from lorascope.train.splits import Rows, Split, group_place
 
-__all__ = ["Job", "Run", "Stage", "run_job", "thinned"]
+__all__ = ["OWN_BASE", "Job", "Run", "Stage", "run_job", "thinned"]
+
+#: After the name of a set: scores of changes, each against the own base of the LoRAs.
+OWN_BASE = " (own base)"
 
 Stage = Literal["tune", "score", "sizes", "kinds"]
 #: Scores that are kept of every set: those of the tables, and those that choose.
@@ -107,7 +114,7 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) ->
         "options": dict(job.options),
     }
     try:
-        given = assignment(job, folders)
+        given, moves = assignment(job, folders)
         answers = METHODS[job.method].answer(given)
     except (LorascopeError, RuntimeError) as error:  # torch's LinAlgError is a RuntimeError
         seconds = round(time.process_time() - began, 3)
@@ -115,7 +122,7 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) ->
     parts = zip(("train", "validation", "test"), given.split.parts(), strict=True)
     return Run(
         **head,
-        scores=scored(given, answers),
+        scores=scored(given, answers, moves),
         rows={name: len(rows) for name, rows in parts},
         errors=dict(answers.errors),
         parameters=answers.parameters,
@@ -124,13 +131,18 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) ->
     )
 
 
-def assignment(job: Job, folders: Mapping[str, str]) -> Assignment:
-    """The data, the split and the sets of a job."""
-    data = _load(job.zoo, folders[job.zoo])
+Moves = Mapping[
+    str, Mapping[str, float]
+]  # set -> target -> its base's value - that of the training base
+
+
+def assignment(job: Job, folders: Mapping[str, str]) -> tuple[Assignment, Moves]:
+    """The data, the split and the sets of a job, and how far the bases of the sets are off."""
+    data, base = _load(job.zoo, folders[job.zoo])
     split = default_split(data, job.seed)
     if job.loras is not None:
         split = thinned(data, split, job.loras, job.seed)
-    sets = {}
+    sets, moves = {}, {}
     for name in job.sets:
         if name == "validation":
             sets[name] = data.select(split.validation)
@@ -138,14 +150,16 @@ def assignment(job: Job, folders: Mapping[str, str]) -> Assignment:
             test = data.select(split.test)
             sets[name] = test if name == "test" else altered(name, test)
         else:
-            sets[name] = _load(name, folders[name])
+            sets[name], other = _load(name, folders[name])
+            moves[name] = {k: other[k] - value for k, value in base.items() if k in other}
     targets = tuple(data.targets)
-    return Assignment(data, targets, split, job.seed, dict(job.options), sets)
+    return Assignment(data, targets, split, job.seed, dict(job.options), sets), moves
 
 
 @lru_cache(maxsize=12)
-def _load(name: str, folder: str) -> LabelledLoRAs:
-    return tasks_of(open_zoo(Path(folder)), name=name)
+def _load(name: str, folder: str) -> tuple[LabelledLoRAs, dict[str, float]]:
+    zoo = open_zoo(Path(folder))
+    return tasks_of(zoo, name=name), base_values(zoo)
 
 
 def thinned(data: LabelledLoRAs, split: Split, loras: int, seed: int) -> Split:
@@ -169,17 +183,27 @@ def _first(data: LabelledLoRAs, rows: Rows, count: int, seed: int) -> Rows:
     return np.sort(rows[np.argsort(places, kind="stable")[:count]])
 
 
-def scored(given: Assignment, answers: Answers) -> dict[str, dict[str, dict[str, float | None]]]:
+def scored(
+    given: Assignment, answers: Answers, moves: Moves
+) -> dict[str, dict[str, dict[str, float | None]]]:
     """The scores of all sets and targets, over the rows that have a label."""
     found: dict[str, dict[str, dict[str, float | None]]] = {}
     for name, predictions in answers.predictions.items():
-        of = given.sets[name]
-        found[name] = {
-            target: _score(given.data.target(target), of, target, predicted)
-            for target, predicted in predictions.items()
-            if target in of.labels and len(of.known(target))
-        }
+        of, move = given.sets[name], moves.get(name)
+        for key, by in [(name, move)] if move is None else [(name, move), (name + OWN_BASE, None)]:
+            found[key] = {
+                target: _score(given.data.target(target), _moved(of, target, by), target, predicted)
+                for target, predicted in predictions.items()
+                if target in of.labels and len(of.known(target))
+            }
     return found
+
+
+def _moved(of: LabelledLoRAs, target: str, move: Mapping[str, float] | None) -> LabelledLoRAs:
+    """The labels of a target against the base that was learned from."""
+    if not move or not move.get(target):
+        return of
+    return replace(of, labels={**of.labels, target: of.labels[target] + move[target]})
 
 
 def _score(

@@ -5,6 +5,7 @@ Their tables hold the controls and the leaders of the zoo that they were trained
 
 import math
 
+from lorascope.bench.jobs import OWN_BASE
 from lorascope.bench.markdown import cell, folded, number, table
 from lorascope.bench.methods import METHODS
 from lorascope.bench.page_tables import score_rows
@@ -29,9 +30,11 @@ def axes(summary: Summary) -> list[str]:
 
 
 SECOND_TEXT = (
-    "Trained on LoRAs of the first base, tested on all LoRAs of one that was trained on from it. In brackets "
-    "the share of the skill in distribution that is kept."
+    "Trained on LoRAs of the first base, tested on all LoRAs of one that was trained on from it. A score is "
+    "its value: the change that is predicted plus the value of the base that was learned from. In brackets the "
+    "share of the skill in distribution that is kept."
 )
+CHANGE_TEXT = "The changes themselves, each against its own base's value:"
 CONTROL_TEXT = (
     "The same architecture trained from another seed shares no weights: directions mean nothing there. "
     "What is left of a score comes from sizes."
@@ -79,7 +82,24 @@ def _section(summary: Summary, ending: str, title: str, text: str, *, kept: bool
 
 
 def _shift(summary: Summary, zoo: str, on: str, *, kept: bool) -> list[str]:
-    columns = summary.columns(zoo)
+    """Values of another base, then the changes where they are another question."""
+    columns = list(summary.columns(zoo))
+    lines = _scores_on(summary, zoo, on, columns, kept=kept)
+    own = on + OWN_BASE
+    apart = [name for name in columns if _differ(summary, zoo, name, on, own)]
+    if apart:
+        lines += [CHANGE_TEXT, "", *_scores_on(summary, zoo, own, apart, kept=kept)]
+    return [*lines, *_refusals(summary, zoo, [on])]
+
+
+def _differ(summary: Summary, zoo: str, column: str, on: str, own: str) -> bool:
+    return any(
+        summary.scores(zoo, method, column, on=on) != summary.scores(zoo, method, column, on=own)
+        for method in summary.compared(zoo)
+    )
+
+
+def _scores_on(summary: Summary, zoo: str, on: str, columns: list[str], *, kept: bool) -> list[str]:
     rows = []
     for method in summary.compared(zoo):
         row = [_name(method)]
@@ -91,7 +111,7 @@ def _shift(summary: Summary, zoo: str, on: str, *, kept: bool) -> list[str]:
             row.append(text)
         rows.append(row)
     heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in columns)]
-    return [*table(heads, rows), *_refusals(summary, zoo, [on])]
+    return table(heads, rows)
 
 
 def _refusals(summary: Summary, zoo: str, sets: list[str]) -> list[str]:

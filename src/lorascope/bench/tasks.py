@@ -20,7 +20,7 @@ from lorascope.io.shards import Zoo, open_zoo
 from lorascope.predict.target import Target
 from lorascope.train.data import LabelledLoRAs, from_zoo
 
-__all__ = ["ANSWERS", "MERGED", "ZooFacts", "facts_of", "tasks_of", "without_answer"]
+__all__ = ["ANSWERS", "MERGED", "ZooFacts", "base_values", "facts_of", "tasks_of", "without_answer"]
 
 Array = NDArray[np.float64]
 
@@ -75,13 +75,20 @@ def tasks_of(zoo: Zoo, *, name: str | None = None) -> LabelledLoRAs:
     data = from_zoo(zoo)
     targets: dict[str, Target] = dict(data.targets)
     labels: dict[str, Array] = dict(data.labels)
-    for key in data.targets:
-        base = zoo.targets[key].get("base_value")
-        if targets[key].kind == "regression" and base is not None:
-            labels[key] = labels[key] - float(base)
+    for key, base in base_values(zoo).items():
+        labels[key] = labels[key] - base
     for key, (target, read) in _hyper_targets(zoo).items():
         targets[key], labels[key] = target, read(data.hyper)[:, None]
     return replace(data, targets=targets, labels=labels, source=name or data.source)
+
+
+def base_values(zoo: Zoo) -> dict[str, float]:
+    """The base's own value of every score that is asked as the change against it."""
+    return {
+        name: float(target["base_value"])
+        for name, target in zoo.targets.items()
+        if target.get("kind") == "regression" and target.get("base_value") is not None
+    }
 
 
 def without_answer(data: LabelledLoRAs, target: str) -> LabelledLoRAs:
