@@ -152,7 +152,7 @@ def test_killed_many_times_at_random(base, undisturbed, tmp_path):
             kill_group(process)
             kills += 1
             continue
-        process.communicate()
+        process.communicate(timeout=60)
         assert process.returncode == 0
         check(folder, undisturbed)
         folder = tmp_path / f"zoo-{kills}"  # done before it was killed: begin another
@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_message_and_the_build_goes_on_later(base, undisturbe
 @pytest.mark.slow
 def test_an_adapter_that_diverges_is_recorded_and_its_scores_are_missing(tmp_path):
     family = ExamFamily(11, {"learning_rate": ("choice", (1e30, 3e-3)), "epochs": ("choice", (1,))})
-    zoo = build(tmp_path / "zoo", family)
+    zoo = build(tmp_path / "zoo", family, 6)
     bad = [i for i in range(6) if family.hyper(i)["learning_rate"] > 1]
     assert 0 < len(bad) < 6
     assert [i for i in range(6) if zoo.column("diverged")[i]] == bad
