@@ -62,7 +62,7 @@ def by_torch(lesson, layout, job):
 @pytest.mark.parametrize("lanes", [1, 2, 6])
 def test_every_job_equals_adamw_alone(layout, lanes):
     lesson = Bowl(sum(layout.sizes), lanes)
-    fitted = fit_lanes(SPECS, layout, lesson, torch.float64)
+    fitted = fit_lanes(SPECS, layout, [lesson], torch.float64)
     for job in range(4):
         row, loss = by_torch(lesson, layout, job)
         assert torch.allclose(fitted.rows[job], row, rtol=1e-12, atol=1e-12)
@@ -72,7 +72,7 @@ def test_every_job_equals_adamw_alone(layout, lanes):
 
 def test_a_loss_that_is_no_number_stops_its_job_alone(layout):
     sound, spoilt = (Bowl(sum(layout.sizes), spoilt=s) for s in (None, 1))
-    a, b = (fit_lanes(SPECS, layout, lesson, torch.float64) for lesson in (sound, spoilt))
+    a, b = (fit_lanes(SPECS, layout, [lesson], torch.float64) for lesson in (sound, spoilt))
     assert b.finite.tolist() == [True, False, True, True]
     assert torch.equal(a.rows[[0, 2, 3]], b.rows[[0, 2, 3]])
     assert b.rows.isfinite().all()

@@ -19,6 +19,7 @@ class Engine(Protocol):
     """Loads a base and finetunes adapters on it, many at once."""
 
     slots: ClassVar[int]  # how many train at once where nothing else is asked
+    exact_steps: ClassVar[int]  # of an adapter, that a base of half precision computes in float32
 
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
@@ -29,8 +30,12 @@ class Engine(Protocol):
         dtype: torch.dtype,
         compiled: bool,
         device: torch.device = CPU,
+        exact_steps: int = 0,
     ) -> Any:
-        """The frozen base of a folder on the device that trains."""
+        """The frozen base of a folder on the device that trains.
+
+        exact_steps: how many of each adapter's steps are computed in float32, whatever the dtype.
+        """
 
     def shape(self, job: Any) -> JobShape:
         """What decides with which others a job trains."""

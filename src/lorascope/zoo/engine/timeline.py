@@ -1,7 +1,8 @@
 """Which job each lane of a group trains at each step.
 
 A lane takes the next job as soon as its own has ended, so that short jobs do not wait for long
-ones. The longest jobs start first, each in the lane that is free first: the lanes end together.
+ones. The longest jobs start first, each in the lane that is free first: the lanes end together. A
+plan may hold a part of each job's steps, so that the first can be computed otherwise than the rest.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from lorascope.errors import TrainingError
 
 __all__ = ["Timeline", "Turn", "timeline"]
 
@@ -24,8 +27,8 @@ class Turn:
     local: Tensor  # (lanes,) the step of that job
     busy: Tensor  # (lanes,) bool
     lanes: Tensor  # (k,) the busy lanes
-    fresh: Tensor  # (f,) the lanes that begin a job (or are idle)
-    ended: Tensor  # (e,) the lanes whose job ends with this step
+    fresh: Tensor  # (f,) the lanes that take up a job (or are idle)
+    ended: Tensor  # (e,) the lanes that put their job down after this step
     names: tuple[int, ...]  # the jobs of the busy lanes
 
 
@@ -45,9 +48,10 @@ class Timeline:
 
     def turns(self, device: torch.device) -> list[Turn]:
         """Every step on a device."""
-        busy = self.jobs >= 0
-        after = torch.cat((self.jobs[1:], self.jobs.new_full((1, self.jobs.shape[1]), -1)))
-        chosen = (busy, self.local == 0, busy & (after != self.jobs))
+        busy, nothing = self.jobs >= 0, self.jobs.new_full((1, self.jobs.shape[1]), -1)
+        before = torch.cat((nothing, self.jobs[:-1]))
+        after = torch.cat((self.jobs[1:], nothing))
+        chosen = (busy, ~busy | (before != self.jobs), busy & (after != self.jobs))
         lanes, fresh, ended = (_indices(mask, device) for mask in chosen)
         whole = zip(
             *(each.to(device) for each in (self.jobs.clamp(min=0), self.local, busy)), strict=True
@@ -64,22 +68,34 @@ def _indices(mask: Tensor, device: torch.device) -> tuple[Tensor, ...]:
     return torch.split(mask.nonzero()[:, 1].to(device), mask.sum(1).tolist())
 
 
-def timeline(steps: Sequence[int], lanes: int) -> Timeline:
-    """Spread jobs of so many steps over lanes.
+def timeline(steps: Sequence[int | range], lanes: int) -> Timeline:
+    """Spread jobs over lanes. steps: of each job how many, or which of them (none: it is left out).
+
+    Raises:
+        TrainingError: no job has a step.
 
     Example:
         >>> timeline([1, 3, 2], lanes=2).jobs.tolist()
         [[1, 2], [1, 2], [1, 0]]
+        >>> timeline([range(1, 1), range(1, 3), range(1, 2)], lanes=2).local.tolist()
+        [[1, 1], [2, 0]]
     """
+    spans = [range(each) if isinstance(each, int) else each for each in steps]
     ends = [0] * lanes
-    starts: list[tuple[int, int, int]] = []
-    for job in sorted(range(len(steps)), key=lambda i: (-steps[i], i)):
+    places: list[tuple[int, int, int]] = []
+    for job in sorted((j for j, span in enumerate(spans) if span), key=lambda j: -len(spans[j])):
         lane = min(range(lanes), key=ends.__getitem__)
-        starts.append((job, lane, ends[lane]))
-        ends[lane] += steps[job]
+        places.append((job, lane, ends[lane]))
+        ends[lane] += len(spans[job])
+    if not places:
+        raise TrainingError(
+            f"planning a group of {len(spans)} adapters: found no step of any, expected one at least. "
+            "Try steps > 0"
+        )
     jobs = torch.full((max(ends), lanes), -1)
     local = torch.zeros(max(ends), lanes, dtype=torch.int64)
-    for job, lane, start in starts:
-        jobs[start : start + steps[job], lane] = job
-        local[start : start + steps[job], lane] = torch.arange(steps[job])
+    for job, lane, first in places:
+        rows = slice(first, first + len(spans[job]))
+        jobs[rows, lane] = job
+        local[rows, lane] = torch.tensor(spans[job])
     return Timeline(jobs, local)

@@ -106,7 +106,8 @@ def build_zoo(
         return open_zoo(writer.path)
     # kernels are compiled for the processor; on a GPU torch's own are used
     compiled = compile and where.type == "cpu" and bool(missing) and engine_of(family).compiles()
-    start = functools.partial(start_work, family, dtype, compiled, slots, where)
+    exact_steps = int(recipe["engine"].get("exact_steps", 0))
+    start = functools.partial(start_work, family, dtype, compiled, slots, where, exact_steps)
     if where.type != "cpu" and cluster is None and processes is None:
         processes = 0
     run = _runner(writer, cluster, address, processes, len(missing), int(where.type != "cpu"))
@@ -234,9 +235,10 @@ def start_work(
     compiled: bool,
     slots: int,
     device: torch.device = CPU,
+    exact_steps: int = 0,
 ) -> Callable[[Group], Made]:
     """Prepare a worker: load the base once; the answer makes one group after another."""
-    base = engine_of(family).load(family.base_folder, dtype, compiled, device)
+    base = engine_of(family).load(family.base_folder, dtype, compiled, device, exact_steps)
     place_family(family, device)
     return functools.partial(make_group, base, family, slots=slots)
 

@@ -170,8 +170,9 @@ class Source:
             if compiled is None or self.device.type != "cpu":
                 on_cpu = self.device.type == "cpu"
                 compiled = on_cpu and self.compiled and engine_of(made_of).compiles()
-            slots, dtype = int(origin.recipe["engine"]["slots"]), torch_dtype(origin.recipe)
-            self.workers[key] = start_work(made_of, dtype, compiled, slots, self.device)
+            engine, dtype = origin.recipe["engine"], torch_dtype(origin.recipe)
+            slots, exact = int(engine["slots"]), int(engine.get("exact_steps", 0))
+            self.workers[key] = start_work(made_of, dtype, compiled, slots, self.device, exact)
         made = self.workers[key](Group(0, members))
         place = members.index(origin.index)
         lora, again = made.loras[place], {**made.rows[place], "id": identity}

@@ -14,7 +14,8 @@ import torch
 
 from lorascope.errors import FileError
 from lorascope.io.shards import recipe_sha256
-from lorascope.zoo.factory.family import Family
+from lorascope.zoo.engine.opening import opens
+from lorascope.zoo.factory.family import Family, engine_of
 
 __all__ = ["best_dtype", "home", "recipe_digest", "recipe_of", "zoo_folder"]
 
@@ -58,8 +59,18 @@ def base_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def recipe_of(family: Family, *, dtype: torch.dtype, slots: int) -> dict[str, Any]:
-    """The recipe as plain data, as `recipe.json` keeps it."""
+def recipe_of(
+    family: Family, *, dtype: torch.dtype, slots: int, exact_steps: int | None = None
+) -> dict[str, Any]:
+    """The recipe as plain data, as `recipe.json` keeps it.
+
+    Args:
+        exact_steps: of each adapter, that are computed in float32 where dtype is coarser; by default as
+            the engine has it. Recipes of zoos that were built before there was such an opening name none.
+    """
+    if exact_steps is None:
+        exact_steps = engine_of(family).exact_steps if opens(dtype) else 0
+    engine = {"dtype": str(dtype).removeprefix("torch."), "slots": slots}
     recipe = {
         "family": family.name,
         "seed": family.seed,
@@ -67,7 +78,7 @@ def recipe_of(family: Family, *, dtype: torch.dtype, slots: int) -> dict[str, An
         "adapters": family.spec.plain(),
         "options": dict(family.options),
         "targets": {name: dict(target) for name, target in family.targets.items()},
-        "engine": {"dtype": str(dtype).removeprefix("torch."), "slots": slots},
+        "engine": {**engine, **({"exact_steps": exact_steps} if exact_steps else {})},
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain

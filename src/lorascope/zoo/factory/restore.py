@@ -112,7 +112,12 @@ def family_of(
 def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
     """Raise DataError unless a family's own recipe is the one given, naming what differs."""
     engine = recipe["engine"]
-    made = recipe_of(family, dtype=torch_dtype(recipe), slots=int(engine["slots"]))
+    made = recipe_of(
+        family,
+        dtype=torch_dtype(recipe),
+        slots=int(engine["slots"]),
+        exact_steps=int(engine.get("exact_steps", 0)),
+    )
     stored = json.loads(json.dumps(dict(recipe)))
     differing = sorted(k for k in {*made, *stored} if made.get(k) != stored.get(k))
     if differing:

@@ -104,7 +104,7 @@ def test_what_float32_loses_is_the_rounding_of_gradients(unet):
     jobs = [make_job(seed, steps=10, learning_rate=1e-3) for seed in range(2)]
     layout = layout_of(base, specs)
     lesson = ExactGradients(base, specs, layout, jobs, 2)
-    fitted = fit_lanes(specs, layout, lesson, torch.float32)
+    fitted = fit_lanes(specs, layout, [lesson], torch.float32)
     for i, job in enumerate(jobs):
         assert distance(fitted, i, alone(unet, ATTENTION, job)) < 1e-5
 

@@ -13,6 +13,7 @@ from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
 from lorascope.zoo.engine.layout import LayerShape, Layout
+from lorascope.zoo.engine.opening import opens
 
 __all__ = ["ImageBase", "layout_of", "load_image_base"]
 
@@ -26,6 +27,8 @@ class ImageBase:
     unet: FrozenUNet
     read: Callable[[Tensor], Tensor]  # token ids (k, t) -> texts (k, t, width)
     levels: Tensor  # (times,) float64: the share of the image's variance at each time
+    exact: "ImageBase | None" = None  # in float32, for the first steps (`opening.py`)
+    exact_steps: int = 0  # of each adapter
 
     @classmethod
     def of(
@@ -63,7 +66,15 @@ class ImageBase:
     ) -> "ImageBase":
         """The same in another dtype, on another device."""
         unet = self.unet.to(dtype or self.dtype, device)
-        return replace(self, unet=unet, levels=self.levels.to(unet.device))
+        levels = self.levels.to(unet.device)
+        return replace(self, unet=unet, levels=levels, exact=None, exact_steps=0)
+
+    def opened(self, dtype: torch.dtype, steps: int) -> "ImageBase":
+        """This base in another dtype, for all but the first steps of each adapter."""
+        if dtype == self.dtype:
+            return self
+        coarse = steps > 0 and opens(dtype)
+        return replace(self.to(dtype), exact=self if coarse else None, exact_steps=steps)
 
 
 def layout_of(base: ImageBase, specs: Sequence[AdapterSpec]) -> Layout:

@@ -23,16 +23,23 @@ class ImageEngine:
     """Finetunes UNets, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+    exact_steps: ClassVar[int] = 8
 
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
         return library() is not None
 
     def load(
-        self, folder: Path, dtype: torch.dtype, compiled: bool, device: torch.device = CPU
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        compiled: bool,
+        device: torch.device = CPU,
+        exact_steps: int = 0,
     ) -> ImageBase:
         """The base of a pipeline's folder, its UNet on the device that trains."""
-        return load_image_base(folder, dtype, compiled, device)
+        base = load_image_base(folder, torch.float32 if exact_steps else dtype, compiled, device)
+        return base.opened(dtype, exact_steps)
 
     def shape(self, job: ImageJob) -> JobShape:
         """What decides with which others a job trains."""

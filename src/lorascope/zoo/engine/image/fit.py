@@ -4,8 +4,10 @@ One forward and one backward serve a whole group (`lanes.py` has the loop). Pict
 noise come from each job's own seed, so an adapter depends on its own job alone.
 """
 
+import copy
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from lorascope.zoo.engine.image.network import Pair, loss_of
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.language.group import JobShape, arrange, lanes_of_group
 from lorascope.zoo.engine.layout import Layout
+from lorascope.zoo.engine.opening import lessons_of
 from lorascope.zoo.engine.timeline import timeline
 
 __all__ = ["SLOTS", "fit_images", "pairs_of", "shape_of"]
@@ -53,14 +56,15 @@ def fit_images(
         TrainingError: the UNet has no module that the targets name, or latents do not fit it.
     """
     specs = specs_of(specs, len(jobs))
-    layout = layout_of(base, specs)
+    layout = layout_of(base.exact or base, specs)
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([shape_of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
         most = lanes_of_group(group[0].batch_size, slots)
         lanes = math.ceil(len(group) / math.ceil(len(group) / most))  # as many jobs in each
-        lesson = PictureLesson(base, shapes, layout, group, lanes)
-        parts.append((members, fit_lanes(shapes, layout, lesson, lesson.master, base.device)))
+        lessons = lessons_of(PictureLesson(base, shapes, layout, group, lanes), base)
+        master = master_dtype(base.dtype)
+        parts.append((members, fit_lanes(shapes, layout, lessons, master, base.device)))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -122,7 +126,17 @@ class PictureLesson:
         self.latents, self.order, self.times, self.prompt = (
             part.to(device) for part in (self.latents, self.order, self.times, self.prompt)
         )
-        self.texts = self.base.read(prompts).to(device, self.base.dtype)[:, None]
+        self.texts = self.base.read(prompts).to(device)[:, None]
+
+    def part(self, base: ImageBase, spans: Sequence[range]) -> Self:
+        """Some steps of each job, on the same base in another type; parts are taken in turn.
+
+        They share the generators: the noise of a job goes on where its last part has ended.
+        """
+        made = copy.copy(self)
+        made.base, made.timeline = base, timeline(spans, self.timeline.jobs.shape[1])
+        made.turns = made.timeline.turns(base.device)
+        return made
 
     def noise(self, jobs: Sequence[int]) -> Tensor:
         """The next noise of some jobs: (jobs, b, c, h, w), drawn on the CPU."""
@@ -142,6 +156,6 @@ class PictureLesson:
         unet = self.base.unet
         clock = unet.clock(times.flatten()).to(unet.dtype).view(*times.shape, -1)
         pairs = pairs_of(self.base, self.layout, rows[busy] * self.scales[jobs])
-        texts = self.texts[self.prompt[jobs]]
+        texts = self.texts[self.prompt[jobs]].to(unet.dtype)
         found = loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise, unet.norms)
         return found.new_zeros(len(rows)).index_put((busy,), found)

@@ -9,6 +9,9 @@ and with DoRA, whose rows have gains (`dora.py`):
 
     y = x @ W.T + bias + gain * drop(x) @ W.T + (1 + gain) * (drop(x) @ A.T) @ (factor * B).T
 
+The frozen matrices may have a coarser type than all the rest: then these products alone are rounded. The
+residual stream and the logits must not be: see `opening.py`.
+
 What is not here: training (`fit.py`), questions (`evaluate.py`), generation.
 """
 
@@ -67,6 +70,14 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return weight * wide.to(x.dtype)
 
 
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + bias, multiplied in the weight's type, whatever x has. x: (..., m) -> (..., n)."""
+    if x.dtype == weight.dtype:
+        return F.linear(x, weight, bias)
+    y = F.linear(x.to(weight.dtype), weight).to(x.dtype)
+    return y if bias is None else y + bias
+
+
 def _adapted(
     y: Tensor,  # (s, b, t, n)
     x: Tensor,  # (s, b, t, m)
@@ -86,7 +97,7 @@ def _adapted(
         return y + update
     plain = y if module.bias is None else y - module.bias
     if dropout is not None:
-        plain = F.linear(x, module.weight)
+        plain = _product(x, module.weight)
     return y + update + pair.gain[:, None, None] * (plain + update)
 
 
@@ -159,7 +170,7 @@ def block_forward(
     q, k = _rotate(q, view.query_cos, view.query_sin), _rotate(k, view.key_cos, view.key_sin)
     mixed = _attend(q, k, v, view.mask)
     out = block.part("o_proj", heads)
-    x = x + _adapted(F.linear(mixed, block.out), mixed, out, pairs, dropout)
+    x = x + _adapted(_product(mixed, block.out), mixed, out, pairs, dropout)
     return x + _mlp(x, block, pairs, dropout, heads)
 
 
@@ -169,22 +180,22 @@ def _project(
     """Queries of `late`, keys and values of `h`; one product where they are the same."""
     query, rest = heads.query * heads.size, heads.key_value * heads.size
     if whole:
-        return torch.split(F.linear(h, block.qkv, block.qkv_bias), [query, rest, rest], -1)
+        return torch.split(_product(h, block.qkv, block.qkv_bias), [query, rest, rest], -1)
     bias, others = (None, None) if block.qkv_bias is None else block.qkv_bias.tensor_split([query])
-    q = F.linear(late, block.qkv[:query], bias)
-    return q, *F.linear(h, block.qkv[query:], others).chunk(2, -1)
+    q = _product(late, block.qkv[:query], bias)
+    return q, *_product(h, block.qkv[query:], others).chunk(2, -1)
 
 
 def _mlp(
     x: Tensor, block: Block, pairs: Mapping[str, Pair], dropout: Dropout | None, heads: Heads
 ) -> Tensor:
     h = rms_norm(x, block.mlp_norm, heads.epsilon)
-    gate, up = F.linear(h, block.gate_up).chunk(2, -1)
+    gate, up = _product(h, block.gate_up).chunk(2, -1)
     gate = _adapted(gate, h, block.part("gate_proj", heads), pairs, dropout)
     up = _adapted(up, h, block.part("up_proj", heads), pairs, dropout)
     inner = F.silu(gate) * up
     down = block.part("down_proj", heads)
-    return _adapted(F.linear(inner, block.down), inner, down, pairs, dropout)
+    return _adapted(_product(inner, block.down), inner, down, pairs, dropout)
 
 
 def head_losses(x: Tensor, norm: Tensor, head: Tensor, labels: Tensor, epsilon: float) -> Tensor:

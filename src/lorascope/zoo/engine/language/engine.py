@@ -27,6 +27,7 @@ class LanguageEngine:
     """Finetunes Qwen2 and Llama models, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+    exact_steps: ClassVar[int] = 4
     lesson: ClassVar[type[WordLesson]] = WordLesson
 
     def compiles(self) -> bool:
@@ -34,11 +35,20 @@ class LanguageEngine:
         return compiler_works()
 
     def load(
-        self, folder: Path, dtype: torch.dtype, compiled: bool, device: torch.device = CPU
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        compiled: bool,
+        device: torch.device = CPU,
+        exact_steps: int = 0,
     ) -> FrozenBase:
         """The base of a folder as transformers saves it, on the device that trains."""
-        base = FrozenBase.of(load_model(folder), dtype).to(device=device)
-        return replace(base, compiled=compiled)
+        if not exact_steps:
+            base = FrozenBase.of(load_model(folder), dtype).to(device=device)
+            return replace(base, compiled=compiled)
+        # the opening is short: compiling it, too, would take longer than it saves
+        exact = FrozenBase.of(load_model(folder), torch.float32).to(device=device)
+        return replace(exact.opened(dtype, exact_steps), compiled=compiled)
 
     def shape(self, job: FitJob) -> JobShape:
         """What decides with which others a job trains."""

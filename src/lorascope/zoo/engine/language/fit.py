@@ -4,8 +4,9 @@ One forward and one backward serve a whole group (`lanes.py` has the loop). An a
 ended makes room for the next one. An adapter depends on its own job alone.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from lorascope.zoo.engine.language.network import (
     pairs_by_block,
 )
 from lorascope.zoo.engine.layout import Layout
+from lorascope.zoo.engine.opening import lessons_of
 
 __all__ = ["WordLesson", "fit_adapters", "layout_of"]
 
@@ -79,7 +81,7 @@ def fit_adapters(
         TrainingError: the base has no module that the targets name, or the specs do not go together.
     """
     base, specs = frozen(base, dtype, compile), specs_of(specs, len(jobs))
-    layout = layout_of(base, specs)
+    layout = layout_of(base.exact or base, specs)
     kind = lesson or WordLesson
     kernels = kernels_for(base.compiled and kind.compiles)
     parts: list[tuple[list[int], Fitted]] = []
@@ -88,8 +90,9 @@ def fit_adapters(
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
         learned = kind(base, shapes, layout, group, kernels, lanes)
+        lessons = lessons_of(learned, base)
         master = master_dtype(base.dtype)
-        parts.append((members, fit_lanes(shapes, layout, learned, master, base.device)))
+        parts.append((members, fit_lanes(shapes, layout, lessons, master, base.device)))
     order = torch.tensor([i for members, _ in parts for i in members])
     return join([part for _, part in parts]).select(order.argsort())
 
@@ -127,6 +130,14 @@ class WordLesson:
         self.decays = torch.tensor([job.weight_decay for job in jobs], dtype=torch.float64)
         self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)
         self.last = torch.tensor([job.steps_per_epoch for job in jobs])
+
+    def part(self, base: FrozenBase, spans: Sequence[range]) -> Self:
+        """Some steps of each job, on the same base in another type."""
+        made = copy.copy(self)
+        made.base, made.data = base, self.data.part(spans)
+        made.timeline = made.data.timeline
+        made.kernels = kernels_for(base.compiled and self.compiles)
+        return made
 
     def loss(self, step: int, rows: Tensor) -> Tensor:
         """The loss of the adapter in each lane: (lanes, p) -> (lanes,)."""

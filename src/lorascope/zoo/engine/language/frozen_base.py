@@ -57,6 +57,11 @@ class Block(NamedTuple):
         }
         return self._replace(**changed)
 
+    def rounded(self, dtype: torch.dtype) -> "Block":
+        """The same block with its matrices in a coarser type; norms and biases stay."""
+        names = ("qkv", "out", "gate_up", "down")
+        return self._replace(**{name: getattr(self, name).to(dtype) for name in names})
+
     def part(self, name: str, heads: Heads) -> Frozen:
         """One of the modules that are fused, as views."""
         if name in ("o_proj", "down_proj"):
@@ -84,6 +89,8 @@ class FrozenBase:
     linear_shapes: Mapping[str, LayerShape]  # module path -> shape, in the model's order
 
     compiled: bool = False  # whether compiled kernels are to be used: known to work here
+    exact: "FrozenBase | None" = None  # in float32, for the first steps (`opening.py`)
+    exact_steps: int = 0  # of each adapter
 
     @classmethod
     def of(cls, model: nn.Module, dtype: torch.dtype) -> "FrozenBase":
@@ -116,7 +123,17 @@ class FrozenBase:
             head=embedding if shared else self.head.to(device=device, dtype=dtype),
             frequencies=self.frequencies.to(device),
             dtype=dtype,
+            exact=None,
+            exact_steps=0,
         )
+
+    def opened(self, dtype: torch.dtype, steps: int) -> "FrozenBase":
+        """This base, whose blocks multiply in another type after the first steps of each adapter.
+
+        Only the products with frozen matrices are rounded; `dtype` stays that of all the rest.
+        """
+        blocks = tuple(block.rounded(dtype) for block in self.blocks)
+        return replace(self, blocks=blocks, exact=self, exact_steps=steps)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary embedding, float32 angles as transformers computes them.

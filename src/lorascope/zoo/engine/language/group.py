@@ -5,6 +5,7 @@ another (`timeline.py`). A batch of 16 rows is two slots of 8 rows with the same
 activations then have one shape whatever the batch size, and are compiled once.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,13 @@ class GroupData:
         for j, job in enumerate(self.jobs):
             for name, offsets in mask_offsets(job.seed, job.steps, self.windows).items():
                 self.offsets[name][j, : job.steps] = offsets
+
+    def part(self, spans: Sequence[range]) -> "GroupData":
+        """The same data for some steps of each job alone."""
+        made = copy.copy(self)
+        made.timeline = timeline(spans, self.timeline.jobs.shape[1])
+        made.turns = made.timeline.turns(self.order.device)
+        return made
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Job and its own step in each lane, as `Timeline.at` has them."""
