@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lorascope.core import LoRA, LoRABatch, LowRank, Symmetry, collate
+from lorascope.core import MAGNITUDE, LoRA, LoRABatch, LowRank, Side, Symmetry, collate
 from lorascope.errors import RankError, SignatureError
 from lorascope.models import MODELS, ClosedForm, Model, build_model, select_features
 from lorascope.symmetry import assert_invariant, invariance_error
 from tests.conftest import random_lora, random_pair
+from tests.core.test_magnitudes import with_magnitudes
 
 TOLERANCE = 1e-9
 RANK = 4  # what the models are built for; the LoRAs have less, so that padding is tested
@@ -55,8 +56,8 @@ def model(request: pytest.FixtureRequest) -> Model:
     return train(request.param)
 
 
-def train(name: str) -> Model:
-    batch = collate(TRAINING)
+def train(name: str, loras: list[LoRA] = TRAINING) -> Model:
+    batch = collate(loras)
     options = SMALL.get(name, {})
     model = build_model(name, batch.signature, OUTPUTS, rank=RANK, seed=0, **options).double()
     if isinstance(model, ClosedForm):
@@ -65,6 +66,15 @@ def train(name: str) -> Model:
         model.prepare(batch)
         shake(model)
     return model.eval()
+
+
+def telling(lora: LoRA, labels: Tensor) -> LoRA:
+    """The LoRA with magnitudes that are its labels, over and over."""
+    side = {
+        f"{name}.{MAGNITUDE}": Side(MAGNITUDE, 1 + labels.repeat(pair.n)[: pair.n])
+        for name, pair in lora.layers.items()
+    }
+    return replace(lora, side=side)
 
 
 def shake(model: Model) -> None:
@@ -196,6 +206,26 @@ def test_missing_layers(model: Model) -> None:
     if "Piecewise constant" not in (type(model).__doc__ or ""):
         assert float((out[0] - model(BATCH)[0]).detach().abs().max()) > 1e-6
     assert_invariant(model, batch, group=model.symmetry, tolerance=TOLERANCE)
+
+
+def test_magnitudes_are_read_by_those_that_say_so(model: Model) -> None:
+    """Trained without any, no model depends on them; trained with some, those that accept them do."""
+    generator = torch.Generator().manual_seed(5)
+    dora = collate([with_magnitudes(lora, generator) for lora in LORAS])
+    assert not model.reads_magnitudes
+    assert torch.equal(model(dora), model(BATCH))
+    found = train(model.name, [telling(x, y) for x, y in zip(TRAINING, LABELS, strict=True)])
+    assert found.reads_magnitudes == model.accepts_magnitudes
+    out, without = found(dora), found(BATCH)
+    assert bool(out.isfinite().all() and without.isfinite().all())
+    if not model.accepts_magnitudes:
+        assert torch.equal(out, without)
+        return
+    assert float((out - without).detach().abs().max()) > 1e-3
+    assert_invariant(found, dora, group=found.symmetry, tolerance=TOLERANCE)
+    again = build_model(found.name, found.signature, OUTPUTS, rank=RANK, **found.options).double()
+    again.load_state_dict(found.state_dict())
+    assert torch.equal(again(dora), out)
 
 
 def test_a_lora_without_any_layer(model: Model) -> None:

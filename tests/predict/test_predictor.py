@@ -10,12 +10,15 @@ from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import LayerShape, Signature
 from lorascope.errors import DataError, LayerError, RankError, SignatureError
 from lorascope.models.build import build_model
-from lorascope.predict import Predictor, Scaler
+from lorascope.predict import Predictor, Scaler, load_predictor
+from lorascope.train.data import label_loras
+from lorascope.train.fit import fit
 from tests.core.test_magnitudes import with_magnitudes
 from tests.planted import BASE, CLASSES, SHAPES, TARGETS, planted_loras
 
 SIGNATURE = Signature(tuple(LayerShape(name, n, m) for name, (n, m) in SHAPES.items()), BASE)
 SOURCES, SCORE, KIND = TARGETS
+PLAIN = planted_loras(120)[0]
 REPORT = {"metrics": {"test": {"rmse": 0.25}}}
 
 
@@ -161,6 +164,47 @@ def test_factors_too_large_to_decompose_are_refused_by_their_number(loras):
     huge = loras[1].map(lambda p: LowRank(p.u * 1e25, p.v * 1e25))
     with pytest.raises(LayerError, match=r"number 1 .*decomposition .* up to \d.*e\+25"):
         predictor(model="gl_net").predict([loras[0], huge, loras[2]])
+
+
+def dora_predictor():
+    loras = [with_magnitudes(x, torch.Generator().manual_seed(i)) for i, x in enumerate(PLAIN)]
+    data = label_loras(
+        loras,
+        {"score": [float(x.side["block.1.q.dora_magnitude"].tensor[0]) for x in loras]},
+        [SCORE],
+        groups=[str(i) for i in range(len(loras))],
+    )
+    return fit(data, "score", model="fusion"), loras
+
+
+def test_one_that_reads_magnitudes_says_where_they_are_missing(tmp_path):
+    found, loras = dora_predictor()
+    read, lacking = found.predict([loras[0], PLAIN[0]])
+    assert read.warnings == ()
+    assert not read.abstains
+    assert "answered by its factors alone" in lacking.warnings[0]
+    assert lacking.abstains
+    assert "which every training LoRA had" in lacking.reason
+    again = load_predictor(found.save(tmp_path / "dora"))
+    assert [p.value for p in again.predict(loras[:5])] == [
+        p.value for p in found.predict(loras[:5])
+    ]
+    assert again.predict(PLAIN[0])[0].reason == lacking.reason
+
+
+def test_one_trained_on_plain_loras_flags_magnitudes_and_does_not_read_them(tmp_path):
+    labels = {"score": [float(i) for i in range(len(PLAIN))]}
+    data = label_loras(PLAIN, labels, [SCORE], groups=[str(i) for i in range(len(PLAIN))])
+    found = fit(data, "score", model="fusion")
+    dora = with_magnitudes(PLAIN[0], torch.Generator().manual_seed(0))
+    plain, flagged = found.predict([PLAIN[0], dora])
+    assert plain.value == pytest.approx(flagged.value, rel=1e-6)
+    assert plain.warnings == ()
+    assert "this predictor, trained without magnitudes, does not read" in flagged.warnings[0]
+    assert flagged.abstains
+    found.save(tmp_path / "plain")
+    assert "magnitude" not in (tmp_path / "plain/predictor.json").read_text()
+    assert b"magnitude" not in (tmp_path / "plain/model.safetensors").read_bytes()
 
 
 def test_tensors_that_no_model_reads_are_told(loras, generator):
