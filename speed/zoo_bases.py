@@ -29,7 +29,7 @@ from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.families.arc import ArcFamily
 from lorascope.zoo.families.celeba import CelebaFamily
 from speed.random_weights import made_in
-from speed.standard_images import MINIATURE, STABLE_DIFFUSION, WORDS, ImageShape
+from speed.standard_images import MINIATURE, STABLE_DIFFUSION, WORDS, ImageShape, vae_of
 from speed.standard_language import QWEN, LanguageShape, random_model
 
 __all__ = ["MINIATURES", "SHAPES", "Pictures", "Shape", "Together", "Words"]
@@ -230,7 +230,9 @@ def noise_levels() -> Tensor:
     return levels
 
 
-TINY_DIFFUSION = replace(MINIATURE, unet={**MINIATURE.unet, "sample_size": 16})
+TINY_DIFFUSION = replace(
+    MINIATURE, unet={**MINIATURE.unet, "sample_size": 16}, vae=vae_of((32, 32), 1)
+)
 TINY_QWEN = LanguageShape(
     name="a miniature of Qwen2",
     kind="qwen2",
