@@ -160,9 +160,9 @@ def test_a_lora_with_none_of_the_layers_is_refused(loras, model):
             predictor(model=model).predict([loras[0], empty])
 
 
-def test_factors_too_large_to_decompose_are_refused_by_their_number(loras):
+def test_factors_too_large_for_an_answer_are_refused_by_their_number(loras):
     huge = loras[1].map(lambda p: LowRank(p.u * 1e25, p.v * 1e25))
-    with pytest.raises(LayerError, match=r"number 1 .*decomposition .* up to \d.*e\+25"):
+    with pytest.raises(LayerError, match=r"number 1 .* values up to \d.*e\+25"):
         predictor(model="gl_net").predict([loras[0], huge, loras[2]])
 
 
@@ -220,3 +220,14 @@ def test_tensors_that_no_model_reads_are_told(loras, generator):
     side = {"block.0.q.dora_magnitude": Side("dora_magnitude", torch.full((12,), torch.nan))}
     with pytest.raises(LayerError, match=r"number 0 .* magnitudes hold NaN"):
         predictor().predict(replace(loras[0], side=side))
+
+
+def test_a_decomposition_that_fails_is_told_by_the_largest_factors(loras, monkeypatch):
+    found = predictor()
+
+    def fails(batch):
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(found.model, "forward", fails)
+    with pytest.raises(LayerError, match=r"number 2 .*decomposition of the factors failed; .* up to"):
+        found.predict([loras[0], loras[1], loras[2] * 1e6])

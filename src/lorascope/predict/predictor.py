@@ -83,12 +83,16 @@ class Predictor:
             bases = [lora.provenance.base for lora in loras]
             batch = collate(loras, self.signature, allow_missing=self.model.accepts_missing)
         self._check_layers(batch, loras)
-        self._check(finite_loras(batch), loras, "the factors or magnitudes hold")
+        self._check_finite(batch, loras)
         try:
             outputs = self.outputs(batch)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise self._not_decomposed(batch, loras) from error
-        self._check([bool(np.isfinite(row).all()) for row in outputs], loras, "the answer is")
+            what = "the model's decomposition of the factors failed"
+            raise self._no_answer(batch, loras, what) from error
+        finite = [bool(np.isfinite(row).all()) for row in outputs]
+        if not all(finite):
+            what = "the answer is NaN or infinity"
+            raise self._no_answer(batch, loras, what, finite.index(False))
         present = batch.present.float().mean(1).tolist() if batch.size else []
         read = () if isinstance(loras, LoRABatch) else loras
         verdicts = self.trust.verdicts(batch, read)
@@ -127,12 +131,13 @@ class Predictor:
 
         return save_predictor(self, folder)
 
-    def _check(self, finite: Sequence[bool], loras: Sequence[LoRA] | LoRABatch, what: str) -> None:
+    def _check_finite(self, batch: LoRABatch, loras: Sequence[LoRA] | LoRABatch) -> None:
+        finite = finite_loras(batch)
         if all(finite):
             return
         raise LayerError(
-            f"{self._place(finite.index(False), loras)}: {what} NaN or infinity, expected finite numbers. "
-            "Try: lorascope inspect, which names the layers."
+            f"{self._place(finite.index(False), loras)}: the factors or magnitudes hold NaN or infinity, "
+            "expected finite numbers. Try: lorascope inspect, which names the layers."
         )
 
     def _check_layers(self, batch: LoRABatch, loras: Sequence[LoRA] | LoRABatch) -> None:
@@ -144,12 +149,19 @@ class Predictor:
             "the model reads, expected at least one. Try: lorascope inspect, which lists its layers."
         )
 
-    def _not_decomposed(self, batch: LoRABatch, loras: Sequence[LoRA] | LoRABatch) -> LayerError:
+    def _no_answer(
+        self,
+        batch: LoRABatch,
+        loras: Sequence[LoRA] | LoRABatch,
+        what: str,
+        number: int | None = None,
+    ) -> LayerError:
+        """What happened to the LoRA of a number, or else to the one of the largest values."""
         largest = torch.stack([x.abs().amax((0, 2, 3)) for g in batch.groups for x in (g.u, g.v)])
-        number = int(largest.amax(0).argmax())
+        number = int(largest.amax(0).argmax()) if number is None else number
         return LayerError(
-            f"{self._place(number, loras)}: the model's decomposition of the factors failed; they hold values "
-            f"up to {float(largest[:, number].max()):.3g}, expected sizes as training gives them. "
+            f"{self._place(number, loras)}: {what}; the factors hold values up to "
+            f"{float(largest[:, number].max()):.3g}, expected sizes as training gives them. "
             "Try: lorascope inspect, which shows each layer's norm."
         )
 
