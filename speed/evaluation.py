@@ -5,8 +5,10 @@ Prediction includes everything from the factors on, features too, in four ways. 
 device, first calls do not count, medians do. What a CPU cannot run whole is added up from measured parts, and
 is marked so. Each part takes a few minutes and stands alone: its evaluation and its predictions are of one run.
 
-    python -m speed.evaluation [--part tiny sd14 qwen llama reading] [--device cuda] [--out FOLDER] [--quick]
+    python -m speed.evaluation [--part tiny sd14 qwen llama reading] [--device cuda] [--out FOLDER]
+                               [--shared] [--quick]
 
+`--shared` counts processor time, see `clock`: for a CPU that has other things to do beside.
 `--quick` takes miniatures and few files: it shows that everything works, its numbers say nothing.
 """
 
@@ -34,12 +36,19 @@ MODELS = (("fusion", False), ("fusion", True), ("gl_net", False))  # model, with
 FILES, QUICK_FILES = 1024, 64
 
 
-def run(part: str, device: str, *, quick: bool = False, files: int | None = None) -> Found:
+def run(
+    part: str,
+    device: str,
+    *,
+    quick: bool = False,
+    shared: bool = False,
+    files: int | None = None,
+) -> Found:
     """Measure one part: its workloads, or the forward against the read."""
     workloads = MINIATURES if quick else WORKLOADS
     files = files or (QUICK_FILES if quick else FILES)
-    clock = clock_of(device, quick=quick)
-    found: Found = {"part": part, "machine": machine(device), "quick": quick}
+    clock = clock_of(device, quick=quick, shared=shared)
+    found: Found = {"part": part, "machine": machine(clock), "quick": quick}
     if part == "reading":
         found["reading"] = reading(clock, 2 if quick else 64).to_json()
     found["workloads"] = [one(clock, name, workloads[name], files) for name in PARTS[part]]
@@ -73,13 +82,16 @@ def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, An
     }
 
 
-def clock_of(device: str, *, quick: bool) -> Clock:
-    """The clock of a run."""
-    return Clock(device, 2, 2.0) if quick else Clock(device)
+def clock_of(device: str, *, quick: bool, shared: bool) -> Clock:
+    """The clock of a run; where the machine is shared, this process takes to one thread."""
+    if shared:
+        torch.set_num_threads(1)
+    return Clock(device, 2, 2.0, shared=shared) if quick else Clock(device, shared=shared)
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(clock: Clock) -> dict[str, Any]:
     """What it runs on."""
+    device = clock.device
     on_gpu = torch.device(device).type == "cuda"
     return {
         "device": device,
@@ -89,6 +101,7 @@ def machine(device: str) -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "shared": clock.shared,
         "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -121,10 +134,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="one JSON file a part")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("--files", type=int, help=f"adapters in bulk, {FILES} by default")
     options = parser.parse_args(arguments)
     for part in options.part:
-        found = run(part, options.device, quick=options.quick, files=options.files)
+        how = {"quick": options.quick, "shared": options.shared, "files": options.files}
+        found = run(part, options.device, **how)
         if options.out:
             write_json(place(options.out, options.device, part), found)
         print(f"\n{reading_table(found) if 'reading' in found else evaluation_table([found])}\n")

@@ -22,6 +22,7 @@ from lorascope.predict import Predictor, Target
 from lorascope.train.data import LabelledLoRAs
 from lorascope.train.fit import fit_many
 from lorascope.train.splits import Split
+from speed.clock import Clock
 from speed.evaluation import load, machine, place, write_json
 from speed.prediction import random_batch
 from speed.tables import folder_table
@@ -42,7 +43,7 @@ TARGETS = {
 
 def run(*, quick: bool = False, count: int | None = None) -> dict[str, Any]:
     """Fit, save, and count bytes."""
-    found: dict[str, Any] = {"part": "folder", "machine": machine("cpu"), "quick": quick}
+    found: dict[str, Any] = {"part": "folder", "machine": machine(Clock()), "quick": quick}
     signature = (MINIATURES if quick else WORKLOADS)["sd14"].signature()
     began = time.perf_counter()
     data = random_data(signature, count or (QUICK_COUNT if quick else COUNT))

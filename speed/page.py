@@ -11,7 +11,7 @@ that was stopped goes on with the next. With --device cuda everything is measure
 import argparse
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from speed.tables import (
@@ -54,6 +54,10 @@ Bases with random weights have the true shapes, and so have their predictors, 1,
 does not depend on values. Times marked ~ were **not run whole**: they are added up from measured parts, which
 stand below. Clocks wait for the device, the first call does not count, medians do.
 """
+SHARED = """**The CPU had other work beside.** Times on it are seconds of processor time of one thread, divided
+by the number of cores, as if they shared the work without loss: the evaluation's too. One file, and one LoRA
+alone, have one core and are not divided: an evaluation has all cores against it.
+"""
 READING = """64 LoRAs go through the forward, and their factors through a sum, in turn; the ratio is the median
 of those of each round. Here `gl_net` is the paper's: one equivariant layer of width 16 and a linear head.
 """
@@ -75,6 +79,8 @@ def page(parts: Iterable[Found]) -> str:
     sections = [INTRODUCTION]
     for device in DEVICES:
         some = [found for found in ordered if kind(found) == device]
+        if any(found["machine"]["shared"] for found in some):
+            sections.append(SHARED)
         if some:
             sections += section(some, device.upper().replace("CUDA", "GPU"))
     if all(kind(found) == "cpu" for found in ordered):
@@ -120,7 +126,9 @@ def measured(folder: Path = MEASURED) -> list[Found]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def measure(parts: Iterable[str], device: str, *, quick: bool, again: bool, out: Path) -> None:
+def measure(
+    parts: Iterable[str], device: str, how: Sequence[str] = (), *, again: bool, out: Path
+) -> None:
     """Measure parts, each as soon as the one before it has left its file."""
     # as the command line does, and before torch is there: large tensors on large pages
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -132,9 +140,9 @@ def measure(parts: Iterable[str], device: str, *, quick: bool, again: bool, out:
         if evaluation.place(out, device, part).is_file() and not again:
             print(f"{part}: measured before")
             continue
-        common = ["--out", str(out), *(["--quick"] if quick else [])]
+        common = ["--out", str(out), *how]
         if part == "folder":
-            folder.main(common)
+            folder.main([word for word in common if word != "--shared"])
         elif part == "sizes":
             sizes.main([*common, "--device", device])
         else:
@@ -150,12 +158,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--part", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="miniatures: the numbers say nothing")
+    parser.add_argument("--shared", action="store_true", help="a busy CPU: count processor time")
     parser.add_argument("--out", type=Path, default=MEASURED, help="folder of the JSON files")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
     options = parser.parse_args(arguments)
     if options.measure:
         chosen, again = options.part or PARTS, bool(options.part)
-        measure(chosen, options.device, quick=options.quick, again=again, out=options.out)
+        how = [f"--{name}" for name in ("quick", "shared") if getattr(options, name)]
+        measure(chosen, options.device, how, again=again, out=options.out)
     found = measured(options.out)
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(page(found), encoding="utf-8")

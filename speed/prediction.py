@@ -148,7 +148,7 @@ def fill_fusion(model: Fusion, landmarks: int) -> None:
     state, outputs, hints = model.state_dict(), model.out_features, model.most_hints
     core, z = state["components"].shape[0], state["landmark_z"].shape[1]
     width = model.most_components
-    shapes = {"components": (core, width), "hint": (hints, outputs)}
+    shapes: dict[str, tuple[int, ...]] = {"components": (core, width), "hint": (hints, outputs)}
     beside = {"landmark_z": z, "landmark_w": width, "landmark_hint": hints}
     beside |= dict.fromkeys((*LANDMARKED, *HINT), outputs)
     beside |= {f"to_hint_{name}": hints for name in LANDMARKED}
@@ -180,8 +180,8 @@ def measure(
         tasks = [
             tuple(many.adapters[i : i + AT_ONCE]) for i in range(0, len(many.adapters), AT_ONCE)
         ]
-        files = in_bulk(saved, clock.device, tasks)
-        shards = in_bulk(saved, clock.device, [(path,) for path in many.shards])
+        files = in_bulk(clock, saved, tasks)
+        shards = in_bulk(clock, saved, [(path,) for path in many.shards])
     nothing = (0, "", 0.0)
     batch, dtype, resident = nothing if trust else on_device(clock, predictor.model)
     return Prediction(
@@ -208,9 +208,9 @@ def one_file(clock: Clock, predictor: Predictor, adapters: Sequence[Path]) -> tu
         return predictor.predict(read_lora(next(turn)))
 
     before, found = torch.get_num_threads(), []
-    patient = replace(clock, repeats=4 * clock.repeats)
+    patient = replace(clock.on_one_core(), repeats=4 * clock.repeats)
     try:
-        for threads in sorted({1, before}):
+        for threads in clock.threads:
             torch.set_num_threads(threads)
             found.append((threads, patient.seconds(ask)))
     finally:
@@ -218,24 +218,25 @@ def one_file(clock: Clock, predictor: Predictor, adapters: Sequence[Path]) -> tu
     return min(found, key=lambda entry: entry[1])
 
 
-def in_bulk(predictor: Path, device: str, tasks: Sequence[tuple[Path, ...]]) -> float:
+def in_bulk(clock: Clock, predictor: Path, tasks: Sequence[tuple[Path, ...]]) -> float:
     """Seconds a LoRA with a process on every core; starting and a first task of each are not counted."""
     processes = min(len(cores()), len(tasks))
     barrier = mp.get_context("spawn").Barrier(processes)
-    start = functools.partial(start_reader, predictor, device, tasks[0], barrier)
-    count, began, ended = 0, float("inf"), 0.0
+    start = functools.partial(start_reader, predictor, clock.device, tasks[0], barrier)
+    count, began, ended, spent = 0, float("inf"), 0.0, 0.0
     for _, result in run_tasks(tasks, start, processes):
         if isinstance(result, Failure):
             raise SystemExit(result.message)
         count += result[0]
         began, ended = min(began, result[1]), max(ended, result[2])
-    return (ended - began) / count
+        spent += result[3]
+    return (spent / clock.cores if clock.shared else ended - began) / count
 
 
 def start_reader(
     folder: Path, device: str, first: tuple[Path, ...], barrier: Any
-) -> Callable[[tuple[Path, ...]], tuple[int, float, float]]:
-    """A worker that answers for files or a shard: how many, and when it began and ended.
+) -> Callable[[tuple[Path, ...]], tuple[int, float, float, float]]:
+    """A worker that answers for files or a shard: how many, when it began and ended, its processor time.
 
     It has answered once, and waited until all others have, before it takes work.
     """
@@ -246,13 +247,13 @@ def start_reader(
         barrier.abort()  # the others need not wait
         raise
 
-    def work(paths: tuple[Path, ...]) -> tuple[int, float, float]:
-        began = time.monotonic()
+    def work(paths: tuple[Path, ...]) -> tuple[int, float, float, float]:
+        began, before = time.monotonic(), time.process_time()
         if paths[0].suffix == ".safetensors":
             answers = predictor.predict(read_shard(paths[0]))
         else:
             answers = predictor.predict([read_lora(path) for path in paths])
-        return len(answers), began, time.monotonic()
+        return len(answers), began, time.monotonic(), time.process_time() - before
 
     try:
         work(first)

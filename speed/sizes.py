@@ -5,7 +5,7 @@ thousand at 125M, 9.4 million at 175B. From factors to answer, features included
 LoRA in a batch (as many as 256 MB allow, 64 at most). Each size and model has a process of its own, and its
 largest memory, which is that of one LoRA's forward. Every size is measured, none is extrapolated.
 
-    python -m speed.sizes [--device cuda] [--out FOLDER] [--plot FILE] [--quick]
+    python -m speed.sizes [--device cuda] [--out FOLDER] [--plot FILE] [--quick] [--shared]
 """
 
 import argparse
@@ -93,11 +93,11 @@ class Row:
     work_bytes: int
 
 
-def run(device: str, *, quick: bool = False) -> dict[str, Any]:
+def run(device: str, *, quick: bool = False, shared: bool = False) -> dict[str, Any]:
     """Measure every size with both models, each in a process that ends with it."""
-    found = {"part": "sizes", "machine": machine(device), "quick": quick}
+    clock = clock_of(device, quick=quick, shared=shared)
+    found = {"part": "sizes", "machine": machine(clock), "quick": quick}
     rows = []
-    clock = clock_of(device, quick=quick)
     for size in QUICK if quick else SIZES:
         for model in MODELS:
             print(f"{size.name}, {model}", flush=True)
@@ -150,7 +150,7 @@ def measured(clock: Clock, size: Size, name: str) -> Row:
         batch=count,
         read=median(times["read"]) / count,
         forward=median(times["forward"]) / count,
-        alone=median(times["alone"]),
+        alone=median(times["alone"]) * clock.cores,  # by one core
         lora_bytes=lora_bytes,
         model_bytes=sum(x.nbytes for x in model.state_dict().values()),
         work_bytes=work,
@@ -249,8 +249,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER")
     parser.add_argument("--plot", type=Path, metavar="FILE")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--shared", action="store_true", help="count processor time")
     options = parser.parse_args(arguments)
-    found = run(options.device, quick=options.quick)
+    found = run(options.device, quick=options.quick, shared=options.shared)
     if options.out:
         write_json(place(options.out, options.device, "sizes"), found)
     if options.plot:

@@ -184,15 +184,22 @@ class Pipeline:
         """Each part once a batch of prompts, and how often a whole evaluation does it."""
         shape, latents, text = self.shape, self.latents(batch), self.read(batch)
         time = self.schedule.timesteps[0]
-        picture = self.decode(latents[:1])
         each = shape.prompts / batch
-        steps: dict[str, tuple[Callable[[], object], float]] = {
-            "text encoder": (lambda: self.read(batch), each),
-            "guided step of the UNet": (lambda: self.step(latents, time, text), each * shape.steps),
-            "VAE decoder, one picture": (lambda: self.decode(latents[:1]), shape.prompts),
-            "CLIP, one picture": (lambda: self.score(picture), shape.prompts),
-        }
-        return tuple(Part(n, clock.seconds(work), calls) for n, (work, calls) in steps.items())
+        reading = clock.seconds(lambda: self.read(batch))
+        step = clock.seconds(lambda: self.step(latents, time, text))
+        return (
+            Part("text encoder", reading, each),
+            Part("guided step of the UNet", step, each * shape.steps),
+        )
+
+    def picture_parts(self, clock: Clock) -> tuple[Part, ...]:
+        """What is done for each picture, whatever the batch size."""
+        latents = self.latents(1)
+        picture, count = self.decode(latents), self.shape.prompts
+        return (
+            Part("VAE decoder, one picture", clock.seconds(lambda: self.decode(latents)), count),
+            Part("CLIP, one picture", clock.seconds(lambda: self.score(picture)), count),
+        )
 
 
 @torch.inference_mode()
@@ -206,12 +213,13 @@ def image_standard(
     ways = []
     for dtype in types_of(clock.device) if whole else (min(tried, key=lambda key: tried[key]),):
         pipeline, name = Pipeline(shape, clock.device, dtype), type_name(dtype)
+        pictures = () if whole else pipeline.picture_parts(clock)
         for batch in shape.batches[kind]:
             if whole:
                 seconds = clock.seconds(lambda p=pipeline, b=batch: p.evaluate(b))  # type: ignore[misc]
                 ways.append(Standard(shape.what, seconds, name, batch))
             else:
-                parts = pipeline.parts(batch, clock)
+                parts = (*pipeline.parts(batch, clock), *pictures)
                 ways.append(Standard.added_up(shape.what, name, batch, parts))
         del pipeline  # before the next is made
     return [fastest(ways, {type_name(dtype): seconds for dtype, seconds in tried.items()})]

@@ -57,7 +57,7 @@ class LanguageShape:
         ]
 
 
-BATCHES = {"cpu": (4, 8, 16), "cuda": (64, 256, 1024)}  # rows
+BATCHES = {"cpu": (2, 4, 8), "cuda": (64, 256, 1024)}  # rows
 QWEN = LanguageShape(
     name="Qwen2-1.5B",
     kind="qwen2",

@@ -127,7 +127,8 @@ def runs_table(parts: Iterable[Mapping[str, Any]]) -> str:
         rows.append(
             (
                 found["part"] + (" (quick: the numbers say nothing)" if found["quick"] else ""),
-                f"{machine['name']}, {machine['cores']} cores, {machine['threads']} threads",
+                f"{machine['name']}, {machine['cores']} cores, "
+                + ("processor time" if machine["shared"] else f"{machine['threads']} threads"),
                 f"{machine['torch']}{', huge pages' if machine['huge_pages'] else ''}",
                 f"{machine['load_before']:g}, {found['load_after']:g}",
             )

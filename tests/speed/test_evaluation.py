@@ -1,6 +1,7 @@
 """The benchmark of speed does real work at small sizes."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from speed.standard_tiny import exam_model, sitting
 from speed.workloads import MINIATURES, PARTS, WORKLOADS
 
 from lorascope.core import LayerShape, Signature
+from lorascope.zoo.factory.pool import cores
 
 CLOCK = Clock(repeats=1, patience=0.1)
 SIGNATURE = Signature(tuple(LayerShape(f"block.{i}.q", 16, 12) for i in range(3)))
@@ -31,6 +33,16 @@ def test_the_clock_takes_the_median_and_loses_patience():
     assert len(calls) == 2
     times = Clock(repeats=2).beside({"a": lambda: None, "b": lambda: None})
     assert [len(spent) for spent in times.values()] == [2, 2]
+
+
+def test_a_shared_clock_counts_processor_time_by_all_cores_or_one():
+    clock = Clock(repeats=1, shared=True)
+    assert clock.once(lambda: time.sleep(0.2)) < 0.1
+    assert clock.threads == (1,)
+    counted, began = clock.on_one_core(), time.process_time()
+    assert counted.once(lambda: sum(range(10**6))) <= time.process_time() - began
+    assert clock.cores == len(cores())
+    assert counted.cores == Clock().cores == 1
 
 
 def test_the_fastest_way_counts_and_remembers_the_others():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from speed.clock import Clock
 from speed.evaluation import machine, place, write_json
 from speed.page import MEASURED, PAGE, PARTS, PICTURE, main, measure, measured, page, picture
 from speed.standard import Part, Standard
@@ -13,7 +14,7 @@ ROW |= {"forward": 2e-5, "alone": 1e-3, "lora_bytes": 300_000, "model_bytes": 10
 
 
 def run_of(part: str, device: str = "cpu") -> dict:
-    where = machine("cpu") | {"device": device, "load_before": 0.5}
+    where = machine(Clock()) | {"device": device, "load_before": 0.5}
     return {"part": part, "machine": where, "quick": False, "load_after": 0.25}
 
 
@@ -78,6 +79,15 @@ def test_reading_sizes_and_folder_have_their_tables():
     assert picture(sized()) == PICTURE
 
 
+def test_processor_time_is_told():
+    assert "other work" not in page([evaluated()])
+    found = evaluated()
+    found["machine"]["shared"] = True
+    text = page([found])
+    assert "other work" in text
+    assert "processor time |" in text
+
+
 def test_order_and_spelling_of_the_input_do_not_matter():
     parts = [evaluated("tiny"), evaluated("qwen"), read(), sized(), folder()]
     again = json.loads(json.dumps(parts[::-1]))
@@ -99,7 +109,7 @@ def test_the_command_writes_page_and_picture_twice_the_same(tmp_path):
 def test_what_was_measured_is_not_measured_again(tmp_path, capsys):
     for part in PARTS:
         write_json(place(tmp_path, "cpu", part), run_of(part))
-    measure(PARTS, "cpu", quick=True, again=False, out=tmp_path)
+    measure(PARTS, "cpu", ["--quick"], again=False, out=tmp_path)
     assert capsys.readouterr().out.count("measured before") == len(PARTS)
     assert PARTS[: len(EVALUATED)] == tuple(EVALUATED)
 
