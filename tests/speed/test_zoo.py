@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from speed.zoo import main, start_alone, typical, work_of
+from speed.zoo import main, start_alone, typical, word_flops_of, work_of
 from speed.zoo_images import start_image_alone
 
 from lorascope.errors import DataError
@@ -30,6 +30,15 @@ def test_peft_alone_gives_labels():
     accuracy, loss = start_alone(family, False, "sdpa", "cpu")(small(family))
     assert 0.2 < accuracy <= 1
     assert 0 < loss < 10
+
+
+def test_the_operations_of_a_lora_of_words_grow_with_its_rows():
+    family = FAMILIES["exam"](1)
+    few, many = sorted(range(8), key=lambda i: work_of(family, i))[::7]
+    (less, labels), (more, same) = (word_flops_of(family, [i]) for i in (few, many))
+    assert labels == same > 0
+    rows = work_of(family, many) / work_of(family, few)
+    assert more / less == pytest.approx(rows, rel=0.01)
 
 
 def test_a_device_that_is_not_there_is_refused():
