@@ -1,11 +1,14 @@
 """The loop on a lesson of known losses, against torch's own AdamW."""
 
+import copy
+
 import pytest
 import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.layout import LayerShape, Layout
+from lorascope.zoo.engine.opening import spans_of
 from lorascope.zoo.engine.timeline import timeline
 
 STEPS = [3, 7, 5, 4]
@@ -81,3 +84,15 @@ def test_a_loss_that_is_no_number_stops_its_job_alone(layout):
 def test_adapters_of_half_precision_activations_are_kept_in_float32():
     kinds = (torch.bfloat16, torch.float32, torch.float64)
     assert [master_dtype(kind) for kind in kinds] == [torch.float32, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("first", [1, 3, 4])
+def test_parts_one_after_another_are_the_whole(layout, first):
+    lesson = Bowl(sum(layout.sizes))
+    whole = fit_lanes(SPECS, layout, [lesson], torch.float64)
+    parts = [copy.copy(lesson) for _ in range(2)]
+    for part, spans in zip(parts, spans_of(STEPS, first), strict=True):
+        part.timeline = timeline(spans, 2)
+    again = fit_lanes(SPECS, layout, parts, torch.float64)
+    assert torch.equal(whole.rows, again.rows)
+    assert torch.equal(whole.loss, again.loss)

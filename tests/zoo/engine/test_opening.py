@@ -1,8 +1,11 @@
 """The opening in float32: what it divides, and what zoos of half precision owe to it."""
 
+import pytest
 import torch
 
 from lorascope.zoo.engine.opening import lessons_of, opens, spans_of
+from lorascope.zoo.factory.family import engine_of, spec_of
+from lorascope.zoo.families.collection import named_zoo
 
 
 class Piece:
@@ -15,7 +18,7 @@ class Piece:
 
 class Ground:
     def __init__(self, exact, exact_steps):
-        self.exact, self.exact_steps = exact, exact_steps
+        self.exact, self.exact_steps, self.later = exact, exact_steps, "coarse"
 
 
 def test_the_first_steps_and_the_rest_are_all_steps():
@@ -36,7 +39,56 @@ def test_a_lesson_is_divided_only_where_there_is_an_opening_and_a_rest():
     assert lessons_of(lesson, Ground("fine", 0)) == [lesson]
     (only,) = lessons_of(lesson, Ground("fine", 5))
     assert only.base == "fine"
-    base = Ground("fine", 2)
-    first, rest = lessons_of(lesson, base)
-    assert (first.base, rest.base) == ("fine", base)
+    first, rest = lessons_of(lesson, Ground("fine", 2))
+    assert (first.base, rest.base) == ("fine", "coarse")
     assert [len(span) for span in rest.spans] == [0, 3]
+
+
+def updates(fitted):
+    """The update of every layer of each LoRA, side by side: (g, numbers)."""
+    rows = fitted.layout.unpack(fitted.scaled.double())
+    return torch.cat([(B @ A).flatten(1) for A, B, _ in rows.values()], 1)
+
+
+def finetuned(name, indices, dtype, **settings):
+    """LoRAs of a zoo of the collection, from its own recipe's ranges."""
+    family = named_zoo(name).family()
+    engine = engine_of(family)
+    compiled = settings.pop("compiled", engine.compiles())
+    base = engine.load(family.base_folder, dtype, compiled, **settings)
+    specs, jobs = zip(*((spec_of(family, i), family.job(i)) for i in indices), strict=True)
+    return engine.fit(base, specs, jobs, engine.slots)
+
+
+def shipped(name, indices, **settings):
+    """As zoos are built where the processor has bfloat16."""
+    steps = engine_of(named_zoo(name).family()).exact_steps
+    return finetuned(name, indices, torch.bfloat16, exact_steps=steps, **settings)
+
+
+def cosines(name, indices, **settings):
+    """Of each LoRA's whole update with that of float32 training."""
+    exact = finetuned(name, indices, torch.float32, compiled=False)
+    return torch.cosine_similarity(updates(exact), updates(shipped(name, indices, **settings)), 1)
+
+
+@pytest.mark.parametrize(("name", "indices"), [("faces", [81, 2193]), ("exam-qwen", [343, 1031])])
+def test_half_precision_keeps_to_float32(name, indices):
+    kept = cosines(name, indices)
+    assert (kept >= 0.999).all(), kept
+    exact, coarse = (
+        updates(finetuned(name, indices, kind)) for kind in (torch.float32, torch.bfloat16)
+    )
+    lost = torch.cosine_similarity(exact, coarse, 1)
+    assert (lost < 0.9995).all(), lost  # these need the opening
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "count"), [("faces", 24), ("objects", 24), ("exam-qwen", 64), ("exam-llama", 64)]
+)
+def test_every_lora_of_a_sample_keeps_to_float32(name, count):
+    of = named_zoo(name).count
+    indices = [int((k + 0.5) * of / count) for k in range(count)]
+    kept = cosines(name, indices)
+    assert (kept >= 0.999).all(), kept.sort().values[:8]

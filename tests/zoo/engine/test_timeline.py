@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from lorascope.errors import TrainingError
 from lorascope.zoo.engine.timeline import timeline
 
 STEPS = [7, 1, 30, 12, 9, 9, 2, 25, 3]
@@ -20,3 +22,20 @@ def test_lanes_end_together():
     assert float((plan.jobs < 0).float().mean()) < 0.05
     assert len(timeline(STEPS, lanes=1)) == sum(STEPS)
     assert len(timeline(STEPS, lanes=20)) == max(STEPS)
+
+
+def test_parts_of_jobs_keep_their_steps():
+    plan = timeline([range(min(4, n)) for n in STEPS], lanes=3)
+    assert sorted(plan.jobs[plan.jobs >= 0].unique().tolist()) == list(range(len(STEPS)))
+    rest = timeline([range(4, n) for n in STEPS], lanes=3)
+    for job, steps in enumerate(STEPS):
+        assert rest.local[rest.jobs == job].tolist() == list(range(4, steps))
+    fresh = torch.zeros(3, dtype=torch.int64)
+    for turn in rest.turns(torch.device("cpu")):
+        fresh += torch.bincount(turn.fresh[torch.isin(turn.fresh, turn.lanes)], minlength=3)
+    assert int(fresh.sum()) == sum(n > 4 for n in STEPS)  # each is taken up once
+
+
+def test_a_plan_of_nothing_is_refused():
+    with pytest.raises(TrainingError, match="no step of any"):
+        timeline([range(3, 2)], lanes=1)

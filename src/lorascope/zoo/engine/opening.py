@@ -26,6 +26,10 @@ class Base(Protocol):
     def exact_steps(self) -> int:
         """How many of each adapter's steps it computes."""
 
+    @property
+    def later(self) -> Any:
+        """What computes the rest of them."""
+
 
 class Divisible(Protocol):
     """A lesson of which a part can be taken."""
@@ -60,4 +64,4 @@ def lessons_of(lesson: L, base: Base) -> list[L]:
         return [lesson]
     opening, rest = spans_of(lesson.steps.tolist(), base.exact_steps)
     parts = [lesson.part(base.exact, opening)]
-    return [*parts, lesson.part(base, rest)] if any(rest) else parts
+    return [*parts, lesson.part(base.later, rest)] if any(rest) else parts

@@ -52,6 +52,11 @@ class ImageBase:
         return cls(FrozenUNet.of(unet, dtype), read, levels.double())
 
     @property
+    def later(self) -> "ImageBase":
+        """What adapters are trained on after their first steps."""
+        return self
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the activations."""
         return self.unet.dtype

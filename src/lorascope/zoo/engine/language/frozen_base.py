@@ -6,6 +6,7 @@ and of gate, up are stacked by rows, so that each pair or triple is one product.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -128,12 +129,18 @@ class FrozenBase:
         )
 
     def opened(self, dtype: torch.dtype, steps: int) -> "FrozenBase":
-        """This base, whose blocks multiply in another type after the first steps of each adapter.
+        """This base in another dtype, which knows this one for the training of adapters."""
+        return replace(self.to(dtype), exact=self, exact_steps=steps)
 
-        Only the products with frozen matrices are rounded; `dtype` stays that of all the rest.
+    @cached_property
+    def later(self) -> "FrozenBase":
+        """What adapters are trained on after their first steps: the exact base, but for the products with
+        the frozen matrices of its blocks, which are computed in this one's dtype.
         """
-        blocks = tuple(block.rounded(dtype) for block in self.blocks)
-        return replace(self, blocks=blocks, exact=self, exact_steps=steps)
+        if self.exact is None:
+            return self
+        blocks = tuple(block.rounded(self.dtype) for block in self.exact.blocks)
+        return replace(self.exact, blocks=blocks, compiled=self.compiled)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the rotary embedding, float32 angles as transformers computes them.
