@@ -12,6 +12,7 @@ SCRIPTS = {
     "files": ("files", [], "headers, reading and statistics of LoRA files against load_file"),
     "gram": ("gram", [], "Gram matrices of 2,000 LoRAs, against the dense way"),
     "gl_net": ("gl_net", [], "GL-net forward against a bare read and a loop over layers"),
+    "default_model": ("default_model", [], "fusion's whole forward against a bare read"),
     "zoo": ("zoo", [], "labelled exam adapters a minute against PEFT one by one"),
     "faces": ("zoo", ["--family", "faces"], "labelled faces a minute against PEFT one by one"),
     "shapes": ("zoo_shapes", [], "on a GPU: adapters of real shapes at once against one by one"),

@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from lorascope.layers import matmul
-from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast, onednn_is_exact
+from lorascope.layers.matmul import (
+    batched_matmul,
+    bfloat16_is_fast,
+    matmul_to_few,
+    onednn_is_exact,
+)
 
 MODE = getattr(torch.backends.mkldnn, "matmul", None)
 needs_onednn = pytest.mark.skipif(
@@ -132,3 +137,13 @@ def test_bfloat16_is_fast_on_accelerators_and_where_the_processor_says_so(monkey
     for answer in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda answer=answer: answer)
         assert bfloat16_is_fast(torch.device("cpu")) is answer
+
+
+@pytest.mark.parametrize("columns", [0, 1, 5])
+def test_few_columns_are_a_product_and_differentiable(columns):
+    a, b = (x[0] for x in operands(torch.float64))
+    b = b[:, :columns]
+    torch.testing.assert_close(matmul_to_few(a, b), a @ b)
+    a.requires_grad_()
+    matmul_to_few(a, b).sum().backward()
+    torch.testing.assert_close(a.grad, b.sum(1).expand_as(a))

@@ -3,7 +3,7 @@
 from lorascope.layers.dropout import RowDropout
 from lorascope.layers.hidden import HiddenPair
 from lorascope.layers.linear import EquivariantLinear, HiddenLinear
-from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast, onednn_is_exact
+from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast, matmul_to_few, onednn_is_exact
 from lorascope.layers.nonlinear import Gate, GateKind
 from lorascope.layers.norm import GLNorm, divide_by_norm, one_over_norm, product_norm
 from lorascope.layers.product import bilinear_form, full_product, mean_product
@@ -21,6 +21,7 @@ __all__ = [
     "bilinear_form",
     "divide_by_norm",
     "full_product",
+    "matmul_to_few",
     "mean_product",
     "one_over_norm",
     "onednn_is_exact",

@@ -39,7 +39,7 @@ from torch import Tensor
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
 from lorascope.core.symmetry_kind import Symmetry
-from lorascope.layers.matmul import batched_matmul
+from lorascope.layers.matmul import matmul_to_few
 from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
 from lorascope.models.magnitudes import MagnitudeFeatures
@@ -177,8 +177,7 @@ class Fusion(ClosedForm):
     def compared(self, linear: Mapping[str, Tensor]) -> Features:
         """What `score` reads of LoRAs whose numbers (b, F), in the order of `linear_names`, are given."""
         components = self.get_buffer("components")
-        # on a CPU torch's own product takes twice as long for so few columns
-        w = batched_matmul(linear["core"].unsqueeze(0), components.unsqueeze(0)).squeeze(0)
+        w = matmul_to_few(linear["core"], components)
         near = self._near(linear["sizes"], w)
         hints = self._hints(linear, near)
         return (*linear.values(), torch.stack(list(near.values()), 1), hints)
@@ -233,7 +232,7 @@ class Fusion(ClosedForm):
         """What the weights of a prefix say of numbers and of likeness to landmarks: (b, k)."""
         out = self.get_buffer(prefix + "intercept")
         for name, part in linear.items():
-            out = out + part @ self.get_buffer(prefix + name)
+            out = out + matmul_to_few(part, self.get_buffer(prefix + name))
         for name, kernel in landmarked.items():
             out = out + kernel @ self.get_buffer(prefix + name).to(kernel.dtype)
         return out

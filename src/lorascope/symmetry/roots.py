@@ -69,8 +69,8 @@ def factor_roots(factors: Sequence[Tensor]) -> list[Tensor]:  # (..., r, n) each
     for x in factors:
         count = x.shape[:-2].numel()
         part = roots[start : start + count]
-        inside = unsafe[(unsafe >= start) & (unsafe < start + count)] - start
-        if len(inside):
+        if len(unsafe):
+            inside = unsafe[(unsafe >= start) & (unsafe < start + count)] - start
             part[inside] = _carefully(x, inside)
         out.append(part.view(*x.shape[:-1], x.shape[-2]))
         start += count
