@@ -62,14 +62,11 @@ def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, An
     for standard in standards:
         print(f"  {standard.what}: {standard.seconds:.3g} s", flush=True)
     signature = workload.signature()
-    predictions = []
     with tempfile.TemporaryDirectory(prefix="lorascope-speed-") as folder:
         shards = max(1, files // IN_SHARD)
         many = collection(Path(folder), signature, workload.rank, files=files, shards=shards)
-        for model, trust in MODELS:
-            print(f"  {model}{' with trust' if trust else ''}", end="", flush=True)
-            predictions.append(measure(clock, many, model, trust=trust))
-            print(f": {1e3 * predictions[-1].latency:.3g} ms a file", flush=True)
+        print("  predictions", flush=True)
+        predictions = measure(clock, many, MODELS)
         file_bytes = many.file_bytes
     return {
         "name": name,

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,19 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+class Done(NamedTuple):
+    """A task of a worker: how many answers, when it began and ended, and its processor time."""
+
+    count: int
+    began: float
+    ended: float
+    spent: float
+
+
+Task = tuple[int, str, Sequence[Path]]
+"""Which predictor, whether files or a shard, and these."""
 
 
 @dataclass(frozen=True)
@@ -169,35 +182,43 @@ def fill_fusion(model: Fusion, landmarks: int) -> None:
 
 
 def measure(
-    clock: Clock, many: Collection, name: str, *, trust: bool = False, landmarks: int = LANDMARKS
-) -> Prediction:
-    """All ways to predict, with one model."""
-    predictor = random_predictor(name, many.signature, many.rank, trust=trust, landmarks=landmarks)
-    predictor.model.to(clock.device)
-    with tempfile.TemporaryDirectory() as folder:
-        saved = predictor.save(Path(folder) / "predictor")
+    clock: Clock,
+    many: Collection,
+    models: Sequence[tuple[str, bool]],
+    *,
+    landmarks: int = LANDMARKS,
+) -> list[Prediction]:
+    """All ways to predict, with some models, each with trust or without."""
+    predictors = [
+        random_predictor(name, many.signature, many.rank, trust=trust, landmarks=landmarks)
+        for name, trust in models
+    ]
+    with tempfile.TemporaryDirectory() as place:
+        folders = [p.save(Path(place) / str(i)) for i, p in enumerate(predictors)]
+        bulk = in_bulk(clock, folders, many)
+    found = []
+    for number, ((name, trust), predictor) in enumerate(zip(models, predictors, strict=True)):
+        predictor.model.to(clock.device)
         threads, latency = one_file(clock, predictor, many.adapters)
-        tasks = [
-            tuple(many.adapters[i : i + AT_ONCE]) for i in range(0, len(many.adapters), AT_ONCE)
-        ]
-        files = in_bulk(clock, saved, tasks)
-        shards = in_bulk(clock, saved, [(path,) for path in many.shards])
-    nothing = (0, "", 0.0)
-    batch, dtype, resident = nothing if trust else on_device(clock, predictor.model)
-    return Prediction(
-        model=name,
-        trust=trust,
-        latency=latency,
-        latency_threads=threads,
-        files=files,
-        file_count=len(many.adapters),
-        shards=shards,
-        shard_loras=len(many.shards) * IN_SHARD,
-        resident=resident,
-        resident_batch=batch,
-        resident_dtype=dtype,
-        processes=len(cores()),
-    )
+        nothing = (0, "", 0.0)
+        batch, dtype, resident = nothing if trust else on_device(clock, predictor.model)
+        found.append(
+            Prediction(
+                model=name,
+                trust=trust,
+                latency=latency,
+                latency_threads=threads,
+                files=bulk[number, "files"],
+                file_count=len(many.adapters),
+                shards=bulk[number, "shards"],
+                shard_loras=len(many.shards) * IN_SHARD,
+                resident=resident,
+                resident_batch=batch,
+                resident_dtype=dtype,
+                processes=len(cores()),
+            )
+        )
+    return found
 
 
 def one_file(clock: Clock, predictor: Predictor, adapters: Sequence[Path]) -> tuple[int, float]:
@@ -218,50 +239,65 @@ def one_file(clock: Clock, predictor: Predictor, adapters: Sequence[Path]) -> tu
     return min(found, key=lambda entry: entry[1])
 
 
-def in_bulk(clock: Clock, predictor: Path, tasks: Sequence[tuple[Path, ...]]) -> float:
-    """Seconds a LoRA with a process on every core; starting and a first task of each are not counted."""
+def in_bulk(
+    clock: Clock, folders: Sequence[Path], many: Collection
+) -> dict[tuple[int, str], float]:
+    """Seconds a LoRA of each predictor, from files and from shards, with a process on every core.
+
+    Starting and a first task of each kind are not counted.
+    """
+    chunks = [many.adapters[i : i + AT_ONCE] for i in range(0, len(many.adapters), AT_ONCE)]
+    ways = {"files": chunks, "shards": [(path,) for path in many.shards]}
+    kinds = [(number, way) for number in range(len(folders)) for way in ways]
+    tasks = [(*kind, paths) for kind in kinds for paths in ways[kind[1]]]
+    first = [(*kind, ways[kind[1]][0]) for kind in kinds]
     processes = min(len(cores()), len(tasks))
     barrier = mp.get_context("spawn").Barrier(processes)
-    start = functools.partial(start_reader, predictor, clock.device, tasks[0], barrier)
-    count, began, ended, spent = 0, float("inf"), 0.0, 0.0
-    for _, result in run_tasks(tasks, start, processes):
+    start = functools.partial(start_reader, folders, clock.device, first, barrier)
+    done: dict[tuple[int, str], list[Done]] = {kind: [] for kind in kinds}
+    for task, result in run_tasks(tasks, start, processes):
         if isinstance(result, Failure):
             raise SystemExit(result.message)
-        count += result[0]
-        began, ended = min(began, result[1]), max(ended, result[2])
-        spent += result[3]
-    return (spent / clock.cores if clock.shared else ended - began) / count
+        done[task[:2]].append(result)
+    return {kind: a_lora(clock, results) for kind, results in done.items()}
+
+
+def a_lora(clock: Clock, done: Sequence[Done]) -> float:
+    """Seconds a LoRA: from the first begin to the last end, or the processor time over the cores."""
+    count = sum(each.count for each in done)
+    if clock.shared:
+        return sum(each.spent for each in done) / clock.cores / count
+    return (max(each.ended for each in done) - min(each.began for each in done)) / count
 
 
 def start_reader(
-    folder: Path, device: str, first: tuple[Path, ...], barrier: Any
-) -> Callable[[tuple[Path, ...]], tuple[int, float, float, float]]:
-    """A worker that answers for files or a shard: how many, when it began and ended, its processor time.
+    folders: Sequence[Path], device: str, first: Sequence[Task], barrier: Any
+) -> Callable[[Task], Done]:
+    """A worker that answers for files or a shard.
 
-    It has answered once, and waited until all others have, before it takes work.
+    It has answered once in each way, and waited until all others have, before it takes work.
     """
     try:
-        predictor = load_predictor(folder)
-        predictor.model.to(device)
+        predictors = [load_predictor(folder) for folder in folders]
+        for predictor in predictors:
+            predictor.model.to(device)
+        work = functools.partial(answer, predictors)
+        for task in first:
+            work(task)
     except Exception:
         barrier.abort()  # the others need not wait
         raise
-
-    def work(paths: tuple[Path, ...]) -> tuple[int, float, float, float]:
-        began, before = time.monotonic(), time.process_time()
-        if paths[0].suffix == ".safetensors":
-            answers = predictor.predict(read_shard(paths[0]))
-        else:
-            answers = predictor.predict([read_lora(path) for path in paths])
-        return len(answers), began, time.monotonic(), time.process_time() - before
-
-    try:
-        work(first)
-    except Exception:
-        barrier.abort()  # the others need not wait
-        raise
-    barrier.wait(timeout=300)
+    barrier.wait(timeout=600)
     return work
+
+
+def answer(predictors: Sequence[Predictor], task: Task) -> Done:
+    """One predictor's answers to some files or a shard."""
+    number, way, paths = task
+    began, before = time.monotonic(), time.process_time()
+    read = read_shard(paths[0]) if way == "shards" else [read_lora(path) for path in paths]
+    count = len(predictors[number].predict(read))
+    return Done(count, began, time.monotonic(), time.process_time() - before)
 
 
 @torch.inference_mode()

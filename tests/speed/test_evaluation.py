@@ -7,7 +7,7 @@ import pytest
 import torch
 from speed.clock import Clock
 from speed.evaluation import main
-from speed.prediction import collection, measure, random_predictor
+from speed.prediction import Done, a_lora, collection, measure, random_predictor
 from speed.random_weights import made_in
 from speed.standard import Part, Standard, fastest, trial, types_of
 from speed.standard_images import MINIATURE as IMAGES
@@ -119,9 +119,16 @@ def test_evaluations_with_random_weights_run(whole):
 
 def test_a_random_predictor_answers_in_all_ways(tmp_path):
     many = collection(tmp_path, SIGNATURE, 2, files=3, shards=1)
-    found = measure(CLOCK, many, "fusion", landmarks=7)
-    assert min(found.latency, found.files, found.shards, found.resident) > 0
+    found, other = measure(CLOCK, many, [("fusion", True), ("gl_net", False)], landmarks=7)
+    assert min(found.latency, found.files, found.shards, other.files, other.resident) > 0
+    assert found.resident == 0  # the model's own
     assert (found.file_count, found.shard_loras) == (3, 64)
+
+
+def test_many_answers_are_counted_by_wall_or_by_processor_time():
+    done = [Done(2, 0.0, 1.0, 0.4), Done(2, 0.5, 2.0, 0.8)]
+    assert a_lora(Clock(), done) == 0.5
+    assert a_lora(Clock(shared=True), done) == pytest.approx(1.2 / len(cores()) / 4)
 
 
 def test_a_random_predictor_is_of_full_size():
@@ -138,7 +145,7 @@ def test_everything_runs_on_a_gpu(tmp_path):
     assert not image_standard(clock, IMAGES)[0].extrapolated
     assert not language_standard(clock, LANGUAGE)[0].extrapolated
     many = collection(tmp_path, SIGNATURE, 2, files=3, shards=1)
-    assert measure(clock, many, "fusion", landmarks=7).resident > 0
+    assert measure(clock, many, [("fusion", False)], landmarks=7)[0].resident > 0
 
 
 def test_every_part_has_its_workloads_and_their_miniatures():
