@@ -11,3 +11,4 @@ def test_the_engines_have_what_the_factory_asks_for(engine):
     assert {"compiles", "load", "shape", "fit"} <= set(asked)
     assert all(callable(getattr(engine, name)) for name in asked)
     assert engine.slots > 0
+    assert engine.exact_steps > 0

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lorascope.errors import FileError
+from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.factory.recipe import (
     base_digest,
     best_dtype,
@@ -66,3 +67,11 @@ def test_the_digest_of_a_pipeline_counts_every_part(tmp_path):
     before = base_digest(tmp_path)
     (tmp_path / "vae" / "model.safetensors").write_bytes(b"others")
     assert base_digest(tmp_path) != before
+
+
+def test_half_precision_names_its_exact_steps(folder):
+    family = PlantedFamily(folder)
+    assert make(folder)["engine"]["exact_steps"] == LanguageEngine.exact_steps
+    plain = recipe_of(family, dtype=torch.float32, slots=64)
+    before = recipe_of(family, dtype=torch.bfloat16, slots=64, exact_steps=0)
+    assert list(plain["engine"]) == list(before["engine"]) == ["dtype", "slots"]

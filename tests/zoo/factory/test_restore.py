@@ -73,3 +73,10 @@ def test_origins_of_merged_and_sampled_zoos():
     assert (origin.recipe, origin.index) == (parts[1], 4)
     assert origin_of(parts[0], {"id": 3}).index == 3
     assert report_of(sampled, None) == {}
+
+
+def test_recipes_from_before_the_exact_steps_are_followed():
+    family = ExamFamily(5)
+    for steps in (0, 3):
+        made = recipe_of(family, dtype=torch.bfloat16, slots=8, exact_steps=steps)
+        assert family_of(made).seed == 5

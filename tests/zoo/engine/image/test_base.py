@@ -38,3 +38,12 @@ def test_other_folders_are_refused(tmp_path):
     )
     with pytest.raises(DataError, match="v_prediction"):
         noise_levels_of(tmp_path)
+
+
+def test_an_opened_base_knows_the_exact_one():
+    exact = make_base(make_unet(), torch.float32)
+    base = exact.opened(torch.bfloat16, 2)
+    assert (base.dtype, base.exact_steps, base.exact) == (torch.bfloat16, 2, exact)
+    assert base.later is base
+    assert exact.opened(torch.float32, 2) is exact
+    assert base.to(torch.float32).exact is None

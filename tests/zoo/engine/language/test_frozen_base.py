@@ -44,3 +44,20 @@ def test_other_architectures_are_refused():
     for changes in ({"mlp_bias": True}, {"attention_bias": True}):
         with pytest.raises(DataError, match="biases"):
             FrozenBase.of(make_base("llama", **changes), torch.float32)
+
+
+def test_an_opened_base_trains_with_rounded_products_alone():
+    exact = FrozenBase.of(make_base(), torch.float32)
+    base = exact.opened(torch.bfloat16, 3)
+    assert (base.dtype, base.exact_steps) == (torch.bfloat16, 3)
+    assert base.exact is exact
+    later = base.later
+    assert later is base.later
+    assert (later.dtype, later.head.dtype, later.embedding.dtype) == (torch.float32,) * 3
+    for block, fine in zip(later.blocks, exact.blocks, strict=True):
+        assert torch.equal(block.qkv, fine.qkv.bfloat16())
+        assert {block.out.dtype, block.gate_up.dtype, block.down.dtype} == {torch.bfloat16}
+        assert block.qkv_bias is fine.qkv_bias
+        assert block.mlp_norm is fine.mlp_norm
+    assert exact.later is exact
+    assert base.to(torch.float64).exact is None
