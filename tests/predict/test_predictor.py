@@ -229,5 +229,7 @@ def test_a_decomposition_that_fails_is_told_by_the_largest_factors(loras, monkey
         raise torch.linalg.LinAlgError("did not converge")
 
     monkeypatch.setattr(found.model, "forward", fails)
-    with pytest.raises(LayerError, match=r"number 2 .*decomposition of the factors failed; .* up to"):
+    with pytest.raises(
+        LayerError, match=r"number 2 .*decomposition of the factors failed; .* up to"
+    ):
         found.predict([loras[0], loras[1], loras[2] * 1e6])
