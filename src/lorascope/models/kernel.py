@@ -49,7 +49,7 @@ class KernelRidge(ClosedForm):
 
     symmetry: ClassVar[Symmetry] = Symmetry.GL
     accepts_missing: ClassVar[bool] = True
-    solved: ClassVar[tuple[str, ...]] = ("dual", "intercept", "bandwidth")
+    solved: tuple[str, ...] = ("dual", "intercept", "bandwidth")
     direction: ClassVar[Literal["raw", "cosine"] | None] = None
     radial: ClassVar[bool] = False
 

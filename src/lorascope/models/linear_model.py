@@ -42,7 +42,7 @@ class LinearModel(ClosedForm):
 
     symmetry: ClassVar[Symmetry] = Symmetry.GL
     accepts_missing: ClassVar[bool] = True
-    solved: ClassVar[tuple[str, ...]] = ("weights", "intercept")
+    solved: tuple[str, ...] = ("weights", "intercept")
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class SpectraKNN(ClosedForm):
     name: ClassVar[str] = "spectra_knn"
     symmetry: ClassVar[Symmetry] = Symmetry.GL
     accepts_missing: ClassVar[bool] = True
-    solved: ClassVar[tuple[str, ...]] = ("truth", "mean", "count", "by_layer", "classes")
+    solved: tuple[str, ...] = ("truth", "mean", "count", "by_layer", "classes")
 
     def __init__(
         self,

@@ -53,7 +53,8 @@ def fit(
 ) -> Predictor:
     """Train a model on one target and return it as a predictor; `predictor.report` says how good it is.
 
-    "auto" is the model that leads the benchmark. The seed draws the weights, the order and, without a
+    "auto" is the model that leads the benchmark; it learns from the other labels and hyper-parameters of the
+    data too, and asks for none when it predicts. The seed draws the weights, the order and, without a
     `split`, the salt of the split by group. `options` go to the model. With `checkpoint_dir` a killed run is
     resumed. Rows without a label are left out and counted. Raises DataError for an unknown target, no groups
     to split by, an empty part, or factors that are not finite; TrainingError when the training diverges.
