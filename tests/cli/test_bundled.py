@@ -20,7 +20,7 @@ def test_they_are_small():
     size = sum(
         path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
     )
-    assert size < 2_000_000
+    assert size < 5_000_000
 
 
 def test_a_package_without_data_says_so(monkeypatch, tmp_path):
