@@ -6,8 +6,10 @@ device, first calls do not count, medians do. What a CPU cannot run whole is add
 is marked so. Each part takes a few minutes and stands alone: its evaluation and its predictions are of one run.
 
     python -m speed.evaluation [--part tiny sd14 qwen llama reading] [--device cuda] [--out FOLDER]
-                               [--shared] [--quick]
+                               [--shared] [--quick] [--predictions]
 
+`--predictions` keeps the evaluation that an earlier run of the part left in FOLDER, on the same machine and by
+the same clock, and measures what is predicted again: an evaluation takes longest, and does not change.
 `--shared` counts processor time, see `clock`: for a CPU that has other things to do beside.
 `--quick` takes miniatures and few files: it shows that everything works, its numbers say nothing.
 """
@@ -43,24 +45,49 @@ def run(
     quick: bool = False,
     shared: bool = False,
     files: int | None = None,
+    kept: Found | None = None,
 ) -> Found:
-    """Measure one part: its workloads, or the forward against the read."""
+    """Measure one part: its workloads, or the forward against the read.
+
+    With `kept`, an earlier run, its evaluations stand. Raises SystemExit where its machine was another.
+    """
     workloads = MINIATURES if quick else WORKLOADS
     files = files or (QUICK_FILES if quick else FILES)
     clock = clock_of(device, quick=quick, shared=shared)
     found: Found = {"part": part, "machine": machine(clock), "quick": quick}
     if part == "reading":
         found["reading"] = reading(clock, 2 if quick else 64).to_json()
-    found["workloads"] = [one(clock, name, workloads[name], files) for name in PARTS[part]]
+    earlier = {} if kept is None else standards_of(kept, found)
+    found["kept"] = kept is not None
+    found["workloads"] = [
+        one(clock, name, workloads[name], files, earlier.get(name)) for name in PARTS[part]
+    ]
     return found | {"load_after": load()}
 
 
-def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, Any]:
-    """A workload: its evaluation, then each model on the same files."""
+def standards_of(kept: Found, found: Found) -> dict[str, list[Any]]:
+    """The evaluations of an earlier run by workload."""
+    same = ("device", "name", "cores", "threads", "shared", "torch")
+    for key in same:
+        if kept["machine"][key] != found["machine"][key] or kept["quick"] != found["quick"]:
+            raise SystemExit(f"The earlier run is of another machine or clock: see {key}.")
+    return {workload["name"]: workload["standards"] for workload in kept["workloads"]}
+
+
+def evaluated(clock: Clock, workload: Workload) -> list[Any]:
+    """The standard evaluations of a workload as plain data."""
     print(f"{workload.title}: standard evaluation", flush=True)
     standards = workload.evaluate(clock)
     for standard in standards:
         print(f"  {standard.what}: {standard.seconds:.3g} s", flush=True)
+    return [standard.to_json() for standard in standards]
+
+
+def one(
+    clock: Clock, name: str, workload: Workload, files: int, kept: list[Any] | None = None
+) -> dict[str, Any]:
+    """A workload: its evaluation, then each model on the same files."""
+    standards = kept or evaluated(clock, workload)
     signature = workload.signature()
     with tempfile.TemporaryDirectory(prefix="lorascope-speed-") as folder:
         shards = max(1, files // IN_SHARD)
@@ -74,7 +101,7 @@ def one(clock: Clock, name: str, workload: Workload, files: int) -> dict[str, An
         "layers": len(signature),
         "numbers": workload.rank * sum(layer.n + layer.m for layer in signature.layers),
         "file_bytes": file_bytes,
-        "standards": [standard.to_json() for standard in standards],
+        "standards": standards,
         "predictions": [prediction.to_json() for prediction in predictions],
     }
 
@@ -132,11 +159,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="one JSON file a part")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--predictions", action="store_true", help="keep the evaluations")
     parser.add_argument("--files", type=int, help=f"adapters in bulk, {FILES} by default")
     options = parser.parse_args(arguments)
     for part in options.part:
         how = {"quick": options.quick, "shared": options.shared, "files": options.files}
-        found = run(part, options.device, **how)
+        kept = None
+        if options.predictions and options.out:
+            earlier = place(options.out, options.device, part)
+            kept = json.loads(earlier.read_text(encoding="utf-8"))
+        found = run(part, options.device, kept=kept, **how)
         if options.out:
             write_json(place(options.out, options.device, part), found)
         print(f"\n{reading_table(found) if 'reading' in found else evaluation_table([found])}\n")

@@ -40,9 +40,9 @@ Made by `python -m speed.page` from what `python -m speed.page --measure` found.
 
 What is compared: the **standard evaluation** of one adapter at its best (the fastest of half precision and, on
 CPUs, float32, and of three batch sizes; adapter merged beforehand, loading not counted) with the **prediction**
-of the same score, on the same device in the same run. Everything from the factors on is in the prediction's
-time, features included; `fusion` is the default model, `gl_net` the paper's as this package trains it, "with
-trust" adds the score of how unusual the LoRA is.
+of the same score, on the same device, in the same run unless the list of runs says otherwise. Everything from
+the factors on is in the time, features included; `fusion` is the default model, `gl_net` the paper's
+as this package trains it, "with trust" adds the score of how unusual the LoRA is.
 
 - *one file*: a folder on disk to its answer, the predictor in memory.
 - *many files*, *shards*: time a LoRA of 1,024, a process on every core; shards are those of a zoo. The system's

@@ -126,7 +126,9 @@ def runs_table(parts: Iterable[Mapping[str, Any]]) -> str:
         machine = found["machine"]
         rows.append(
             (
-                found["part"] + (" (quick: the numbers say nothing)" if found["quick"] else ""),
+                found["part"]
+                + (" (quick: the numbers say nothing)" if found["quick"] else "")
+                + (", predictions after the evaluations" if found.get("kept") else ""),
                 f"{machine['name']}, {machine['cores']} cores, "
                 + ("processor time" if machine["shared"] else f"{machine['threads']} threads"),
                 f"{machine['torch']}{', huge pages' if machine['huge_pages'] else ''}",

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 from speed.clock import Clock
-from speed.evaluation import main
+from speed.evaluation import machine, main, standards_of
 from speed.prediction import Done, a_lora, collection, measure, random_predictor
 from speed.random_weights import made_in
 from speed.standard import Part, Standard, fastest, trial, types_of
@@ -161,6 +161,28 @@ def test_a_part_is_measured_into_a_file_of_its_own(tmp_path, capsys):
     assert [p["model"] for p in workload["predictions"]] == ["fusion", "fusion", "gl_net"]
     assert [p["file_count"] for p in workload["predictions"]] == [4, 4, 4]
     assert "~" in capsys.readouterr().out
+
+
+def test_an_evaluation_is_kept_on_the_same_machine_only():
+    found = {"machine": machine(CLOCK), "quick": True}
+    kept = found | {"workloads": [{"name": "qwen", "standards": [1]}]}
+    assert standards_of(kept, found) == {"qwen": [1]}
+    other = found["machine"] | {"shared": True}
+    with pytest.raises(SystemExit, match="shared"):
+        standards_of(kept, found | {"machine": other})
+
+
+@pytest.mark.slow
+def test_predictions_are_measured_again_beside_a_kept_evaluation(tmp_path):
+    common = ["--quick", "--part", "qwen", "--files", "4", "--out", str(tmp_path)]
+    runs = []
+    for how in ([], ["--predictions"]):
+        main([*common, *how])
+        runs.append(json.loads((tmp_path / "cpu-qwen.json").read_text()))
+    (first,), (second,) = (found["workloads"] for found in runs)
+    assert [found["kept"] for found in runs] == [False, True]
+    assert first["standards"] == second["standards"]
+    assert first["predictions"] != second["predictions"]
 
 
 @pytest.mark.slow
