@@ -112,3 +112,21 @@ def test_each_column_has_its_own_strength(data, generator):
         torch.testing.assert_close(left_out[:, column], choice.left_out[:, 0])
         torch.testing.assert_close(dual[:, column], expected[:, 0])
         torch.testing.assert_close(intercept[column], offset[0])
+
+
+def test_large_groups_are_left_out_as_exactly_as_small_ones(data):
+    """Eighteen of one group, six of another: predictions of each by the ridge of the others."""
+    x, y = data
+    groups = torch.tensor([0] * 18 + [1] * 6)
+    found = Smoother(x @ x.T, groups).leave_out(y, 2.0).left_out
+    for group in (0, 1):
+        own = groups == group
+        # the strength belongs to the kernel centred on all: refitting alone needs the same centre
+        centred = x - x.mean(0)
+        smooth = centred @ torch.linalg.solve(
+            centred.T @ centred + 2.0 * torch.eye(5, dtype=x.dtype), centred.T
+        )
+        smooth = smooth + 1 / len(x)
+        residual = y - smooth @ y
+        inverse = torch.linalg.inv(torch.eye(int(own.sum()), dtype=x.dtype) - smooth[own][:, own])
+        torch.testing.assert_close(found[own], y[own] - inverse @ residual[own])

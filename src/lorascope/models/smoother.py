@@ -9,8 +9,9 @@ strength t is chosen without refitting (Golub, Heath and Wahba 1979; Rifkin and 
 not: a model; it knows numbers only. All in float64.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ __all__ = ["Choice", "Smoother"]
 # relative to the mean eigenvalue: from near interpolation to near the mean. Weaker ones would let the
 # rounding of a float32 kernel speak.
 STRENGTHS = torch.logspace(-5, 4, 28, dtype=torch.float64)
+FEW = 16  # LoRAs of a group that are compared pair by pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +64,6 @@ class Smoother:
         return max(float(self.values.mean()), 1e-9 * size) or 1.0
 
     @cached_property
-    def shares(self) -> Tensor:  # (b, b)
-        """How much of each LoRA lies along each eigenvector."""
-        return self.vectors.square()
-
-    @cached_property
     def blocks(self) -> list[Tensor]:  # (g, s) each
         """The rows of each group of more than one LoRA, groups of one size together."""
         if self.groups is None:
@@ -85,33 +82,65 @@ class Smoother:
 
         With `held_out`, the kernel between other LoRAs and these and their y, the error is on those.
         """
-        choices = [self.leave_out(y, t) for t in (STRENGTHS * self.scale).tolist()]
+        left_out = self._left_out(y, self._grid)
+        errors = (left_out - y).square().mean((1, 2)).tolist()
+        strengths = self._grid.strengths.tolist()
         if held_out is not None:
-            choices = [self._on(*held_out, y, choice) for choice in choices]
-        return min(choices, key=lambda choice: choice.error)
+            errors = [self._error_on(*held_out, y, strength) for strength in strengths]
+        best = errors.index(min(errors))
+        return Choice(strengths[best], errors[best], left_out[best])
 
     def choose_each(self, y: Tensor) -> tuple[Tensor, Tensor]:  # (b, k) -> (k,), (b, k)
         """A strength for each column, and the predictions that they have on LoRAs left out."""
-        strengths = STRENGTHS * self.scale
-        choices = [self.leave_out(y, t) for t in strengths.tolist()]
-        errors = torch.stack([(y - choice.left_out).square().mean(0) for choice in choices])
-        best = errors.argmin(0)
-        columns = [choices[place].left_out[:, k] for k, place in enumerate(best.tolist())]
-        return strengths.to(y.device)[best], torch.stack(columns, 1)
+        left_out = self._left_out(y, self._grid)
+        best = (left_out - y).square().mean(1).argmin(0)
+        columns = torch.arange(y.shape[1], device=y.device)
+        return self._grid.strengths[best], left_out[best, :, columns].T.contiguous()
 
     def leave_out(self, y: Tensor, strength: float) -> Choice:
         """Predictions of each LoRA by the model fitted to all others (all other groups)."""
-        shrink = self.values / (self.values + strength)
-        residual = y - self._smooth(y, shrink)
-        # 1 - S_ii is never negative; where a LoRA decides its own value nothing can be said of it
-        own = 1 - 1 / self.size - self.shares @ shrink
-        error = residual / own.clamp(min=1e-12).unsqueeze(1)
+        found = self._left_out(y, self._leverage(y.new_tensor([strength])))[0]
+        return Choice(strength, float((y - found).square().mean()), found)
+
+    @cached_property
+    def _grid(self) -> "_Leverage":
+        """What LoRAs and groups weigh in their own fit, at all strengths: labels do not matter to it."""
+        return self._leverage((STRENGTHS * self.scale).to(self.values.device))
+
+    def _leverage(self, strengths: Tensor) -> "_Leverage":
+        shrink = self.values / (self.values + strengths.unsqueeze(1))  # (t, b)
+        own = 1 - 1 / self.size - shrink @ self.vectors.square().T
+        inverses = []
         for rows in self.blocks:
-            q = self.vectors[rows]  # (g, s, b)
-            eye = torch.eye(rows.shape[1], dtype=y.dtype, device=y.device)
-            rest = eye - 1 / self.size - (q * shrink) @ q.mT
-            error[rows] = torch.linalg.pinv(rest, hermitian=True) @ residual[rows]
-        return Choice(strength, float(error.square().mean()), y - error)
+            eye = torch.eye(rows.shape[1], dtype=shrink.dtype, device=shrink.device)
+            rest = eye - 1 / self.size - self._among(rows, shrink)
+            inverses.append(torch.linalg.pinv(rest, hermitian=True))
+        # 1 - S_ii is never negative; where a LoRA decides its own value nothing can be said of it
+        return _Leverage(strengths, shrink, own.clamp(min=1e-12), inverses)
+
+    def _among(self, rows: Tensor, shrink: Tensor) -> Tensor:  # (g, s), (t, b) -> (t, g, s, s)
+        """S - 1 / N between the LoRAs of each group."""
+        q = self.vectors[rows]  # (g, s, b)
+        groups, size, _ = q.shape
+        if size > FEW:
+            return torch.stack([(q * weights) @ q.mT for weights in shrink])
+        # one product for all strengths: the vectors are read once
+        i, j = torch.triu_indices(size, size, device=q.device)
+        found = shrink.new_zeros(len(shrink), groups, size, size)
+        for one, other in zip(i.tolist(), j.tolist(), strict=True):
+            found[:, :, one, other] = shrink @ (q[:, one] * q[:, other]).T
+            found[:, :, other, one] = found[:, :, one, other]
+        return found
+
+    def _left_out(self, y: Tensor, at: "_Leverage") -> Tensor:  # (b, k) -> (t, b, k)
+        mean = y.mean(0)
+        inside = at.shrink.unsqueeze(2) * (self.vectors.T @ (y - mean))  # (t, b, k)
+        smooth = self.vectors @ inside.transpose(0, 1).flatten(1)
+        residual = y - mean - smooth.view(len(y), -1, y.shape[1]).transpose(0, 1)
+        error = residual / at.own.unsqueeze(2)
+        for rows, inverse in zip(self.blocks, at.inverses, strict=True):
+            error[:, rows] = inverse @ residual[:, rows]
+        return y - error
 
     def solve(self, y: Tensor, strength: float | Tensor) -> tuple[Tensor, Tensor]:  # (b, k), (k,)
         """Dual weights a and intercept c at a strength, or at one (k,) for each column."""
@@ -123,12 +152,16 @@ class Smoother:
         weights = weights - weights.mean(0)
         return weights, mean - self.column_means @ weights
 
-    def _smooth(self, y: Tensor, shrink: Tensor) -> Tensor:
-        mean = y.mean(0)
-        shrunk: Tensor = self.vectors @ (shrink.unsqueeze(1) * (self.vectors.T @ (y - mean)))
-        return mean + shrunk
-
-    def _on(self, kernel: Tensor, truth: Tensor, y: Tensor, choice: Choice) -> Choice:
-        dual, intercept = self.solve(y, choice.strength)
+    def _error_on(self, kernel: Tensor, truth: Tensor, y: Tensor, strength: float) -> float:
+        dual, intercept = self.solve(y, strength)
         error = kernel.double() @ dual + intercept - truth
-        return replace(choice, error=float(error.square().mean()))
+        return float(error.square().mean())
+
+
+class _Leverage(NamedTuple):
+    """S at several strengths t, as far as leaving out needs it."""
+
+    strengths: Tensor  # (t,)
+    shrink: Tensor  # (t, b): e / (e + t)
+    own: Tensor  # (t, b): 1 - S_ii
+    inverses: list[Tensor]  # (t, g, s, s) each: (1 - S_GG)^-1 of the groups of each block
