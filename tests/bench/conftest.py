@@ -1,7 +1,8 @@
 """A tiny suite on planted zoos, run once: home, a second version of its base, higher ranks, another kind."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from lorascope.bench.record import Asked, load_runs
 from lorascope.bench.schedule import run_suite
 from lorascope.bench.suites import Suite
 from lorascope.bench.tasks import facts_of
-from lorascope.core import LoRA, LowRank
+from lorascope.bench.trust_exam import examine
+from lorascope.core import MAGNITUDE, LoRA, LowRank, Side
 from lorascope.io.shard_writer import ZooWriter
 from tests.planted import CLASSES, planted_loras
 
@@ -39,9 +41,11 @@ def write_zoo(
     extra: int = 0,
     layers: int = 3,
     base: float = BASE_VALUE,
+    change: Callable[[LoRA], LoRA] = lambda lora: lora,
 ) -> Path:
     """A zoo of planted LoRAs; `extra` columns of nothing raise the rank, `layers` is how many it has."""
     loras, table = planted_loras(count, seed)
+    loras = [change(lora) for lora in loras]
     names = list(loras[0].layers)[:layers]
     if extra or layers < 3:
         loras = [
@@ -116,6 +120,54 @@ def finished(asked, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     run_suite(asked, folder, processes=1, progress=False)
     return Finished(asked, folder, load_runs(folder))
+
+
+TRUST = Suite(
+    "tiny trust",
+    ("fusion",),
+    ("home",),
+    {"home": ("home-second", "home-control", "home-rank-2", "home-dora", "home-conv")},
+    seeds=(0,),
+)
+
+
+def turned(lora: LoRA) -> LoRA:
+    """An update of the same spectra in other directions, as of a base of another seed."""
+    draw = torch.Generator().manual_seed(99)
+    layers = {}
+    for name in lora.layers:
+        pair = lora.pair(name)
+        turn = torch.linalg.qr(torch.randn(pair.n, pair.n, generator=draw)).Q
+        layers[name] = LowRank(turn @ pair.u, pair.v)
+    return replace(lora, layers=layers)
+
+
+def with_magnitudes(lora: LoRA) -> LoRA:
+    """The LoRA as DoRA writes it."""
+    side = {f"{name}.{MAGNITUDE}": Side(MAGNITUDE, torch.ones(lora[name].n)) for name in lora}
+    return replace(lora, side=side)
+
+
+@pytest.fixture(scope="session")
+def trust_asked(tmp_path_factory):
+    """A zoo large enough to learn trust from, and others beside it."""
+    place = tmp_path_factory.mktemp("trust")
+    folders = {
+        "home": write_zoo(place / "home", 280, 0),
+        "home-second": write_zoo(place / "home-second", 40, 2, base=BASE_VALUE + 0.5),
+        "home-control": write_zoo(place / "home-control", 40, 3, change=turned),
+        "home-rank-2": write_zoo(place / "home-rank-2", 20, 4),
+        "home-dora": write_zoo(place / "home-dora", 20, 5, change=with_magnitudes),
+        "home-conv": write_zoo(place / "home-conv", 20, 6, layers=2),
+    }
+    return Asked(TRUST, {name: facts_of(name, path) for name, path in folders.items()})
+
+
+@pytest.fixture(scope="session")
+def trust_records(trust_asked, tmp_path_factory):
+    """Its records after one seed, as they stand in a folder."""
+    folder = tmp_path_factory.mktemp("records")
+    return examine(trust_asked, folder), folder
 
 
 def close(a: float | None, b: float | None) -> bool:

@@ -40,6 +40,6 @@ def test_every_json_document_is_described():
             r'"schema": "(lorascope\.\w+/\d+)"', path.read_text(encoding="utf-8")
         )
     }
-    assert len(written) == 6
+    assert len(written) == 7
     page = PAGE.read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in page for name in written)

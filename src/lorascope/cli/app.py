@@ -19,6 +19,7 @@ import typer
 
 from lorascope.cli import (
     bench,
+    bench_trust,
     demo,
     inspect,
     predict,
@@ -78,6 +79,7 @@ app.add_typer(bench_app, name="bench", short_help="run the benchmark and print i
 bench_app.command("run", short_help="train and score models on targets")(bench.run)
 bench_app.command("plan", short_help="what a suite runs, and what that costs")(bench.plan)
 bench_app.command("report", short_help="write tables and plots of a run")(bench.report)
+bench_app.command("trust", short_help="how far predictors can be believed")(bench_trust.trust)
 app.command("demo", short_help="the whole road in minutes")(demo.demo)
 
 

@@ -43,6 +43,9 @@ reports, or of brief ones with `--results`; every key stands in [inspect-schema.
 `explanations` with --explain |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
 `versions` and more) and `controls`, each with its scores on the test rows |
+| `lorascope.trust/1` | `page` (its path) and `zoos`, each with `zoo`, `others`, `model`, `versions` and \
+`seeds`, by number, with `probabilities`, `intervals`, `outliers`, `risk`, `left_out`, `rows` and \
+`fit_seconds` |
 | `lorascope.zoo/1` | `path`, `count`, `bytes`, `shards`, `ranks`, `groups`, `base`, `layers`, `shapes`, \
 `targets`, `hyper`, `ceilings`, `diverged`, `failures`, `report` |
 | `lorascope.verify/1` | `path`, `checks`, `sound`, `loras`, `shards`, `bytes_read`, `findings` (each `check`, \

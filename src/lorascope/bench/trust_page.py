@@ -1,0 +1,255 @@
+"""The page of `bench trust`, docs/trust.md: Markdown and a picture, from the records alone.
+
+The same records give the same bytes. Means over the seeds that are in a record; extremes are those of all.
+Marks say where a number misses what is asked of it; nothing is left out for being weak.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lorascope.bench.markdown import number, table
+from lorascope.bench.trust_exam import CONTROL, DORA, OTHER_BASE, Record
+from lorascope.bench.trust_risk import BY_SCORE, SHARES
+from lorascope.predict.risk_coverage import RiskCoverage, plot_risk_coverage
+from lorascope.train.outlier_exam import PASS
+
+__all__ = ["page_text", "write_page"]
+
+PICTURE = "risk-coverage.png"
+WITHIN = (0.88, 0.92)
+MOST_FLAGGED, LEAST_AREA = 0.10, 0.95
+MADE = ("mean of 2", "mean of 2, old rank", "mean of 5", "mixed layers", "random")
+#: Kinds that should be told from test LoRAs; of all others than these and `PASS` the numbers are only reported.
+TELL = (*MADE, CONTROL, OTHER_BASE, DORA)
+
+PROBABILITIES = (
+    "Expected calibration error on the test LoRAs (15 bins), before and after the map that was learned from "
+    "the validation LoRAs. *No map*: none lowered the loss of left-out groups, and the probabilities are the "
+    "model's."
+)
+INTERVALS = (
+    "Share of labels inside 90 % intervals (of classes: of the possible sets), over 50 divisions of the "
+    f"held-out groups into calibration and test. † the mean lies outside {WITHIN[0]:.2f} to {WITHIN[1]:.2f}."
+)
+OUTLIERS = (
+    "Area under the ROC curve against the test LoRAs by the outlier score; share beyond the limit of "
+    f"abstention. † a kind that should pass and is flagged more than {MOST_FLAGGED * 100:.0f} %, or one that "
+    f"should be told with an area below {LEAST_AREA}. Second versions, other data and DoRA by its pairs alone "
+    "are reported without a mark."
+)
+RISK = (
+    "Test LoRAs mixed with as many of a second version of the base and of a base of another seed, where a zoo "
+    "has these. Values are compared as values: of another base a predictor knows the value of its own base. "
+    "Loss: absolute error in deviations of the training labels, or share of wrong labels. Risk: mean loss of "
+    "the LoRAs that are answered, the least doubtful first, at some shares and at the limit of abstention "
+    "(with the share that is answered there). Intervals have one width for all LoRAs, so that their width is "
+    "no doubt to sort by. ‡ abstention at the limit does not lower the risk."
+)
+
+
+def write_page(records: Sequence[Record], page: Path | str) -> Path:
+    """Write the page with pictures/ beside it; returns its path."""
+    page = Path(page)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    picture = None
+    if curves := _curves(records):
+        (page.parent / "pictures").mkdir(exist_ok=True)
+        path = page.parent / "pictures" / PICTURE
+        plot_risk_coverage(curves, path, loss="absolute error, deviations of the label")
+        picture = f"pictures/{PICTURE}"
+    page.write_text(page_text(records, picture), encoding="utf-8")
+    return page
+
+
+def page_text(records: Sequence[Record], picture: str | None = None) -> str:
+    """The whole page; the picture is a path relative to it."""
+    lines = ["# Trust, measured", "", *_head(records)]
+    lines += ["## Probabilities", "", PROBABILITIES, "", *_probabilities(records)]
+    lines += ["## Intervals", "", INTERVALS, "", *_intervals(records)]
+    lines += ["## Outliers", "", OUTLIERS, "", *_outliers(records)]
+    lines += ["## What abstention buys", "", RISK, ""]
+    if picture is not None:
+        lines += [f"![Risk against coverage]({picture})", ""]
+        lines += ["All values of a zoo by the outlier score; dashed: every LoRA is answered.", ""]
+    for record in records:
+        lines += [f"### {_name(record)}", "", *_risk(record)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _head(records: Sequence[Record]) -> list[str]:
+    """How it was made, and of what."""
+    made = sorted({f"lorascope {x['versions']['lorascope']}" for x in records})
+    models = sorted({record["model"] for record in records})
+    seeds = sorted({seed for record in records for seed in record["seeds"]}, key=int)
+    lines = [
+        f"`lorascope bench trust`: made from its records, by {', '.join(made)}. One fit of "
+        f"`{', '.join(models)}` on all targets of each zoo, split by group, seed {', '.join(seeds)}. What the "
+        "numbers mean and what `predict` does with them: [predict.md](predict.md).",
+        "",
+    ]
+    rows = []
+    for record in records:
+        facts, runs = record["zoo"], list(record["seeds"].values())
+        counts = [f"{_mean(run['rows'][key] for run in runs):,.0f}" for key in _PARTS]
+        seconds = _mean(run["seconds"] for run in runs)
+        rows.append([facts["name"], facts["base"], *counts, f"{seconds:.0f}", facts["digest"]])
+    heads = ["zoo", "base", "LoRAs to learn", "to validate", "to test", "CPU seconds", "digest"]
+    return [*lines, *table(heads, rows), *_left_out(records)]
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def _left_out(records: Sequence[Record]) -> list[str]:
+    said = {
+        f"- {_name(record)} was not asked about {other}: {why}"
+        for record in records
+        for run in record["seeds"].values()
+        for other, why in run["left_out"].items()
+    }
+    return [*sorted(said), ""] if said else []
+
+
+def _probabilities(records: Sequence[Record]) -> list[str]:
+    rows = []
+    for record in records:
+        for (target, kind), found in _by(record, "probabilities", "target", "kind").items():
+            before, after = (_average(found, key) for key in ("before", "after"))
+            kept = "" if any(row["kept"] for row in found) else "no map"
+            rows.append([_name(record), target, kind, number(before), number(after), kept])
+    if not rows:
+        return ["No zoo has a target of labels with enough LoRAs to validate.", ""]
+    return table(["zoo", "target", "kind", "before", "after", ""], rows)
+
+
+def _intervals(records: Sequence[Record]) -> list[str]:
+    rows, outside = [], []
+    for record in records:
+        for (target, _, metric), found in _by(
+            record, "intervals", "target", "kind", "metric"
+        ).items():
+            mean = _average(found, "mean")
+            missed = not WITHIN[0] <= mean <= WITHIN[1]
+            if missed:
+                outside.append(f"{target} of {_name(record)} ({mean:.3f})")
+            ends = (
+                min(row["lowest"] for row in found),
+                max(row["highest"] for row in found),
+            )
+            numbers = [number(_average(found, "std")), *map(number, ends)]
+            score = f"{metric} {number(_average(found, 'score'), 2)}"
+            mark = "†" if missed else ""
+            rows.append([_name(record), target, number(mean) + mark, *numbers, score])
+    if not rows:
+        return ["No zoo has a target with enough held-out groups.", ""]
+    text = f"Outside {WITHIN[0]:.2f} to {WITHIN[1]:.2f}: {', '.join(outside) or 'none'}."
+    heads = ["zoo", "target", "inside, mean", "deviation", "lowest", "highest", "test score"]
+    return [*table(heads, rows), text, ""]
+
+
+def _outliers(records: Sequence[Record]) -> list[str]:
+    """A row a kind, a column a zoo."""
+    columns = [_by(record, "outliers", "kind") for record in records]
+    kinds = list(dict.fromkeys(kind for column in columns for (kind,) in column))
+    rows, missed = [], []
+    for kind in sorted(kinds, key=_place):
+        cells = []
+        for record, column in zip(records, columns, strict=True):
+            found = column.get((kind,), [])
+            text, bad = _judged(kind, found)
+            cells.append(text)
+            if bad:
+                missed.append(f"{kind} on {_name(record)}")
+        rows.append([kind, *cells])
+    text = f"Missed: {', '.join(missed) or 'none'}."
+    return [*table(["kind", *map(_name, records)], rows), text, ""]
+
+
+def _place(kind: str) -> int:
+    """Kinds that should pass, then those that should be told, then the others; each in the order it was met."""
+    return 0 if _passes(kind) else 1 if kind in TELL else 2
+
+
+def _passes(kind: str) -> bool:
+    return kind in PASS or kind.startswith("trained at rank")
+
+
+def _judged(kind: str, found: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """The cell of a kind and whether it misses what is asked."""
+    if not found:
+        return "", False
+    area, flagged = _average(found, "auroc"), _average(found, "flagged")
+    bad = flagged > MOST_FLAGGED if _passes(kind) else kind in TELL and area < LEAST_AREA
+    return f"{area:.3f}; {flagged:.2f}{'†' if bad else ''}", bad
+
+
+def _risk(record: Record) -> list[str]:
+    """The mixture, and a row for each target and doubt."""
+    runs = list(record["seeds"].values())
+    parts = runs[0]["risk"]["parts"]
+    text = ", ".join(f"{count} {_part(kind)}" for kind, count in parts.items())
+    rows = []
+    for (target, doubt), found in _by(record, "risk", "target", "doubt").items():
+        at = [number(_average(found, f"at {share:g}")) for share in SHARES]
+        rows.append([target, doubt, *at, *_limit(doubt, found)])
+    heads = [
+        "target",
+        "doubt",
+        *(f"risk at {share * 100:.0f} %" for share in SHARES),
+        "at the limit",
+        "",
+    ]
+    alone = (
+        "" if len(parts) > 1 else "; it has no other zoo of its kind, so that all are of its own"
+    )
+    return [f"{text}{alone}.", "", *table(heads, rows)]
+
+
+def _part(kind: str) -> str:
+    return "test LoRAs" if kind == "test" else f"of a {kind}"
+
+
+def _limit(doubt: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    if doubt != BY_SCORE:
+        return ["", ""]
+    risk, everyone = _average(found, "at limit"), _average(found, "at 1")
+    mark = "" if risk < everyone else "‡"
+    return [number(risk) + mark, f"{_average(found, 'answered') * 100:.0f} % answered"]
+
+
+def _curves(records: Sequence[Record]) -> dict[str, RiskCoverage]:
+    """That of the first seed of each zoo."""
+    curves = {}
+    for record in records:
+        first = record["seeds"][min(record["seeds"], key=int)]
+        if curve := first["risk"].get("curve"):
+            coverage, risk = (np.array(curve[key]) for key in ("coverage", "risk"))
+            found = RiskCoverage(coverage, risk, curve["area"], curve["random"])
+            curves[_name(record)] = found
+    return curves
+
+
+def _by(record: Record, part: str, *keys: str) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """The rows of all seeds that have the same names, in the order in which they are first met."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for run in record["seeds"].values():
+        rows = run["risk"]["rows"] if part == "risk" else run[part]
+        for row in rows:
+            found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return found
+
+
+def _average(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    return _mean(row[key] for row in rows if row[key] is not None)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return float(np.mean(listed)) if listed else float("nan")
+
+
+def _name(record: Record) -> str:
+    return str(record["zoo"]["name"])
