@@ -41,8 +41,8 @@ Made by `python -m speed.page` from what `python -m speed.page --measure` found.
 What is compared: the **standard evaluation** of one adapter at its best (the fastest of half precision and, on
 CPUs, float32, and of three batch sizes; adapter merged beforehand, loading not counted) with the **prediction**
 of the same score, on the same device, in the same run unless the list of runs says otherwise. Everything from
-the factors on is in the time, features included; `fusion` is the default model, `gl_net` the paper's
-as this package trains it, "with trust" adds the score of how unusual the LoRA is.
+the factors on is in the time, features included; `fusion` is the default model, `gl_net` the paper's as this
+package trains it, "with trust" adds the score of how unusual the LoRA is.
 
 - *one file*: a folder on disk to its answer, the predictor in memory.
 - *many files*, *shards*: time a LoRA of 1,024, a process on every core; shards are those of a zoo. The system's
@@ -76,26 +76,28 @@ and weights, and does not grow with the number of training LoRAs.
 def page(parts: Iterable[Found]) -> str:
     """The whole page, of parts in any order."""
     ordered = sorted(parts, key=lambda found: (kind(found), PARTS.index(found["part"])))
+    on_gpu = any(kind(found) == "cuda" for found in ordered)
     sections = [INTRODUCTION]
     for device in DEVICES:
         some = [found for found in ordered if kind(found) == device]
         if any(found["machine"]["shared"] for found in some):
             sections.append(SHARED)
         if some:
-            sections += section(some, device.upper().replace("CUDA", "GPU"))
-    if all(kind(found) == "cpu" for found in ordered):
+            sections += section(some, device.upper().replace("CUDA", "GPU"), alone=not on_gpu)
+    if not on_gpu:
         again = "`python -m speed.page --measure --device cuda`"
         sections.append(f"## On a GPU\n\n{NO_GPU}. The same with one: {again}.\n")
     return "\n".join(sections).rstrip() + "\n"
 
 
-def section(parts: list[Found], on: str) -> list[str]:
-    """What was found on one kind of device."""
+def section(parts: list[Found], on: str, *, alone: bool) -> list[str]:
+    """What was found on one kind of device, which may be the only one."""
     sections, evaluated = [], [found for found in parts if found.get("workloads")]
     if evaluated:
         sections += [f"## Prediction against evaluation, on a {on}\n", evaluation_table(evaluated)]
-        sections += ["\nTimes faster than the first evaluation of a base:\n"]
-        sections += [floors_table(evaluated, gpu=on == "GPU")]
+        if on == "GPU" or alone:
+            sections += ["\nTimes faster than the first evaluation of a base:\n"]
+            sections += [floors_table(evaluated, gpu=on == "GPU")]
         sections += ["\n### The evaluations\n", parts_table(evaluated), ""]
     for found in parts:
         if found["part"] == "reading":

@@ -67,6 +67,7 @@ def test_floors_are_those_of_a_gpu_and_are_not_claimed_without_one():
     assert "10,000 x, reached" in both
     assert "evaluation, on a GPU" in both
     assert "## On a GPU" not in both
+    assert "no GPU" not in both
 
 
 def test_reading_sizes_and_folder_have_their_tables():
