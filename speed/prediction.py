@@ -73,7 +73,7 @@ class Prediction:
 class Done(NamedTuple):
     """A task of a worker: how many answers, when it began and ended, and its processor time."""
 
-    count: int
+    answers: int
     began: float
     ended: float
     spent: float
@@ -247,8 +247,9 @@ def in_bulk(
     Starting and a first task of each kind are not counted.
     """
     chunks = [many.adapters[i : i + AT_ONCE] for i in range(0, len(many.adapters), AT_ONCE)]
-    ways = {"files": chunks, "shards": [(path,) for path in many.shards]}
-    kinds = [(number, way) for number in range(len(folders)) for way in ways]
+    shards = [(path,) for path in many.shards]
+    ways: dict[str, Sequence[Sequence[Path]]] = {"files": chunks, "shards": shards}
+    kinds: list[tuple[int, str]] = [(number, way) for number in range(len(folders)) for way in ways]
     tasks = [(*kind, paths) for kind in kinds for paths in ways[kind[1]]]
     first = [(*kind, ways[kind[1]][0]) for kind in kinds]
     processes = min(len(cores()), len(tasks))
@@ -264,7 +265,7 @@ def in_bulk(
 
 def a_lora(clock: Clock, done: Sequence[Done]) -> float:
     """Seconds a LoRA: from the first begin to the last end, or the processor time over the cores."""
-    count = sum(each.count for each in done)
+    count = sum(each.answers for each in done)
     if clock.shared:
         return sum(each.spent for each in done) / clock.cores / count
     return (max(each.ended for each in done) - min(each.began for each in done)) / count
