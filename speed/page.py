@@ -54,10 +54,10 @@ Bases with random weights have the true shapes, and so have their predictors, 1,
 does not depend on values. Times marked ~ were **not run whole**: they are added up from measured parts, which
 stand below. Clocks wait for the device, the first call does not count, medians do.
 """
-SHARED = """**The CPU had other work beside** where the list of runs says processor time. There, times are seconds
-of processor time of one thread, divided by the number of cores, as if they shared the work without loss: the
-evaluation's too. One file, and one LoRA alone, have one core and are not divided: an evaluation has all cores
-against it.
+SHARED = """**The CPU had other work beside** where the list of runs says processor time. There, times are
+seconds of processor time of one thread, divided by the number of cores, as if they shared the work without
+loss: the evaluation's too. One file, and one LoRA alone, have one core and are not divided: an evaluation has
+all cores against it.
 """
 READING = """64 LoRAs go through the forward, and their factors through a sum, in turn; the ratio is the median
 of those of each round. Here `gl_net` is the paper's: one equivariant layer of width 16 and a linear head.
