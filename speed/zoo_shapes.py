@@ -41,7 +41,7 @@ def run(
     """Measure the shapes of some names, all by default."""
     shapes = MINIATURES if tiny else SHAPES
     clock = Clock(device, 1, 0.0) if tiny else Clock(device, 3, 60.0)
-    found: dict[str, Any] = {"machine": machine(device), "tiny": tiny, "steps": steps}
+    found: dict[str, Any] = {"machine": machine(clock), "tiny": tiny, "steps": steps}
     found["shapes"] = [
         {"name": name, **measured(clock, shape, most, steps)}
         for name, shape in shapes.items()

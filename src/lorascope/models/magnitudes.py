@@ -36,7 +36,7 @@ class MagnitudeFeatures(nn.Module):
     Example:
         >>> features = MagnitudeFeatures(batch.signature)
         >>> features.fit(batch)
-        >>> features(batch).shape == (batch.size, features.width)
+        >>> features.fitted == (batch.magnitudes is not None)
         True
     """
 
