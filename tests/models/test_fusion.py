@@ -8,6 +8,7 @@ import torch
 from lorascope.core import LayerShape, Signature, collate
 from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import TrainingError
+from lorascope.models import fusion
 from lorascope.models.closed_form import Labels
 from lorascope.models.fusion import (
     HINT,
@@ -154,6 +155,19 @@ def test_a_folder_at_the_shapes_of_stable_diffusion_is_small():
     wide = 1000 * (5 * (10 + model.most_hints) + 3 * 10)
     assert model.most_hints >= 12
     assert 4 * numbers + 8 * wide < 50e6
+
+
+def test_large_maps_are_kept_to_eight_bits_and_answer_alike(monkeypatch):
+    whole = fitted(SIZE, "regression")
+    monkeypatch.setattr(fusion, "MAP_NUMBERS", 10)
+    narrow = fitted(SIZE, "regression")
+    for name in LINEAR:
+        found = narrow.get_buffer(name)
+        assert torch.equal(found.bfloat16().float(), found)
+        torch.testing.assert_close(found, whole.get_buffer(name), rtol=4e-3, atol=0)
+    test = BATCH.select(TEST)
+    moved = (narrow(test) - whole(test)).square().mean().sqrt()
+    assert 0 < float(moved / whole(test).std()) < 3e-3
 
 
 def test_few_loras_and_other_ranks():

@@ -51,6 +51,21 @@ def test_what_is_loaded_predicts_what_was_saved(tmp_path):
             assert a == b
 
 
+def test_large_tensors_of_eight_bits_take_two_bytes_a_number(tmp_path, monkeypatch):
+    before = predictor(SCORE, "mlp", hidden=16)
+    whole = (before.save(tmp_path / "whole") / WEIGHTS).stat().st_size
+    with torch.no_grad():
+        for weights in before.model.parameters():
+            weights.copy_(weights.bfloat16())
+    monkeypatch.setattr(folder, "NARROW_NUMBERS", 100)
+    narrow = (before.save(tmp_path / "narrow") / WEIGHTS).stat().st_size
+    assert narrow < 0.6 * whole
+    after = load_predictor(tmp_path / "narrow")
+    assert next(after.model.parameters()).dtype == torch.float32
+    for a, b in zip(before.predict(LORAS), after.predict(LORAS), strict=True):
+        assert a == b
+
+
 def test_the_folder_holds_two_files_and_nothing_is_left_beside_it(saved):
     assert sorted(path.name for path in saved.iterdir()) == [WEIGHTS, DOCUMENT]
     assert [path.name for path in saved.parent.iterdir()] == ["predictor"]

@@ -45,6 +45,7 @@ FORMAT_VERSION = 2  # 1 knew no trust
 DOCUMENT = "predictor.json"
 WEIGHTS = "model.safetensors"
 TRUST = "trust.safetensors"
+NARROW_NUMBERS = 2**16  # in smaller tensors little is to be saved
 #: Caps on what is read into memory: a document of facts, and weights of a predictor.
 MAX_DOCUMENT_BYTES = 32 * 2**20
 MAX_WEIGHTS_BYTES = 16 * 2**30
@@ -141,8 +142,17 @@ def _write(predictor: Predictor, folder: Path) -> None:
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors that share no memory, on the CPU."""
-    return {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+    """Tensors that share no memory, on the CPU, in bfloat16 where that loses nothing."""
+    plain = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+    return {name: _narrow(x) for name, x in plain.items()}
+
+
+def _narrow(x: torch.Tensor) -> torch.Tensor:
+    """A large tensor whose numbers a model has rounded to bfloat16, in that type: reading widens it again."""
+    if x.dtype != torch.float32 or x.numel() < NARROW_NUMBERS:
+        return x
+    narrow = x.bfloat16()
+    return narrow if torch.equal(narrow.float(), x) else x
 
 
 def _write_synced(path: Path, content: bytes) -> None:
