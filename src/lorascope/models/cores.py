@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
 from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
+from lorascope.models.rounding import rounded
 from lorascope.symmetry.principal import principal_directions
 from lorascope.symmetry.roots import Roots, gram_roots
 
@@ -77,15 +78,18 @@ class Cores(nn.Module):
 
     def __init__(self, signature: Signature, width: int) -> None:
         super().__init__()
-        core = left = right = 0
+        of_layers: dict[str, list[int]] = {name: [] for name in Views._fields}
         for index, group in enumerate(signature.groups()):
             c, d = min(width, group.n), min(width, group.m)
             self.register_buffer(f"p_{index}", torch.zeros(len(group), group.n, c))
             self.register_buffer(f"q_{index}", torch.zeros(len(group), group.m, d))
-            core += len(group) * c * d
-            left += len(group) * c * (c + 1) // 2
-            right += len(group) * d * (d + 1) // 2
-        self.widths = (core, left, right)
+            numbers = (c * d, c * (c + 1) // 2, d * (d + 1) // 2)
+            for widths, width_of_layer in zip(of_layers.values(), numbers, strict=True):
+                widths += [width_of_layer] * len(group)
+        self.of_layers = (
+            of_layers  # how many numbers of each view a layer has, layers as in the batch
+        )
+        self.widths = tuple(map(sum, of_layers.values()))
 
     def fit(self, batch: LoRABatch) -> None:
         """Takes the directions from the first LoRAs of a batch."""
@@ -93,7 +97,7 @@ class Cores(nn.Module):
             for name, one, other in (("p", group.u, group.v), ("q", group.v, group.u)):
                 buffer = self.get_buffer(f"{name}_{index}")
                 rows = principal_directions(one, other, buffer.shape[2])
-                buffer.copy_(rows.mT)
+                buffer.copy_(rounded(rows.mT))
 
     @torch.no_grad()
     def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Views:

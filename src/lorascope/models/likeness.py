@@ -1,0 +1,61 @@
+"""Likeness of rows of numbers by their distance, in units of the usual distance. It knows numbers only."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["alike", "leading", "principal", "usual_distance"]
+
+
+def alike(
+    x: Tensor, landmarks: Tensor, usual: Tensor, widths: Mapping[str, float]
+) -> dict[str, Tensor]:  # (b, F), (M, F) -> (b, M) each
+    """exp(-t |x - x'|^2 / usual) for each t, in float64.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0]])
+        >>> alike(x, x, torch.tensor(4.0), {"wide": 1.0})["wide"].log().tolist()
+        [[0.0, -1.0], [-1.0, 0.0]]
+    """
+    # by a product, in float64: small distances survive, and it is faster than one by one in float32
+    one, other = x.double(), landmarks.double()
+    far = one.square().sum(1, keepdim=True) - 2 * one @ other.T + other.square().sum(1)
+    far = far.clamp(min=0) / usual
+    return {name: (-t * far).exp() for name, t in widths.items()}
+
+
+def usual_distance(x: Tensor) -> Tensor:
+    """The median squared distance between some rows; 1 where all are alike.
+
+    Example:
+        >>> usual_distance(torch.tensor([[0.0], [2.0]])).item()
+        4.0
+    """
+    apart = torch.pdist(x[:1000]).square()
+    apart = apart[apart > 0]
+    return apart.median() if apart.numel() else torch.ones(())
+
+
+def leading(x: Tensor, most: int) -> Tensor:  # (b, a) -> (b, at most `most`)
+    """The columns themselves, or their leading principal components where they are too many.
+
+    Example:
+        >>> leading(torch.ones(5, 3), 2).shape
+        torch.Size([5, 2])
+    """
+    if x.shape[1] <= most:
+        return x
+    return (x - x.mean(0)) @ principal(x, most)
+
+
+def principal(x: Tensor, most: int) -> Tensor:  # (b, a) -> (a, at most `most`)
+    """The leading principal directions of the rows.
+
+    Example:
+        >>> principal(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), 1).abs().tolist()
+        [[1.0], [0.0]]
+    """
+    centred = x - x.mean(0)
+    _, turn = torch.linalg.eigh(centred.T @ centred)
+    return turn[:, -most:].contiguous()
