@@ -29,7 +29,8 @@ from lorascope.core import GroupBatch, LoRA, LoRABatch, LowRank, Signature
 from lorascope.io import read_lora, write_lora
 from lorascope.io.shard_file import read_shard, write_shard
 from lorascope.models import build_model
-from lorascope.models.fusion import HINT, LANDMARKED, LINEAR, Fusion
+from lorascope.models.fusion import LAYER_COMPONENTS, SECOND_LANDMARKS, Fusion
+from lorascope.models.mixtures import LANDMARKED, LINEAR, SECOND
 from lorascope.models.model import Model
 from lorascope.predict import Predictor, Target, load_predictor
 from lorascope.predict.outlier import Outliers
@@ -159,13 +160,21 @@ def random_predictor(
 def fill_fusion(model: Fusion, landmarks: int) -> None:
     """Gives `fusion` random directions, components, landmarks, hints and weights of their full size."""
     state, outputs, hints = model.state_dict(), model.out_features, model.most_hints
+    few, layers = model.layer_hints, len(model.blocks) * model.layer_hints
+    components = min(LAYER_COMPONENTS, layers)
     core, z = state["components"].shape[0], state["landmark_z"].shape[1]
     width = model.most_components
     shapes: dict[str, tuple[int, ...]] = {"components": (core, width), "hint": (hints, outputs)}
-    beside = {"landmark_z": z, "landmark_w": width, "landmark_hint": hints}
-    beside |= dict.fromkeys((*LANDMARKED, *HINT), outputs)
+    shapes |= {"layers": (layers, outputs), "layer_components": (layers, components)}
+    shapes |= {f"to_layers_{name}": (len(state[name]), few) for name in model.blocks[0]}
+    shapes |= {"layers_intercept": (len(model.blocks), few)}
+    beside = {"landmark_z": z, "landmark_w": width} | dict.fromkeys(LANDMARKED, outputs)
+    second = {"landmark_hint": hints, "landmark_layers": components}
+    second |= dict.fromkeys(SECOND, outputs)
     beside |= {f"to_hint_{name}": hints for name in LANDMARKED}
     shapes |= {name: (landmarks, columns) for name, columns in beside.items()}
+    many = SECOND_LANDMARKS * landmarks
+    shapes |= {name: (many, columns) for name, columns in second.items()}
     shapes |= {f"to_hint_{name}": (len(state[name]), hints) for name in LINEAR}
     shapes |= {"to_hint_intercept": (hints,)}
     state |= {name: state[name].new_zeros(shape) for name, shape in shapes.items()}
@@ -177,7 +186,8 @@ def fill_fusion(model: Fusion, landmarks: int) -> None:
         values = torch.randn(state[key].shape, generator=generator)
         state[key] = (values / max(1, state[key].shape[0]) ** 0.5).to(state[key].dtype)
     # distances of about 1, as after fitting: an exponential of what is far takes another time
-    state |= {"typical": torch.tensor(16.0 * z), "hint_typical": torch.tensor(2.0 * hints)}
+    usual = {"typical": 16.0 * z, "hint_typical": 2.0 * hints, "layer_typical": 2.0 * components}
+    state |= {name: torch.tensor(value) for name, value in usual.items()}
     model.load_state_dict(state)
 
 

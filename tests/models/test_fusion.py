@@ -8,17 +8,10 @@ import torch
 from lorascope.core import LayerShape, Signature, collate
 from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import TrainingError
-from lorascope.models import fusion
+from lorascope.models import rounding
 from lorascope.models.closed_form import Labels
-from lorascope.models.fusion import (
-    HINT,
-    LANDMARKED,
-    LINEAR,
-    MIXTURES,
-    SECOND_LOOK,
-    Fusion,
-)
-from lorascope.models.mixed_kernels import EVEN, Kernels
+from lorascope.models.fusion import Fusion
+from lorascope.models.mixtures import LINEAR, MIXTURES, SECOND_LOOK
 from lorascope.models.stacked_ridges import stack_ridges
 from tests.models.signs import signed_loras
 
@@ -77,27 +70,19 @@ def test_one_map_equals_the_sum_of_its_mixtures():
     for mixture, a in zip(MIXTURES.values(), duals[: len(MIXTURES)], strict=True):
         expected = expected + first.mixed(mixture) @ a
     # the second look is solved at left-out hints, and read at the hints of the whole
-    hints = model.features(batch)[-1]
-    at = Kernels({"hint": hints}, model._alike(hints), model._alike(model.landmark_hint))
+    hints, layers = model.features(batch)[-2:]
+    left_out = [looked.left_out for looked in study.results[labels.key, "hints"]]
     between = {
-        "hint": hints @ study.results[labels.key, "hints"][2].T,
-        **{name: x @ second.solved[name] for name, x in model._alike(hints).items()},
+        "hint": hints @ left_out[0].T,
+        "layers": layers @ left_out[1].T,
+        **{name: x @ second.solved[name] for name, x in model._alike(hints, layers).items()},
     }
-    assert at.names == second.names
+    assert set(between) == set(second.names)
     for mixture, a in zip(SECOND_LOOK.values(), duals[len(MIXTURES) :], strict=True):
         kernel = sum(w * between[name] / second.units[name] for name, w in mixture.items())
         expected = expected + kernel @ a
     assert float(duals[len(MIXTURES) :].abs().sum()) > 0
     torch.testing.assert_close(model(batch), expected, rtol=1e-6, atol=1e-6)
-
-
-def test_every_kernel_has_a_use():
-    assert {name for mixture in MIXTURES.values() for name in mixture} == {
-        EVEN,
-        *LINEAR,
-        *LANDMARKED,
-    }
-    assert {name for mixture in SECOND_LOOK.values() for name in mixture} == {"hint", *HINT}
 
 
 def test_other_labels_help_where_the_answer_is_a_crooked_function_of_them():
@@ -150,24 +135,26 @@ def test_a_folder_at_the_shapes_of_stable_diffusion_is_small():
     numbers = sum(b.numel() for b in model.buffers() if b.numel())
     seen = sum(len(model.get_buffer(name)) for name in LINEAR)
     numbers += model.cores.widths[0] * model.most_components + seen * model.most_hints
+    numbers += sum(model.cores.widths) * model.layer_hints
     beside = model.most_components + model.most_hints
-    numbers += 1000 * (model.get_buffer("sizes").shape[0] + beside)
-    wide = 1000 * (5 * (10 + model.most_hints) + 3 * 10)
-    assert model.most_hints >= 12
-    assert 4 * numbers + 8 * wide < 50e6
+    numbers += 1000 * (model.get_buffer("sizes").shape[0] + beside + 2 * (model.most_hints + 32))
+    wide = 1000 * (5 * (10 + model.most_hints) + 2 * 5 * 10)
+    assert min(model.most_hints, model.layer_hints) >= 12
+    # directions, components and the maps of cores are tables of more than a million numbers
+    assert 2 * numbers + 8 * wide < 40e6
 
 
 def test_large_maps_are_kept_to_eight_bits_and_answer_alike(monkeypatch):
-    whole = fitted(SIZE, "regression")
-    monkeypatch.setattr(fusion, "MAP_NUMBERS", 10)
-    narrow = fitted(SIZE, "regression")
-    for name in LINEAR:
+    whole = fitted(CLASSES, "regression")
+    monkeypatch.setattr(rounding, "ROUNDED_FROM", 10)
+    narrow = fitted(CLASSES, "regression")
+    for name in ("core", "components", "cores.p_0", "cores.q_0"):
         found = narrow.get_buffer(name)
         assert torch.equal(found.bfloat16().float(), found)
-        torch.testing.assert_close(found, whole.get_buffer(name), rtol=4e-3, atol=0)
+        assert not torch.equal(found, whole.get_buffer(name))
     test = BATCH.select(TEST)
     moved = (narrow(test) - whole(test)).square().mean().sqrt()
-    assert 0 < float(moved / whole(test).std()) < 3e-3
+    assert 0 < float(moved / whole(test).std()) < 1e-2
 
 
 def test_few_loras_and_other_ranks():

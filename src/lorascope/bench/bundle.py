@@ -23,7 +23,7 @@ from lorascope.train.fit import default_split, fit_many
 __all__ = ["bundle", "main"]
 
 TARGETS = ("sources", "accuracy", "eval_loss")
-DIALS: Mapping[str, Any] = {"width": 16, "landmarks": 300, "components": 32, "hints": 16}
+DIALS: Mapping[str, Any] = {"width": 16, "landmarks": 200, "components": 32, "hints": 12}
 SEED = 0
 MAX_BYTES = 5_000_000
 

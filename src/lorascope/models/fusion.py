@@ -22,9 +22,9 @@ LoRA is kept but z, w, h and g* of the landmarks. The kernels stand in `mixtures
 A score is a crooked function of few things (what was learned, how long, how fast), each of which is nearly
 linear in the update: so the second look is taken at the answers of the first. On one split of 2,000 exam LoRAs
 R^2 of the validation loss rises from .778 to .798, on LoRAs of the base's next version from .564 to .675. A
-third look gains nothing: the left-out error then praises what it has seen. The answers of layers apart add what
-their one answer hides: R^2 of the CLIP score of faces rises from .797 to .818 by them, of the fidelity from .672
-to .699 (one split).
+third look gains nothing: the left-out error then praises what it has seen. The answers of layers apart add
+what their one answer hides: they raise R^2 of the CLIP score of faces from .797 to .818, of the fidelity from
+.672 to .699 (one split).
 
 Measured on 1,024 exam LoRAs: components w are better in `turned` than whole cores (R^2 of the accuracy .901
 against .892), because they leave out the noise of random A. Labels are read best off `even` (sources: accuracy
@@ -94,8 +94,8 @@ class Fusion(ClosedForm):
     Source: ours. Kernels of directions and sizes as in `kernel_cosine` and `kernel_product`, Nystroem
     landmarks (Williams and Seeger 2001), stacked generalisation by left-out predictions (Wolpert 1992,
     Breiman 1996).
-    Equation: f = x . a + z . b + h . s + g . t + sum over landmarks of near_t(z) (c_t + d_t w . w') + near_t(h) e_t
-    + near_t(h) near_t(g*) j_t + i, h = the same of x, z and w, g_l a linear map of layer l's x.
+    Equation: f = x . a + z . b + h . s + g . t + i + sum over landmarks of near_t(z) (c_t + d_t w . w')
+    + near_t(h) (e_t + near_t(g*) j_t), h = the same of x, z and w, g_l a linear map of layer l's x.
     Under g: unchanged, since cores, their squares and spectra depend on u v^T alone. Symmetry: GL(r).
     Numbers learned: k for each number of x, z, h and g and 15 k a landmark; nearly as many for each hint, of
     which there are at most `hints`; directions (c sum (n + m)), the map to w, and z, w, h and g* of landmarks.
