@@ -36,3 +36,11 @@ def test_a_record_without_scores_is_refused(finished, tmp_path):
     (tmp_path / RUNS).write_text("")
     with pytest.raises(DataError, match="no score yet"):
         write_page(tmp_path)
+
+
+def test_a_record_that_was_stopped_says_what_it_lacks(finished):
+    assert "Not complete" not in page_text(Summary(finished.asked, finished.runs))
+    stopped = [run for run in finished.runs if run.stage != "sizes"]
+    text = page_text(Summary(finished.asked, stopped))
+    lost = len(finished.runs) - len(stopped)
+    assert f"{lost} of {lost} of the stage sizes on home" in text

@@ -15,6 +15,7 @@ from lorascope.bench.page_plots import write_pictures
 from lorascope.bench.page_tables import differences, in_distribution, won
 from lorascope.bench.published import published
 from lorascope.bench.record import load_asked, load_runs
+from lorascope.bench.stages import plan_lines
 from lorascope.bench.summary import Summary
 from lorascope.errors import DataError
 
@@ -120,7 +121,23 @@ def _head(summary: Summary) -> list[str]:
     lines += table(["zoo", "base", "LoRAs", "numbers a LoRA", "digest"], rows)
     if summary.asked.missing:
         lines += [f"Not there when this was run: {', '.join(summary.asked.missing)}.", ""]
-    return lines
+    return lines + _to_come(summary)
+
+
+def _to_come(summary: Summary) -> list[str]:
+    """What a record that is not complete lacks."""
+    plan = plan_lines(summary.asked, summary.runs)
+    lacks = [
+        f"{line.runs - line.done} of {line.runs} of the stage {line.stage} on {line.zoo}"
+        for line in plan
+        if line.done < line.runs
+    ]
+    if not lacks:
+        return []
+    return [
+        f"**Not complete.** Runs yet to be made, their places are empty: {'; '.join(lacks)}.",
+        "",
+    ]
 
 
 def _tuning(summary: Summary) -> list[str]:
