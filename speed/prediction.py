@@ -32,6 +32,7 @@ from lorascope.models import build_model
 from lorascope.models.fusion import LAYER_COMPONENTS, SECOND_LANDMARKS, Fusion
 from lorascope.models.mixtures import LANDMARKED, LINEAR, SECOND
 from lorascope.models.model import Model
+from lorascope.models.rounding import rounded
 from lorascope.predict import Predictor, Target, load_predictor
 from lorascope.predict.outlier import Outliers
 from lorascope.predict.trust import Trust
@@ -184,11 +185,21 @@ def fill_fusion(model: Fusion, landmarks: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for key in sorted(drawn):
         values = torch.randn(state[key].shape, generator=generator)
-        state[key] = (values / max(1, state[key].shape[0]) ** 0.5).to(state[key].dtype)
+        values = (values / max(1, state[key].shape[0]) ** 0.5).to(state[key].dtype)
+        state[key] = rounded(values, among(model, key, values))
     # distances of about 1, as after fitting: an exponential of what is far takes another time
     usual = {"typical": 16.0 * z, "hint_typical": 2.0 * hints, "layer_typical": 2.0 * components}
     state |= {name: torch.tensor(value) for name, value in usual.items()}
     model.load_state_dict(state)
+
+
+def among(model: Fusion, key: str, values: torch.Tensor) -> int | None:
+    """How many numbers the tables of a kind hold together: a fit rounds them where they are many."""
+    name = key.split(".")[-1]
+    if name.startswith(("p_", "q_")):
+        return sum(directions.numel() for directions in model.cores.buffers())
+    linear = name.removeprefix("to_hint_").removeprefix("to_layers_") in LINEAR
+    return sum(model.cores.widths) * values.shape[1] if linear else None
 
 
 def measure(

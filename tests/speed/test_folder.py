@@ -28,9 +28,11 @@ def facts(state: Mapping[str, Tensor]) -> dict[str, object]:
 
 def test_a_fitted_model_is_as_large_as_the_random_one_that_is_timed():
     data = random_data(SIGNATURE, 164)
-    predictor = fit_many(data, ["score"], split=split_of(len(data)), trust=True)["score"]
+    predictor = fit_many(data, ["score"], split=split_of(len(data)), trust=True, landmarks=50)[
+        "score"
+    ]
     assert predictor.trust.outliers is not None
-    timed = random_predictor("fusion", SIGNATURE, RANK, trust=True, landmarks=100)
+    timed = random_predictor("fusion", SIGNATURE, RANK, trust=True, landmarks=50)
     for found, expected in (
         (predictor.model.state_dict(), timed.model.state_dict()),
         (predictor.trust.tensors(), timed.trust.tensors()),

@@ -93,11 +93,12 @@ class Cores(nn.Module):
 
     def fit(self, batch: LoRABatch) -> None:
         """Takes the directions from the first LoRAs of a batch."""
+        numbers = sum(directions.numel() for directions in self.buffers())
         for index, group in enumerate(batch.select(slice(0, SAMPLE)).groups):
             for name, one, other in (("p", group.u, group.v), ("q", group.v, group.u)):
                 buffer = self.get_buffer(f"{name}_{index}")
                 rows = principal_directions(one, other, buffer.shape[2])
-                buffer.copy_(rounded(rows.mT))
+                buffer.copy_(rounded(rows.mT, numbers))
 
     @torch.no_grad()
     def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Views:

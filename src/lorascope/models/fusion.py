@@ -34,7 +34,7 @@ shown.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.layers.matmul import matmul_to_few
 from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
-from lorascope.models.layer_hints import LayerHints, answer_layers, blocks_of, learn_layers
+from lorascope.models.layer_hints import Hints, answer_layers, blocks_of, learn_layers
 from lorascope.models.likeness import alike, leading, principal, usual_distance
 from lorascope.models.magnitudes import MagnitudeFeatures
 from lorascope.models.mixed_kernels import Kernels, Mixture, share
@@ -78,14 +78,6 @@ LAYER_COMPONENTS = 32
 SECOND_LANDMARKS = 2  # times the landmarks of the first look: h and g* are few numbers
 CHUNK = 256  # LoRAs seen at once
 FARTHEST = 4.0  # deviations from the mean that sizes and hints are cut at: other ranks are far
-
-
-class Hints(NamedTuple):
-    """The map to h, and h of each training LoRA when its group was left out."""
-
-    maps: dict[str, Tensor]  # (F, a) or (M, a) each
-    intercept: Tensor  # (a,)
-    left_out: Tensor  # (b, a)
 
 
 class Fusion(ClosedForm):
@@ -331,7 +323,7 @@ class Fusion(ClosedForm):
         if second is not None:
             found |= second[0].weights(share(second[0], SECOND_LOOK, duals[len(first) :]))
         for name, weights in found.items():
-            self.register_fitted(name, rounded(weights))
+            self.register_fitted(name, self._kept(name, weights))
         self.register_fitted("intercept", intercept)
 
     def _first(self, study: Study, labels: Labels) -> tuple[Kernels, dict[str, Smoother]]:
@@ -346,7 +338,7 @@ class Fusion(ClosedForm):
 
     def _look(
         self, kernels: Kernels, first: Mapping[str, Smoother], labels: Labels
-    ) -> tuple[Hints, LayerHints] | None:
+    ) -> tuple[Hints, Hints] | None:
         """The maps to h and g, and what left-out LoRAs have; None where nothing is known to hint at."""
         if labels.beside is None or not self.most_hints:
             return None
@@ -360,13 +352,13 @@ class Fusion(ClosedForm):
         layers = learn_layers(of_layers, self.blocks, known, labels.groups)
         return Hints(weights, intercept, left_out), layers
 
-    def _keep_hints(self, hints: Hints, layers: LayerHints) -> tuple[Tensor, Tensor]:
+    def _keep_hints(self, hints: Hints, layers: Hints) -> tuple[Tensor, Tensor]:
         """Stores the maps to h and g, and those of some LoRAs; returns both of left-out LoRAs."""
         for name, weights in hints.maps.items():
-            self.register_fitted("to_hint_" + name, rounded(weights))
-        self.register_fitted("to_hint_intercept", hints.intercept)
+            self.register_fitted("to_hint_" + name, self._kept(name, weights))
+        self.register_fitted("to_hint_intercept", hints.intercepts)
         for name, weights in layers.maps.items():
-            self.register_fitted("to_layers_" + name, rounded(weights))
+            self.register_fitted("to_layers_" + name, self._kept(name, weights))
         self.register_fitted("layers_intercept", layers.intercepts)
         one, other = (x.left_out.clamp(-FARTHEST, FARTHEST).to(self.dtype) for x in (hints, layers))
         components = principal(other, LAYER_COMPONENTS)
@@ -378,6 +370,11 @@ class Fusion(ClosedForm):
         self.hint_typical.copy_(usual_distance(near))
         self.layer_typical.copy_(usual_distance(layers_near))
         return one, other
+
+    def _kept(self, name: str, weights: Tensor) -> Tensor:
+        """Weights as they are stored; those of landmarks nearly cancel, and stay wide."""
+        seen = sum(self.cores.widths) * weights.shape[1]
+        return rounded(weights, seen) if name in self.linear_names else weights
 
     def _second(
         self, hints: Tensor, layers: Tensor, groups: Tensor | None

@@ -16,7 +16,7 @@ from torch import Tensor
 from lorascope.models.mixed_kernels import Kernels, Mixture, share
 from lorascope.models.smoother import Smoother
 
-__all__ = ["Block", "LayerHints", "answer_layers", "blocks_of", "learn_layers"]
+__all__ = ["Block", "Hints", "answer_layers", "blocks_of", "learn_layers"]
 
 Block = Mapping[str, slice]
 """Where the numbers of a block of layers stand among those of all, for each kind of numbers."""
@@ -24,12 +24,12 @@ MOST_BLOCKS = 16
 MIXTURE: Mixture = {"core": 2.0, "left": 1.0, "right": 1.0}
 
 
-class LayerHints(NamedTuple):
-    """The map to the answers of k blocks, and what they said of each training LoRA when it was left out."""
+class Hints(NamedTuple):
+    """A map to what is said of LoRAs, and what it said of each training LoRA when its group was left out."""
 
     maps: dict[str, Tensor]  # (F, a) each
-    intercepts: Tensor  # (k, a)
-    left_out: Tensor  # (b, k a)
+    intercepts: Tensor  # (a,), or (k, a) of k blocks
+    left_out: Tensor  # (b, a), or (b, k a)
 
 
 def blocks_of(widths: Mapping[str, Sequence[int]], most: int = MOST_BLOCKS) -> list[Block]:
@@ -54,7 +54,7 @@ def learn_layers(
     blocks: Sequence[Block],
     known: Tensor,  # (b, a)
     groups: Tensor | None,  # (b,) int64
-) -> LayerHints:
+) -> Hints:
     """The ridges of all blocks, each strength chosen for each column by leaving out groups."""
     maps = {name: part.new_zeros(part.shape[1], known.shape[1]) for name, part in parts.items()}
     intercepts, left_out = [], []
@@ -68,7 +68,7 @@ def learn_layers(
             maps[name][at] = found[name].to(maps[name].dtype)
         intercepts.append(intercept)
         left_out.append(told)
-    return LayerHints(maps, torch.stack(intercepts), torch.cat(left_out, 1))
+    return Hints(maps, torch.stack(intercepts), torch.cat(left_out, 1))
 
 
 def answer_layers(

@@ -11,12 +11,14 @@ __all__ = ["ROUNDED_FROM", "rounded"]
 ROUNDED_FROM = 1_000_000  # numbers
 
 
-def rounded(x: Tensor) -> Tensor:
+def rounded(x: Tensor, among: int | None = None) -> Tensor:
     """The tensor in its own type, its numbers rounded to bfloat16 where there are many.
+
+    `among` is how many there are in all tables of its kind together, where it has others beside it.
 
     Example:
         >>> import torch
         >>> rounded(torch.tensor([0.1])).item() == torch.tensor(0.1).item()
         True
     """
-    return x if x.numel() < ROUNDED_FROM else x.bfloat16().to(x.dtype)
+    return x if (among or x.numel()) < ROUNDED_FROM else x.bfloat16().to(x.dtype)
