@@ -84,11 +84,10 @@ class Cores(nn.Module):
             self.register_buffer(f"p_{index}", torch.zeros(len(group), group.n, c))
             self.register_buffer(f"q_{index}", torch.zeros(len(group), group.m, d))
             numbers = (c * d, c * (c + 1) // 2, d * (d + 1) // 2)
-            for widths, width_of_layer in zip(of_layers.values(), numbers, strict=True):
-                widths += [width_of_layer] * len(group)
-        self.of_layers = (
-            of_layers  # how many numbers of each view a layer has, layers as in the batch
-        )
+            for of_view, count in zip(of_layers.values(), numbers, strict=True):
+                of_view += [count] * len(group)
+        # how many numbers of each view every layer has, layers as in a batch
+        self.of_layers = of_layers
         self.widths = tuple(map(sum, of_layers.values()))
 
     def fit(self, batch: LoRABatch) -> None:

@@ -71,9 +71,9 @@ from lorascope.symmetry.roots import gram_roots
 __all__ = ["Fusion"]
 
 OF_MAGNITUDES = (MAGNITUDES, "to_hint_" + MAGNITUDES)
-COMPONENT_NUMBERS = 2_000_000  # most numbers of the map from cores to w: 8 MB
-HINT_NUMBERS = 2_500_000  # of the map to h: 10 MB
-LAYER_NUMBERS = 2_500_000  # of the map to g: 5 MB, since it is rounded
+COMPONENT_NUMBERS = 2_000_000  # most numbers of the map from cores to w: 4 MB, as all are rounded
+HINT_NUMBERS = 2_500_000  # of the map to h: 5 MB
+LAYER_NUMBERS = 2_500_000  # of the map to g: 5 MB
 LAYER_COMPONENTS = 32
 SECOND_LANDMARKS = 2  # times the landmarks of the first look: h and g* are few numbers
 CHUNK = 256  # LoRAs seen at once
@@ -92,8 +92,9 @@ class Fusion(ClosedForm):
     Numbers learned: k for each number of x, z, h and g and 15 k a landmark; nearly as many for each hint, of
     which there are at most `hints`; directions (c sum (n + m)), the map to w, and z, w, h and g* of landmarks.
     None of these grows with the training set.
-    Cost: O((c r + r^2) sum (n + m)) per LoRA, then O(L c^2 + landmarks F). Fitting N LoRAs: ten eigenvalue
-    problems of N x N, shared by all targets but for rows without a label.
+    Cost: O((c r + r^2) sum (n + m)) per LoRA, then O(L c^2 + landmarks F). Fitting N LoRAs: twelve eigenvalue
+    problems of N x N and one for each of at most 16 blocks of layers, shared by all targets but for rows
+    without a label.
     Any rank; missing layers are zero, and the others then weigh more. Which are missing is told beside.
 
     Args:
@@ -170,7 +171,7 @@ class Fusion(ClosedForm):
     # --- reading ------------------------------------------------------------------------------
 
     def features(self, batch: LoRABatch) -> Features:
-        """The numbers that are compared, likeness to landmarks, and h of each LoRA."""
+        """The numbers that are compared, likeness to landmarks, h and g of each LoRA."""
         self.require_fitted(self.get_buffer("landmark_z"))
         return self.compared(self._see(batch))
 
