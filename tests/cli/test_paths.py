@@ -56,6 +56,20 @@ def test_a_link_to_a_parent_does_not_loop(collection):
     assert len(adapters_in([collection])) == 3
 
 
+def test_linked_folders_elsewhere_are_followed_once(collection, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk")
+    (elsewhere / "far").mkdir()
+    (elsewhere / "far" / "adapter_model.safetensors").touch()
+    (elsewhere / "back").symlink_to(collection, target_is_directory=True)
+    (elsewhere / "round").symlink_to(elsewhere, target_is_directory=True)
+    for name in ("linked", "linked-again"):
+        (collection / "deep" / name).symlink_to(elsewhere, target_is_directory=True)
+    (collection / "same").symlink_to(collection / "adapter-2", target_is_directory=True)
+    found = names(collection, ".")
+    assert len(found) == 4
+    assert sum(name.endswith("/far") for name in found) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [("gone", "does not exist"), ("gone*", "matches"), ("empty", "found none below")],

@@ -21,6 +21,12 @@ def test_a_predictor_is_trained_saved_and_scored(run, zoo, tmp_path):
     assert predictor.report["metrics"]["test"]["r2"] > 0.8  # the label is the norm
 
 
+def test_options_that_change_nothing_are_told(run, zoo, tmp_path):
+    words = ("train", "--zoo", zoo, "--target", "strength", "--out", tmp_path / "p", "--epochs", 2)
+    _, _, err = run(*words, "--model", "ridge", "--checkpoint", tmp_path / "c")
+    assert "ridge is solved at once; --epochs and --checkpoint change nothing" in err
+
+
 def test_the_folder_has_a_default_name(run, zoo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(

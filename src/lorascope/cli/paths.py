@@ -72,19 +72,24 @@ def is_hidden(folder: Path) -> bool:
     return folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK)
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, roots: list[Path] | None = None) -> Iterator[Path]:
     """Adapters below a folder: adapter folders as a whole, single weight files, and what cannot be looked into.
 
     A folder of a configuration whose weights are not there, and one that the user may not read, stand for
-    themselves: they are refused with the reason instead of being passed over.
+    themselves: they are refused with the reason instead of being passed over. A link to a folder elsewhere is
+    followed once; one to what is looked through anyway, or to a parent of it, is not.
     """
+    roots = [folder.resolve()] if roots is None else roots
     for entry in folder.iterdir():
         if entry.is_symlink() and entry.is_dir():
-            continue  # a link to a parent would never end
+            target = entry.resolve()
+            if any(target.is_relative_to(r) or r.is_relative_to(target) for r in roots):
+                continue
+            roots.append(target)
         if is_hidden(entry) or is_adapter(entry):
             yield entry
         elif entry.is_dir():
-            inside = list(walk(entry))
+            inside = list(walk(entry, roots))
             yield from inside or ([entry] if (entry / CONFIG_NAME).is_file() else [])
         elif entry.suffix.lower() in WEIGHT_SUFFIXES and not entry.name.startswith(STATES):
             yield entry

@@ -66,13 +66,18 @@ def train(
 
     from lorascope.cli.output import print_json
     from lorascope.io import open_zoo
-    from lorascope.models.build import AUTO, DEFAULT
+    from lorascope.models.build import AUTO, DEFAULT, is_solved
     from lorascope.predict.folder import check_place
     from lorascope.train.data import from_zoo
     from lorascope.train.fit import fit
 
     name = DEFAULT if model == AUTO else model
     folder = check_place(out or Path(f"predictor-{target}-{name}"))  # before the work, not after it
+    given = [o for o, value in (("--epochs", epochs), ("--checkpoint", checkpoint)) if value]
+    if given and is_solved(name):
+        typer.echo(
+            f"note: {name} is solved at once; {' and '.join(given)} change nothing", err=True
+        )
     data = from_zoo(open_zoo(zoo), [target])
     predictor = fit(
         data,

@@ -10,6 +10,7 @@ import torch
 
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError
+from lorascope.models.closed_form import ClosedForm
 from lorascope.models.deep_sets import DeepSets
 from lorascope.models.dense import Dense
 from lorascope.models.fusion import Fusion
@@ -27,7 +28,16 @@ from lorascope.models.svd import SVD
 from lorascope.models.transformer import Transformer
 from lorascope.models.w2t import W2T
 
-__all__ = ["AUTO", "DEFAULT", "MODELS", "build_model", "model_name", "model_options", "restrict"]
+__all__ = [
+    "AUTO",
+    "DEFAULT",
+    "MODELS",
+    "build_model",
+    "is_solved",
+    "model_name",
+    "model_options",
+    "restrict",
+]
 
 AUTO, DEFAULT = "auto", Fusion.name
 
@@ -79,6 +89,18 @@ def model_options(name: str) -> dict[str, Any]:
     parameters = inspect.signature(MODELS[model_name(name)].__init__).parameters.values()
     fixed = ("self", "signature", "out_features", "rank")
     return {p.name: p.default for p in parameters if p.name not in fixed}
+
+
+def is_solved(name: str) -> bool:
+    """Whether the model is solved at once: it knows no passes over the data, and no checkpoints of them.
+
+    Raises DataError for a name that is not in the table.
+
+    Example:
+        >>> is_solved("auto"), is_solved("gl_net")
+        (True, False)
+    """
+    return issubclass(MODELS[model_name(name)], ClosedForm)
 
 
 def build_model(

@@ -19,7 +19,7 @@ import torch
 
 from lorascope.core.signature import Signature
 from lorascope.errors import DataError, TrainingError
-from lorascope.models.build import AUTO, build_model, model_name
+from lorascope.models.build import AUTO, build_model, is_solved, model_name
 from lorascope.models.model import Model
 from lorascope.predict.predictor import Predictor
 from lorascope.predict.versions import versions
@@ -56,8 +56,9 @@ def fit(
     "auto" is the model that leads the benchmark; it learns from the other labels and hyper-parameters of the
     data too, and asks for none when it predicts. The seed draws the weights, the order and, without a
     `split`, the salt of the split by group. `options` go to the model. With `checkpoint_dir` a killed run is
-    resumed. Rows without a label are left out and counted. Raises DataError for an unknown target, no groups
-    to split by, an empty part, or factors that are not finite; TrainingError when the training diverges.
+    resumed; models that are solved at once take no notice of it, nor of `epochs`. Rows without a label are
+    left out and counted. Raises DataError for an unknown target, no groups to split by, an empty part, or
+    factors that are not finite; TrainingError when the training diverges.
 
     >>> predictor = fit(open_zoo("zoo"), "accuracy")  # doctest: +SKIP
     """
@@ -122,7 +123,8 @@ def fit_many(
     )
     started = time.perf_counter()
     title = f"{model} on {names[0] if len(names) == 1 else f'{len(names)} targets'}"
-    with _watching(progress, title, chosen.epochs) as watch:
+    passes = None if is_solved(model) else chosen.epochs
+    with _watching(progress, title, passes) as watch:
         learned = learn(
             build, data, lessons, chosen, seed, checkpoint_dir=checkpoint_dir, watch=watch
         )
@@ -200,20 +202,16 @@ def _report(
 
 
 @contextlib.contextmanager
-def _watching(show: bool, title: str, epochs: int) -> Iterator[Watch | None]:
-    """A progress bar with the validation score, where one is wanted."""
+def _watching(show: bool, title: str, epochs: int | None) -> Iterator[Watch | None]:
+    """A progress bar with the validation score, where one is wanted; without passes it moves to and fro."""
     if not show:
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
+    counted = () if epochs is None else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}"), BarColumn(), *counted, TimeElapsedColumn())
     shown = Console(stderr=True)  # standard output is for answers
     with Progress(*columns, TextColumn("{task.fields[score]}"), console=shown) as bar:
         task = bar.add_task(title, total=epochs, score="")
