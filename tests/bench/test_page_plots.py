@@ -6,6 +6,7 @@ def test_pictures_are_written_and_the_same_record_gives_the_same_bytes(finished,
     summary = Summary(finished.asked, finished.runs)
     found = write_pictures(summary, tmp_path / "pictures")
     assert found == {
+        "glance": "pictures/benchmark.png",
         "home": "pictures/benchmark-home.png",
         "sizes": "pictures/benchmark-sizes.png",
     }

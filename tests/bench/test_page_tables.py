@@ -1,6 +1,6 @@
 import pytest
 
-from lorascope.bench.page_tables import differences, in_distribution, score_rows, won
+from lorascope.bench.page_tables import differences, in_distribution, score_rows
 from lorascope.bench.summary import Summary
 from tests.bench.conftest import SUITE
 
@@ -30,10 +30,3 @@ def test_differences_leave_the_default_out(summary):
     lines = differences(summary, "home")
     names = [line.split(" | ")[0].strip("|* ") for line in lines if line.startswith("| ")]
     assert set(names[2:]) == set(SUITE.methods) - {"fusion"}
-
-
-def test_what_is_won_names_rivals(summary):
-    lines = won(summary)
-    assert len(lines) == 2 + len(summary.columns("home")) + 1
-    assert "mlp" in lines[2]  # the only one of the paper's here
-    assert "%" in lines[2]

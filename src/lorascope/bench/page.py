@@ -11,8 +11,9 @@ from typing import Any
 from lorascope.bench.choice import option_key, trials_of
 from lorascope.bench.markdown import folded, table
 from lorascope.bench.page_axes import axes
+from lorascope.bench.page_glance import glance
 from lorascope.bench.page_plots import write_pictures
-from lorascope.bench.page_tables import differences, in_distribution, won
+from lorascope.bench.page_tables import differences, in_distribution
 from lorascope.bench.published import published
 from lorascope.bench.record import load_asked, load_runs
 from lorascope.bench.stages import plan_lines
@@ -44,14 +45,17 @@ def write_page(folder: Path | str, page: Path | str | None = None) -> Path:
 def page_text(summary: Summary, pictures: Mapping[str, str] | None = None) -> str:
     """The whole page; `pictures` are file names by zoo, relative to the page."""
     pictures = pictures or {}
-    lines = ["# Benchmark", "", *_head(summary), "## In distribution", "", MARKS, ""]
+    lines = ["# Benchmark", "", *_head(summary)]
+    if found := glance(summary):
+        lines += ["## At a glance", "", GLANCE, "", *found]
+    if "glance" in pictures:
+        lines += [f"![Every task at a glance]({pictures['glance']})", ""]
+    lines += ["## In distribution", "", MARKS, ""]
     for zoo in summary.asked.suite.zoos:
         lines += [f"### {zoo}", "", *in_distribution(summary, zoo)]
         if zoo in pictures:
             lines += [f"![Scores on {zoo}]({pictures[zoo]})", ""]
         lines += differences(summary, zoo)
-    if gains := won(summary):
-        lines += ["### The default against the others", "", WON, "", *gains]
     if found := axes(summary):
         lines += ["## Axes", "", AXES, "", *found]
     if "sizes" in pictures:
@@ -67,11 +71,12 @@ MARKS = (
     "base has too are predicted as the change against it; `traits` is the mean of five continuous traits. "
     "Hyper-parameters that are the answer to a column are kept from the control that reads them."
 )
-WON = (
-    "Of the gap between the best of the paper's models and W2T and the label's ceiling, how much the default "
-    "closes (*no gap*: that best is within two standard errors of the ceiling). Last, its difference to the "
-    "best of all others, paired by seed; bold where the other is better by more than two standard errors. "
-    "The best other is chosen after the fact, which favours it."
+GLANCE = (
+    "Scores on unseen groups, mean over the seeds and its standard error. *Of the gap*: how much of what lies "
+    "between the best of the paper's models and W2T and the label's ceiling the default closes (*no gap*: that "
+    "best is within two standard errors of the ceiling). Last, the default's lead over the best of all others, "
+    "paired by seed; bold where the other is better by more than two standard errors. The best of others are "
+    "chosen after the fact, which favours them."
 )
 AXES = (
     "The same trained methods as above, asked of other LoRAs. The tables hold the controls and the "

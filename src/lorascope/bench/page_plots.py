@@ -1,7 +1,7 @@
-"""Pictures of a benchmark's page: each zoo's scores, and scores by the number of training LoRAs.
+"""Pictures of a benchmark's page: all at a glance, each zoo's scores, scores by the number of training LoRAs.
 
-One panel per column, one line per method, a dot for each seed and a bar for the mean; dashed the best control,
-dotted the label's ceiling. The same record gives the same bytes (with the same matplotlib).
+Of a zoo one panel per column, one line per method, a dot for each seed and a bar for the mean; dashed the best
+control, dotted the label's ceiling. The same record gives the same bytes (with the same matplotlib).
 """
 
 import math
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorascope.bench.methods import DEFAULT, METHODS
+from lorascope.bench.page_glance import draw_glance
 from lorascope.bench.summary import Summary, estimate
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ LOWEST = -0.3  # of the axis: a method far below 0 must not squeeze the others
 
 
 def write_pictures(summary: Summary, folder: Path) -> dict[str, str]:
-    """Draw into a folder; returns the files by zoo, and `sizes`, relative to the page beside it."""
+    """Draw into a folder; returns the files by zoo, `glance` and `sizes`, relative to the page beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
+    if DEFAULT in summary.methods:
+        _save(_glance(summary), folder / "benchmark.png")
+        found["glance"] = f"{folder.name}/benchmark.png"
     for zoo in summary.asked.suite.zoos:
         path = folder / f"benchmark-{zoo}.png"
         _save(_scores(summary, zoo), path)
@@ -51,6 +55,14 @@ def _figure(width: float, height: float) -> "Figure":
 
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _glance(summary: Summary) -> "Figure":
+    count = sum(len(summary.columns(zoo)) for zoo in summary.asked.suite.zoos)
+    figure = _figure(8.0, 1.0 + 0.21 * count)
+    draw_glance(figure.subplots(), summary)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

@@ -1,18 +1,17 @@
-"""Tables of a benchmark's page: each zoo in distribution, differences to the default, and what is won.
+"""Tables of a benchmark's page: each zoo in distribution, and differences to the default.
 
 The best of a column is bold. A dagger marks a score that does not beat some control, a double dagger one that
 does not even beat the majority or mean.
 """
 
-import math
 from typing import Any
 
 from lorascope.bench.markdown import cell, difference, folded, number, short, table
 from lorascope.bench.methods import DEFAULT, METHODS
-from lorascope.bench.summary import Summary, estimate, paired
+from lorascope.bench.summary import Estimate, Summary, estimate, paired
 from lorascope.bench.table import MAJORITY
 
-__all__ = ["differences", "in_distribution", "score_rows", "won"]
+__all__ = ["differences", "in_distribution", "score_rows"]
 
 LOSES, BELOW = "†", "‡"
 
@@ -72,7 +71,7 @@ def differences(summary: Summary, zoo: str) -> list[str]:
     )
 
 
-def _gain(summary: Summary, zoo: str, name: str, column: str) -> Any:
+def _gain(summary: Summary, zoo: str, name: str, column: str) -> Estimate:
     """How much better the default is than another method, more being better."""
     sign = summary.sign(zoo, column)
     ours, theirs = (
@@ -80,50 +79,3 @@ def _gain(summary: Summary, zoo: str, name: str, column: str) -> Any:
         for who in (DEFAULT, name)
     )
     return paired(ours, theirs)
-
-
-def won(summary: Summary) -> list[str]:
-    """The default against the best of the paper's models and W2T, and against the best of all others."""
-    if DEFAULT not in summary.methods:
-        return []
-    heads = [
-        "zoo, target",
-        "ceiling",
-        "the paper's and W2T's best",
-        DEFAULT,
-        "of the gap",
-        "best other",
-        f"{DEFAULT} - best other",
-    ]
-    rows = [
-        _won(summary, zoo, column)
-        for zoo in summary.asked.suite.zoos
-        for column in summary.columns(zoo)
-    ]
-    return table(heads, rows)
-
-
-def _won(summary: Summary, zoo: str, column: str) -> list[str]:
-    papers = [name for name in summary.methods if METHODS[name].paper]
-    others = [name for name in summary.methods if name != DEFAULT]
-    rival, other = summary.best(zoo, column, papers), summary.best(zoo, column, others)
-    ceiling = summary.ceiling(zoo, column)
-    ours = estimate(summary.scores(zoo, DEFAULT, column))
-    row = [f"{zoo}, {column}", number(ceiling)]
-    theirs = estimate(summary.scores(zoo, rival, column)) if rival else None
-    row.append(f"{rival} {cell(theirs)}" if theirs else "-")
-    row.append(cell(ours))
-    row.append(_share(ceiling, theirs.mean if theirs else math.nan, ours.mean, theirs))
-    gain = _gain(summary, zoo, other, column) if other else None
-    row.append(f"{other} {cell(estimate(summary.scores(zoo, other, column)))}" if other else "-")
-    row.append(difference(gain, bold=gain.mean < -2 * gain.error) if gain else "-")
-    return row
-
-
-def _share(ceiling: float | None, theirs: float, ours: float, rival: Any) -> str:
-    """The share of the gap between rival and ceiling that is closed; a dash where there is no gap."""
-    if ceiling is None or math.isnan(theirs) or math.isnan(ours):
-        return "-"
-    error = 0.0 if math.isnan(rival.error) else rival.error
-    gap = ceiling - theirs
-    return f"{100 * (ours - theirs) / gap:.0f} %" if gap > max(2 * error, 1e-6) else "no gap"
