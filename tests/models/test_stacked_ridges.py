@@ -3,6 +3,7 @@
 import torch
 
 from lorascope.models.closed_form import Labels
+from lorascope.models.curve import bend, no_curve
 from lorascope.models.mixed_kernels import Kernels
 from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
 
@@ -15,15 +16,29 @@ MIXTURES = {"x": {"x": 1.0}, "z": {"z": 1.0}}
 FOUND = smoothers_of(KERNELS, MIXTURES, None)
 
 
-def said(duals, intercept):
+def said(duals, intercept, curve=None):
     pairs = zip(MIXTURES.values(), duals, strict=True)
-    return intercept + sum(KERNELS.mixed(mixture) @ dual for mixture, dual in pairs)
+    told = intercept + sum(KERNELS.mixed(mixture) @ dual for mixture, dual in pairs)
+    return told if curve is None else bend(told, curve)
 
 
 def test_a_value_is_read_off_both_kernels():
     y = X[:, :1] + Z[:, :1] + NOISE
     found = said(*stack_ridges(list(FOUND.values()), Labels(y, "regression", torch.arange(60))))
     assert float((found - y).square().mean() / y.var()) < 0.2
+
+
+def test_a_value_that_is_bent_is_read_off_by_a_curve():
+    y = (2 * (X[:, :1] + Z[:, :1])).sigmoid()
+    *straight, curve = stack_ridges(list(FOUND.values()), Labels(y, "regression", torch.arange(60)))
+    far = [(x - y).square().mean() for x in (said(*straight), said(*straight, curve))]
+    assert float(far[1]) < 0.8 * float(far[0])
+
+
+def test_logits_have_no_curve():
+    y = (X[:, :1] + NOISE > 0).double()
+    curve = stack_ridges(list(FOUND.values()), Labels(y, "multilabel", torch.arange(60)))[2]
+    assert torch.equal(curve, no_curve(1))
 
 
 def test_a_label_is_told_by_its_logit():

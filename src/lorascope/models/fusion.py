@@ -24,7 +24,7 @@ linear in the update: so the second look is taken at the answers of the first. O
 R^2 of the validation loss rises from .778 to .798, on LoRAs of the base's next version from .564 to .675. A
 third look gains nothing: the left-out error then praises what it has seen. The answers of layers apart add
 what their one answer hides: they raise R^2 of the CLIP score of faces from .797 to .818, of the fidelity from
-.672 to .699 (one split).
+.672 to .699 (one split). The curve raises it to .823, that of exam-llama's validation loss from .830 to .871.
 
 Measured on 1,024 exam LoRAs: components w are better in `turned` than whole cores (R^2 of the accuracy .901
 against .892), because they leave out the noise of random A. Labels are read best off `even` (sources: accuracy
@@ -45,6 +45,7 @@ from lorascope.core.symmetry_kind import Symmetry
 from lorascope.layers.matmul import matmul_to_few
 from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
+from lorascope.models.curve import bend, no_curve
 from lorascope.models.layer_hints import Hints, answer_layers, blocks_of, learn_layers
 from lorascope.models.likeness import alike, leading, principal, usual_distance
 from lorascope.models.magnitudes import MagnitudeFeatures
@@ -86,8 +87,8 @@ class Fusion(ClosedForm):
     Source: ours. Kernels of directions and sizes as in `kernel_cosine` and `kernel_product`, Nystroem
     landmarks (Williams and Seeger 2001), stacked generalisation by left-out predictions (Wolpert 1992,
     Breiman 1996).
-    Equation: f = x . a + z . b + h . s + g . t + i + sum over landmarks of near_t(z) (c_t + d_t w . w')
-    + near_t(h) (e_t + near_t(g*) j_t), h = the same of x, z and w, g_l a linear map of layer l's x.
+    Equation: f = bend(x . a + z . b + h . s + g . t + i + sum over landmarks of near_t(z) (c_t + d_t w . w')
+    + near_t(h) (e_t + near_t(g*) j_t)), h = the same of x, z and w, g_l a linear map of layer l's x.
     Under g: unchanged, since cores, their squares and spectra depend on u v^T alone. Symmetry: GL(r).
     Numbers learned: k for each number of x, z, h and g and 15 k a landmark; nearly as many for each hint, of
     which there are at most `hints`; directions (c sum (n + m)), the map to w, and z, w, h and g* of landmarks.
@@ -161,6 +162,7 @@ class Fusion(ClosedForm):
         buffers |= {"to_layers_" + name: torch.zeros(widths[name], 0) for name in self.blocks[0]}
         buffers["layers_intercept"] = torch.zeros(0, 0, dtype=torch.float64)
         buffers |= {name: torch.zeros(0, outputs, dtype=torch.float64) for name in SECOND}
+        buffers["curve"] = no_curve(outputs)
         buffers |= {"landmark_hint": torch.zeros(0, 0), "hint_typical": torch.ones(())}
         buffers["layer_components"] = torch.zeros(0, 0)
         buffers |= {"landmark_layers": torch.zeros(0, 0), "layer_typical": torch.ones(())}
@@ -188,7 +190,7 @@ class Fusion(ClosedForm):
         )
 
     def score(self, features: Features) -> Tensor:  # (b, k)
-        """The one map that all mixtures were added up to."""
+        """The one map that all mixtures were added up to, and its curve."""
         assert isinstance(features, tuple)
         *linear, near, hints, layers = (part for part in features if isinstance(part, Tensor))
         out = self._map(
@@ -200,7 +202,7 @@ class Fusion(ClosedForm):
             out = out + hints @ self.get_buffer("hint") + layers @ self.get_buffer("layers")
             for name, kernel in self._alike(hints, layers).items():
                 out = out + kernel @ self.get_buffer(name)
-        return out.to(self.dtype)
+        return bend(out, self.get_buffer("curve")).to(self.dtype)
 
     def _see(self, batch: LoRABatch) -> dict[str, Tensor]:  # LINEAR: (b, F) each
         # factors of 16 bits are not widened: half as much is read
@@ -319,13 +321,14 @@ class Fusion(ClosedForm):
             make = partial(self._second, *left_out, labels.groups)
             second = study.once((labels.key, "second"), make)
         smoothers = first | (second[1] if second else {})
-        duals, intercept = stack_ridges(list(smoothers.values()), labels)
+        duals, intercept, curve = stack_ridges(list(smoothers.values()), labels)
         found = kernels.weights(share(kernels, self.mixtures, duals[: len(first)]))
         if second is not None:
             found |= second[0].weights(share(second[0], SECOND_LOOK, duals[len(first) :]))
         for name, weights in found.items():
             self.register_fitted(name, self._kept(name, weights))
         self.register_fitted("intercept", intercept)
+        self.register_fitted("curve", curve)
 
     def _first(self, study: Study, labels: Labels) -> tuple[Kernels, dict[str, Smoother]]:
         """The kernels between the LoRAs with a label, and each mixture of them."""

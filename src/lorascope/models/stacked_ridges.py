@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lorascope.models.closed_form import Labels
+from lorascope.models.curve import learn_curve, no_curve
 from lorascope.models.logistic import calibrate
 from lorascope.models.mixed_kernels import Kernels, Mixture
 from lorascope.models.smoother import Smoother
@@ -28,10 +29,10 @@ def smoothers_of(
     return {name: Smoother(kernels.mixed(mixture), groups) for name, mixture in mixtures.items()}
 
 
-def stack_ridges(smoothers: Sequence[Smoother], labels: Labels) -> tuple[Tensor, Tensor]:
-    """Duals (s, b, k) of ridges that are stacked on one target, and the intercept (k,) of their sum.
+def stack_ridges(smoothers: Sequence[Smoother], labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
+    """Duals (s, b, k) of ridges stacked on one target, the intercept (k,) of their sum, and a curve (6, k).
 
-    The sum is a value, or a calibrated logit.
+    The sum is a calibrated logit, or what the curve of `curve.py` makes a value.
     """
     regression = labels.kind == "regression"
     y = labels.y if regression else 2 * labels.y - 1
@@ -45,10 +46,11 @@ def stack_ridges(smoothers: Sequence[Smoother], labels: Labels) -> tuple[Tensor,
         solution, offset = smoother.solve(y, choice.strength)
         duals[place] = weights[place] * solution
         intercept = intercept + weights[place] * offset
+    told = mix(left_out, weights, mean)
     if regression:
-        return duals, intercept
-    logit = calibrate(mix(left_out, weights, mean), labels.y, labels.kind)
-    return duals * logit.slope, logit(intercept)
+        return duals, intercept, learn_curve(told, y)
+    logit = calibrate(told, labels.y, labels.kind)
+    return duals * logit.slope, logit(intercept), no_curve(y.shape[1]).to(y)
 
 
 def stack_each(
