@@ -4,10 +4,10 @@
     left out     a_l = f(x) - f(x without layer l)
 
 `fusion` is explained by integrated gradients over its numbers (Sundararajan, Taly and Yan 2017), from a LoRA of
-average size, average magnitudes and no direction. A part that is linear in the numbers gets its own terms
-exactly, whatever the path, and all parts sum to the prediction minus the baseline up to the error of the
-quadrature, which is told. The numbers of a layer are sums over its singular triples, so they are shared out
-among these exactly; sizes and DoRA's magnitudes belong to the layer as a whole.
+average size, average magnitudes and no direction. What is linear in the numbers gets its own terms exactly,
+whatever the path, where no curve bends the sum (`models/curve.py`); all parts sum to the prediction minus the
+baseline up to the error of the quadrature, which is told. The numbers of a layer are sums over its singular
+triples, so they are shared out among these exactly; sizes and DoRA's magnitudes belong to the layer as a whole.
 
 Every other model is explained by leaving layers out; such parts need not sum to anything. Values are in the
 units of the label, those of classes are logits before calibration.
