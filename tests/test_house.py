@@ -93,6 +93,15 @@ def test_the_tree_of_the_readme_is_the_tree():
             assert f"{path.name}/" in text.split(BEGIN)[0], f"{path.name} is not among the rooms"
 
 
+def test_the_table_of_the_readme_is_that_of_the_benchmark():
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    part = page.split("\n## At a glance\n")[1].split("\n## ")[0]
+    table = [line for line in part.splitlines() if line.startswith("|")]
+    assert len(table) > 2
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in readme, "copy the table of docs/benchmark.md, At a glance"
+
+
 def test_no_file_names_a_place_of_one_machine():
     place = re.compile(r"/(?:work|root|home|farm)/[A-Za-z0-9_.]")
     for path in tracked():

@@ -42,7 +42,7 @@ def test_a_scan_goes_on_where_it_was(paths, tmp_path, monkeypatch):
     first = [next(stopped), next(stopped)]
     stopped.close()
     with results.open("a") as file:
-        file.write('{"torn": ')
+        file.write('{"schema": "lorascope.inspect.brief/1", "key": "to')
     asked = []
     real = scan_module.examine
     monkeypatch.setattr(
@@ -67,12 +67,23 @@ def test_a_changed_file_is_examined_again(paths, tmp_path):
     assert next(scan(paths[:1], How(), results=results))["outcome"] != "header"
 
 
-def test_another_file_is_not_taken_for_results(tmp_path):
+@pytest.mark.parametrize("text", ['{"schema": "other"}\n', '{"labels": [1, 2]}', "notes\nof mine"])
+def test_another_file_is_not_taken_for_results(tmp_path, text):
     path = tmp_path / "results.jsonl"
-    path.write_text('{"schema": "other"}\n')
+    path.write_text(text)
     with pytest.raises(FileError, match="something else than results"):
         read_results(path)
-    assert path.read_text() == '{"schema": "other"}\n'
+    assert path.read_text() == text
+    with pytest.raises(FileError, match="something else than results"):
+        read_results(tmp_path)
+
+
+def test_a_torn_line_costs_its_own_result(paths, tmp_path):
+    results = tmp_path / "results.jsonl"
+    list(scan(paths, HEADERS, results=results))
+    first, *rest = results.read_text().splitlines(keepends=True)
+    results.write_text(first[:60] + "".join([*rest[:1], *rest]))
+    assert len(read_results(results)) == len(rest)
 
 
 def test_a_process_that_dies_costs_its_own_file(paths, monkeypatch):

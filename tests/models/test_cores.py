@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lorascope.models.cores as cores_module
-from lorascope.core import LayerShape, LoRA, Signature, collate, gram
+from lorascope.core import GroupBatch, LayerShape, LoRA, Signature, collate, gram
 from lorascope.models.cores import CORE_NUMBERS, DIRECTION_NUMBERS, Cores, default_width
 from lorascope.symmetry import assert_invariant
 from lorascope.symmetry.roots import gram_roots
@@ -23,6 +23,16 @@ def unit_updates(width_of: str) -> list[torch.Tensor]:
     """Dense updates of one layer of all LoRAs, divided by their norm."""
     updates = [lora[width_of].dense() for lora in BATCH.unbind()]
     return [w / w.norm() for w in updates]
+
+
+def test_a_far_gauge_leaves_cores_in_single_precision() -> None:
+    cores, batch = fitted(5).float(), BATCH.to(dtype=torch.float32)
+    far = torch.ones(batch.rank, 1)
+    far[0] = 1000.0
+    other = batch.with_groups([GroupBatch(g.u * far, g.v / far) for g in batch.groups])
+    for near, turned in zip(cores(batch), cores(other), strict=True):
+        assert float(near.norm()) > 0
+        torch.testing.assert_close(turned, near, rtol=1e-3, atol=1e-3)
 
 
 def test_views_equal_their_dense_formulas() -> None:

@@ -80,10 +80,10 @@ def walk(folder: Path, roots: list[Path] | None = None) -> Iterator[Path]:
     followed once; one to what is looked through anyway, or to a parent of it, is not.
     """
     roots = [folder.resolve()] if roots is None else roots
-    for entry in folder.iterdir():
+    for entry in sorted(folder.iterdir()):
         if entry.is_symlink() and entry.is_dir():
             target = entry.resolve()
-            if any(target.is_relative_to(r) or r.is_relative_to(target) for r in roots):
+            if any(target.is_relative_to(r) for r in roots) or roots[0].is_relative_to(target):
                 continue
             roots.append(target)
         if is_hidden(entry) or is_adapter(entry):

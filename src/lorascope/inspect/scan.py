@@ -30,6 +30,7 @@ CHUNK = 16  # files a task: enough to make handing over cheap, few enough to bal
 ALONE = 24  # below this many files, starting processes that load torch costs more than it saves
 ALONE_HEADERS = 400
 SCHEMA = "lorascope.inspect.brief/1"
+BEGINS = json.dumps({"schema": SCHEMA})[:-1].encode()  # every line of a results file
 DETAILS = frozenset({"layers", "blocks", "side", "ambiguities", "notes", "left"})
 
 
@@ -166,25 +167,30 @@ def key_of(path: Path, how: How) -> str:
 
 
 def read_results(path: Path) -> Mapping[str, dict[str, Any]]:
-    """Results by key; the last line may be torn, since a scan can stop at any moment."""
+    """Results by key. A line that was torn by a kill is passed over; a torn end is cut off.
+
+    Raises FileError for what is no regular file, or holds anything but results: it is left as it is.
+    """
     if not path.exists():
         return {}
+    refusal = FileError(
+        f"Resuming a scan from {str(path)!r}: it holds something else than results of a scan. "
+        "Try: another file, or remove it."
+    )
+    if not path.is_file():
+        raise refusal
     known: dict[str, dict[str, Any]] = {}
-    whole = 0
+    end = 0
     with path.open("rb") as file:
         for line in file:
             entry = entry_of(line)
-            if entry is None and line.endswith(b"\n"):
-                raise FileError(
-                    f"Resuming a scan from {str(path)!r}: it holds something else than results of a scan. "
-                    "Try: another file, or remove it."
-                )
-            if entry is None:
-                break
-            known[entry["key"]] = entry["result"]
-            whole += len(line)
-    if whole < path.stat().st_size:
-        os.truncate(path, whole)
+            if entry is None and not line.startswith(BEGINS[: len(line)]):
+                raise refusal
+            if entry is not None:
+                known[entry["key"]] = entry["result"]
+            end += len(line) if line.endswith(b"\n") else 0
+    if end < path.stat().st_size:
+        os.truncate(path, end)
     return known
 
 

@@ -146,7 +146,7 @@ def _weigh(roots: Roots, dtype: torch.dtype) -> Weights:
     square = joined.square().sum((-1, -2))
     fourth = (joined @ joined.mT).square().sum((-1, -2))
     # an update that cancels up to rounding is zero: nothing of its directions is known
-    noise = 8 * torch.finfo(dtype).eps * joined.shape[-1]
+    noise = (8 * torch.finfo(dtype).eps * joined.shape[-1]) ** 2
     real = square > noise * roots.u.square().sum((-1, -2)) * roots.v.square().sum((-1, -2))
     share = real.sum(0).clamp(min=1).rsqrt()  # of the whole norm, for each layer that is there
     inverse = torch.where(real, square.rsqrt(), 0.0) * share
