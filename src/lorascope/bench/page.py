@@ -162,8 +162,8 @@ def _tuning(summary: Summary) -> list[str]:
         "validation rows, have no other dials; the paper's settings are two, for images and for language "
         "models. The test rows of the other seeds were partly among those that the choice was made on, for "
         "every method alike. "
-        f"The design of {DEFAULT}, ours, was shaped on the rows of seed {suite.seeds[0]} beside this, test rows "
-        "included (LOG.md)."
+        f"The design of {DEFAULT}, ours, was shaped on the rows of seed {suite.seeds[0]} beside this, test "
+        "rows included (LOG.md)."
     )
     lines = table(["", "trials", *suite.zoos], rows)
     return ["## Tuning", "", text, "", *folded("Search spaces and choices", lines)]
