@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 
+from lorascope.errors import FileError
 from lorascope.io import read_lora
 from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.factory.export import export_peft
@@ -71,6 +72,17 @@ def test_a_base_may_be_named(tmp_path):
         assert config["base_model_name_or_path"] == named
     assert "| maker | b |" in (folder / "README.md").read_text()
     assert "| topics | odd, big |" in (folder / "README.md").read_text()
+
+
+def test_what_stands_in_a_folder_is_left_alone(tmp_path):
+    zoo = write_planted(tmp_path / "zoo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("thesis")
+    with pytest.raises(FileError, match="new or empty folder"):
+        export_peft(zoo, 7, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["README.md"]
+    (tmp_path / "empty").mkdir()
+    assert (export_peft(zoo, 7, tmp_path / "empty") / "README.md").is_file()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorascope.errors import FileError, LorascopeError
 from lorascope.io.shard_writer import write_text
 from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.io.write import write_lora
@@ -43,10 +44,16 @@ def export_peft(
 
     Raises:
         DataError: there is no such id.
-        FileError: the folder is there already.
+        FileError: something is in the folder already.
         LayerError: PEFT has no word for one of its layers.
     """
     place = zoo.row_of(identity)
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileError(
+            f"Exporting LoRA {identity} to {str(out)!r}: something is there already, and a README.md of yours "
+            "could be lost. Expected a new or empty folder. Try: another name."
+        )
     lora = zoo.lora(place)
     named = str(base or base_folder(zoo.recipe) or lora.provenance.base or "")
     folder = Path(write_lora(lora, out))
@@ -62,7 +69,6 @@ def export_peft(
 
 def base_folder(recipe: Mapping[str, Any]) -> Path | None:
     """Where the base of a zoo lies on this machine, None where it is no bundled one."""
-    from lorascope.errors import LorascopeError
     from lorascope.zoo.factory.restore import family_of, parts_of
 
     try:
