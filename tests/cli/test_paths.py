@@ -70,6 +70,16 @@ def test_linked_folders_elsewhere_are_followed_once(collection, tmp_path_factory
     assert sum(name.endswith("/far") for name in found) == 1
 
 
+def test_a_link_into_a_folder_that_is_linked_as_a_whole_hides_nothing_and_adds_nothing(
+    collection, tmp_path_factory
+):
+    fav = tmp_path_factory.mktemp("fav")
+    (fav / "a-first").symlink_to(collection / "adapter-2", target_is_directory=True)
+    (fav / "whole").symlink_to(collection, target_is_directory=True)
+    found = adapters_in([fav])
+    assert len(found) == len({path.resolve() for path in found}) == 3
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [("gone", "does not exist"), ("gone*", "matches"), ("empty", "found none below")],

@@ -86,6 +86,8 @@ def walk(folder: Path, roots: list[Path] | None = None) -> Iterator[Path]:
             if any(target.is_relative_to(r) for r in roots) or roots[0].is_relative_to(target):
                 continue
             roots.append(target)
+        elif len(roots) > 1 and entry.is_dir() and entry.resolve() in roots:
+            continue  # a link led here before
         if is_hidden(entry) or is_adapter(entry):
             yield entry
         elif entry.is_dir():
