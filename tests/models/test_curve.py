@@ -50,3 +50,8 @@ def test_few_rows_are_not_believed_without_proof():
         x, noise = torch.randn(2, 12, 1, generator=generator, dtype=torch.float64)
         kept += torch.equal(learn_curve(x, x + noise), no_curve(1))
     assert kept > 10
+
+
+def test_as_many_coefficients_as_loras_are_no_curve():
+    for count in (1, 3, 4):
+        assert torch.equal(learn_curve(X[:count], NOISE[:count]), no_curve(1))

@@ -2,7 +2,7 @@
 
 import torch
 
-from lorascope.models.likeness import alike, leading, principal, usual_distance
+from lorascope.models.likeness import alike, leading, principal, some_rows, usual_distance
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 
@@ -33,3 +33,10 @@ def test_leading_components_keep_the_distances_of_rows_in_a_plane():
 def test_principal_directions_are_orthonormal():
     found = principal(X, 3)
     torch.testing.assert_close(found.T @ found, torch.eye(3))
+
+
+def test_landmarks_are_the_same_rows_for_as_many_loras():
+    found = some_rows(X, 7)
+    assert len(set(found.tolist())) == 7
+    assert found.tolist() == sorted(found.tolist())
+    assert torch.equal(found, some_rows(torch.zeros(40), 7))

@@ -132,7 +132,8 @@ class ClosedForm(Model):
         study = self.study(batch, held and held[0])
         held_labels = held and (torch.arange(held[0].size, device=self.device), held[1])
         rows = torch.arange(batch.size, device=self.device)
-        self.solve(study, Labels(columns, kind, rows, groups, held_labels))
+        beside = _standardised(columns) if self.reads_beside else None
+        self.solve(study, Labels(columns, kind, rows, groups, held_labels, beside))
 
     def adopt(self, studied: "ClosedForm") -> None:
         """Takes over what another model of the same build stored in its study."""
@@ -181,3 +182,10 @@ class ClosedForm(Model):
                 f"Applying the model {self.name!r}: it has not been fitted. "
                 "Try model.fit(batch, y, kind=...) or load a saved state."
             )
+
+
+def _standardised(columns: Tensor) -> Tensor:  # (b, k)
+    """Columns of mean 0 and deviation 1; those without a deviation are 0."""
+    centred = columns - columns.mean(0)
+    deviation = centred.std(0, correction=0)
+    return torch.where(deviation > 0, centred / deviation, 0.0)

@@ -20,16 +20,9 @@ The strength of each ridge is chosen by leaving out groups, and how much it says
 LoRA is kept but z, w, h and g* of the landmarks. The kernels stand in `mixtures.py`.
 
 A score is a crooked function of few things (what was learned, how long, how fast), each of which is nearly
-linear in the update: so the second look is taken at the answers of the first. On one split of 2,000 exam LoRAs
-R^2 of the validation loss rises from .778 to .798, on LoRAs of the base's next version from .564 to .675. A
-third look gains nothing: the left-out error then praises what it has seen. The answers of layers apart add
-what their one answer hides: they raise R^2 of the CLIP score of faces from .797 to .818, of the fidelity from
-.672 to .699 (one split). The curve raises it to .823, that of exam-llama's validation loss from .830 to .871.
-
-Measured on 1,024 exam LoRAs: components w are better in `turned` than whole cores (R^2 of the accuracy .901
-against .892), because they leave out the noise of random A. Labels are read best off `even` (sources: accuracy
-.984, log loss .044, against .979 and .053): what all updates share is large, and says little of what each was
-shown.
+linear in the update: so the second look is taken at the answers of the first. The answers of layers apart add
+what their one answer hides. A second look is taken where it pays on LoRAs that neither look has seen
+(`trial.py`): where there is nothing to learn, left-out answers betray the labels they were learned from.
 """
 
 from collections.abc import Mapping
@@ -47,7 +40,7 @@ from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
 from lorascope.models.curve import bend, no_curve
 from lorascope.models.layer_hints import Hints, answer_layers, blocks_of, learn_layers
-from lorascope.models.likeness import alike, leading, principal, usual_distance
+from lorascope.models.likeness import alike, leading, principal, some_rows, usual_distance
 from lorascope.models.magnitudes import MagnitudeFeatures
 from lorascope.models.mixed_kernels import Kernels, Mixture, share
 from lorascope.models.mixtures import (
@@ -67,16 +60,16 @@ from lorascope.models.rounding import rounded
 from lorascope.models.smoother import Smoother
 from lorascope.models.spectra import Sizes
 from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
+from lorascope.models.trial import Trial, worth_it
 from lorascope.symmetry.roots import gram_roots
 
 __all__ = ["Fusion"]
 
 OF_MAGNITUDES = (MAGNITUDES, "to_hint_" + MAGNITUDES)
 COMPONENT_NUMBERS = 2_000_000  # most numbers of the map from cores to w: 4 MB, as all are rounded
-HINT_NUMBERS = 2_500_000  # of the map to h: 5 MB
-LAYER_NUMBERS = 2_500_000  # of the map to g: 5 MB
+HINT_NUMBERS = LAYER_NUMBERS = 2_500_000  # of the maps to h and to g: 5 MB each
 LAYER_COMPONENTS = 32
-SECOND_LANDMARKS = 2  # times the landmarks of the first look: h and g* are few numbers
+SECOND_LANDMARKS = 2  # times those of the first look: h and g* are few numbers
 CHUNK = 256  # LoRAs seen at once
 FARTHEST = 4.0  # deviations from the mean that sizes and hints are cut at: other ranks are far
 
@@ -89,13 +82,12 @@ class Fusion(ClosedForm):
     Breiman 1996).
     Equation: f = bend(x . a + z . b + h . s + g . t + i + sum over landmarks of near_t(z) (c_t + d_t w . w')
     + near_t(h) (e_t + near_t(g*) j_t)), h = the same of x, z and w, g_l a linear map of layer l's x.
-    Under g: unchanged, since cores, their squares and spectra depend on u v^T alone. Symmetry: GL(r).
+    Under g: unchanged: cores, their squares and spectra depend on u v^T alone. Symmetry: GL(r).
     Numbers learned: k for each number of x, z, h and g and 15 k a landmark; nearly as many for each hint, of
     which there are at most `hints`; directions (c sum (n + m)), the map to w, and z, w, h and g* of landmarks.
-    None of these grows with the training set.
-    Cost: O((c r + r^2) sum (n + m)) per LoRA, then O(L c^2 + landmarks F). Fitting N LoRAs: twelve eigenvalue
-    problems of N x N and one for each of at most 16 blocks of layers, shared by all targets but for rows
-    without a label.
+    None of these grows with the training set. Cost: O((c r + r^2) sum (n + m)) per LoRA, then O(L c^2 +
+    landmarks F). Fitting N LoRAs: twelve eigenvalue problems of N x N and one for each of at most 16 blocks of
+    layers, and four times both looks at 450 of them, shared by all targets but for rows without a label.
     Any rank; missing layers are zero, and the others then weigh more. Which are missing is told beside.
 
     Args:
@@ -147,10 +139,11 @@ class Fusion(ClosedForm):
         self.register_fitted("components", torch.zeros(widths[0], 0))
         self.register_fitted("landmark_z", torch.zeros(0, widths[3]))
         self.register_fitted("landmark_w", torch.zeros(0, 0))
-        self._register_maps(dict(zip(LINEAR, widths, strict=True)), out_features)
+        self._widths = dict(zip(LINEAR, widths, strict=True))
+        self._register_maps(self._widths, out_features)
 
     def _register_maps(self, widths: Mapping[str, int], outputs: int) -> None:
-        """Buffers of the map to h and of the map to the answer, all of which labels decide."""
+        """Buffers of the map to h and of the map to the answer, all of which labels decide, empty."""
         buffers: dict[str, Tensor] = {}
         for prefix, k in (("to_hint_", 0), ("", outputs)):
             buffers |= {prefix + name: torch.zeros(width, k) for name, width in widths.items()}
@@ -294,28 +287,36 @@ class Fusion(ClosedForm):
         values, vectors = torch.linalg.eigh(gram)
         real = values > 1e-6 * values[-1].clamp(min=1e-30)
         kept = values[real][-self.most_components :], vectors[:, real][:, -self.most_components :]
-        components: Tensor = views.T @ (kept[1] * kept[0].rsqrt()).to(views.dtype)
-        components = rounded(components)
+        components: Tensor = rounded(views.T @ (kept[1] * kept[0].rsqrt()).to(views.dtype))
         self.register_fitted("components", components)
         return views @ components
 
     def _set_landmarks(self, z: Tensor, w: Tensor) -> None:
         """Stores z and w of some LoRAs, and the median squared distance."""
-        rows = self._landmark_rows(z)
+        rows = some_rows(z, self.most_landmarks)
         self.register_fitted("landmark_z", z[rows].contiguous())
         self.register_fitted("landmark_w", w[rows].contiguous())
         self.typical.copy_(usual_distance(z[rows]))
 
-    def _landmark_rows(self, x: Tensor, times: int = 1) -> Tensor:
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-        return order[: times * self.most_landmarks].sort().values.to(x.device)
-
     @torch.no_grad()
     def solve(self, study: Study, labels: Labels) -> None:
+        """Solves for one target, with a second look where that pays on LoRAs that neither look has seen."""
+        looks = labels.beside is not None and self.most_hints > 0
+        self._solve(study, labels, looks and worth_it(labels, partial(self._attempt, study)))
+
+    def _attempt(self, study: Study, trial: Trial, twice: bool) -> Tensor:
+        """What is said of the LoRAs outside a trial."""
+        self._solve(study, trial.labels, twice)
+        parts = [part[trial.rows] for part in study.facts if part is not None]
+        return self.score(self.compared(dict(zip(self.linear_names, parts, strict=False))))
+
+    def _solve(self, study: Study, labels: Labels, twice: bool) -> None:
         """Solves all mixtures of both looks, stacks them, and adds them up into one map."""
         kernels, first = study.once((labels.key, "first"), partial(self._first, study, labels))
-        looked = study.once((labels.key, "hints"), partial(self._look, kernels, first, labels))
+        look = partial(self._look, kernels, first, labels)
+        looked = study.once((labels.key, "hints"), look) if twice else None
         second: tuple[Kernels, dict[str, Smoother]] | None = None
+        self._register_maps(self._widths, self.out_features)
         if looked is not None:
             left_out = self._keep_hints(*looked)
             make = partial(self._second, *left_out, labels.groups)
@@ -367,7 +368,7 @@ class Fusion(ClosedForm):
         one, other = (x.left_out.clamp(-FARTHEST, FARTHEST).to(self.dtype) for x in (hints, layers))
         components = principal(other, LAYER_COMPONENTS)
         self.register_fitted("layer_components", components)
-        rows = self._landmark_rows(one, SECOND_LANDMARKS)
+        rows = some_rows(one, SECOND_LANDMARKS * self.most_landmarks)
         near, layers_near = one[rows], other[rows] @ components
         self.register_fitted("landmark_hint", near)
         self.register_fitted("landmark_layers", layers_near)
@@ -377,15 +378,15 @@ class Fusion(ClosedForm):
 
     def _kept(self, name: str, weights: Tensor) -> Tensor:
         """Weights as they are stored; those of landmarks nearly cancel, and stay wide."""
-        seen = sum(self.cores.widths) * weights.shape[1]
-        return rounded(weights, seen) if name in self.linear_names else weights
+        wide = name not in self.linear_names
+        return weights if wide else rounded(weights, sum(self.cores.widths) * weights.shape[1])
 
     def _second(
         self, hints: Tensor, layers: Tensor, groups: Tensor | None
     ) -> tuple[Kernels, dict[str, Smoother]]:
         """The kernels between hints, and each mixture of them."""
         linear, near = {"hint": hints, "layers": layers}, self._alike(hints, layers)
-        rows = self._landmark_rows(hints, SECOND_LANDMARKS)
+        rows = some_rows(hints, SECOND_LANDMARKS * self.most_landmarks)
         kernels = Kernels(linear, near, {name: x[rows] for name, x in near.items()})
         return kernels, smoothers_of(kernels, SECOND_LOOK, groups)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["alike", "leading", "principal", "usual_distance"]
+__all__ = ["alike", "leading", "principal", "some_rows", "usual_distance"]
 
 
 def alike(
@@ -59,3 +59,14 @@ def principal(x: Tensor, most: int) -> Tensor:  # (b, a) -> (a, at most `most`)
     centred = x - x.mean(0)
     _, turn = torch.linalg.eigh(centred.T @ centred)
     return turn[:, -most:].contiguous()
+
+
+def some_rows(x: Tensor, most: int) -> Tensor:  # (b, ...) -> (at most `most`,) int64, ascending
+    """An arbitrary choice of rows that depends on their number alone: the landmarks.
+
+    Example:
+        >>> some_rows(torch.zeros(3, 2), 5).tolist()
+        [0, 1, 2]
+    """
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return order[:most].sort().values.to(x.device)
