@@ -42,8 +42,10 @@ bases: .venv/installed
 bench-small: .venv/installed
 	$(BIN)/lorascope bench run --suite small --out bench-small
 
+# one process a core, each with one thread: threads that wait for each other cost more than they bring here
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow and not gpu" --cov=lorascope --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup \
+	  -m "not slow and not gpu" --cov=lorascope --cov-report=term
 
 test-slow: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,cluster]'

@@ -14,6 +14,18 @@ if "LORASCOPE_TEST_SEED" not in os.environ:
     settings.load_profile("fixed")
 
 
+#: Fixtures that cost so much that all who ask for one share a process, where tests run in several.
+COSTLY = ("finished",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes take a file each, or all that share a costly fixture."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        shared = next((name for name in COSTLY if name in names), None)
+        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """A generator with the tests' seed."""

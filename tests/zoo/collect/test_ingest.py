@@ -87,7 +87,8 @@ def test_a_file_that_is_not_finite_is_left_out(folder, generator):
 
 def test_a_convolution_keeps_its_kernel(folder, generator):
     pair = random_pair(4, 18, 2, generator, torch.float32, kernel=(3, 3))
-    lora = LoRA({"m.0.conv": pair}, {}, Provenance(kinds={"m.0.conv": "conv"}))
+    layers = {"m.0.conv": pair, "m.0.q_proj": random_pair(6, 5, 2, generator, torch.float32)}
+    lora = LoRA(layers, {}, Provenance(kinds={"m.0.conv": "conv"}))
     write_lora(lora, folder / "conv")
     add_row(folder, "conv,1,a,c")
     zoo = run(folder).zoo
@@ -107,6 +108,18 @@ def test_what_cannot_be_read_or_does_not_fit_is_told(folder, generator):
     lines = (report.zoo.path / "build.jsonl").read_text().splitlines()
     logged = [json.loads(line) for line in lines]
     assert {event["file"] for event in logged} == set(report.left_out)
+
+
+def test_loras_of_other_architectures_are_told_apart(folder, generator):
+    """Two of them, which share layers with each other: still no part of the collection."""
+    for name, layers in (("one", ("x.to_q", "x.to_v")), ("two", ("x.to_v",))):
+        write_lora(make_lora(generator, layers=layers), folder / name)
+        add_row(folder, f"{name},1,a,c")
+    report = run(folder)
+    assert report.taken == 4
+    assert set(report.left_out) == {"one", "two"}
+    assert "no layer of most of the collection, such as 'm.0.q_proj'" in report.left_out["two"]
+    assert "'x.to_v'" in report.left_out["two"]
 
 
 def test_missing_layers_are_allowed(folder, generator):

@@ -1,9 +1,9 @@
 """`import_zoo`: a folder of anyone's LoRAs and a table of labels become a zoo like a built one.
 
 Two passes, so that a collection larger than memory can be imported: the first reads each file and keeps only
-its layers and rank, the second writes shards, files of one rank together. A file that cannot be read, or whose
-layers have other sizes than in most of the collection, is left out, written to build.jsonl with the reason,
-and counted: never dropped in silence.
+its layers and rank, the second writes shards, files of one rank together. A file that cannot be read, whose
+layers are not those of most of the collection, or have other sizes, is left out, written to build.jsonl with
+the reason, and counted: never dropped in silence.
 
 Exact copies are always one group, also under different names, so that they stay on one side of a split.
 Without a group column, LoRAs that share a creator or a dataset may not, and the report says so.
@@ -169,12 +169,13 @@ def _entry(place: int, file: str, lora: LoRA) -> _Entry:
 
 def _common_signature(entries: list[_Entry]) -> tuple[Signature, dict[str, str]]:
     """The union of the layers, each with the size that most files give it; and the files that differ."""
+    misfits = _strangers(entries)
+    entries = [entry for entry in entries if entry.file not in misfits]
     votes: dict[str, Counter[tuple[int, int]]] = {}
     for entry in entries:
         for shape in entry.layers:
             votes.setdefault(shape.name, Counter())[shape.n, shape.m] += 1
     sizes = {name: count.most_common(1)[0][0] for name, count in votes.items()}
-    misfits = {}
     for entry in entries:
         wrong = next((s for s in entry.layers if sizes[s.name] != (s.n, s.m)), None)
         if wrong is not None:
@@ -188,6 +189,35 @@ def _common_signature(entries: list[_Entry]) -> tuple[Signature, dict[str, str]]
     bases = {entry.base for entry in kept}
     base = bases.pop() if len(bases) == 1 else None
     return Signature(tuple(LayerShape(name, *sizes[name]) for name in names), base), misfits
+
+
+def _strangers(entries: list[_Entry]) -> dict[str, str]:
+    """Files that share no layer with most of the collection, not even through others."""
+    firsts: dict[str, int] = {}  # of each layer: a file that has it
+    parent = list(range(len(entries)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    for place, entry in enumerate(entries):
+        for shape in entry.layers:
+            parent[root(place)] = root(firsts.setdefault(shape.name, place))
+    roots = [root(place) for place in range(len(entries))]
+    if len(set(roots)) < 2:
+        return {}
+    most = Counter(roots).most_common(1)[0][0]
+    known = entries[roots.index(most)].layers[0].name
+    return {
+        entry.file: (
+            f"It has no layer of most of the collection, such as {known!r}; its first is "
+            f"{entry.layers[0].name!r}: a LoRA of another base. Try: import it with others of its base."
+        )
+        for entry, own in zip(entries, roots, strict=True)
+        if own != most
+    }
 
 
 def _recipe(

@@ -28,7 +28,6 @@ from lorascope.zoo.families.objects import ObjectsFamily
 __all__ = ["COLLECTION", "NamedZoo", "named_zoo"]
 
 KINDS: Mapping[str, Any] = {"exam": ExamFamily, "faces": FacesFamily, "objects": ObjectsFamily}
-KEY_VALUE = {"targets": ["k_proj", "v_proj"]}
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 WITH_CONVOLUTIONS = ["to_q", "to_v", "conv1", "conv2"]
 
@@ -50,8 +49,7 @@ class NamedZoo:
 
 
 def _exam(name: str, count: int, seed: int, base: str, **options: Any) -> NamedZoo:
-    fields = {"seed": seed, "base": base, "adapters": KEY_VALUE, **options}
-    return NamedZoo(name, "exam", count, fields)
+    return NamedZoo(name, "exam", count, {"seed": seed, "base": base, **options})
 
 
 def _faces(name: str, count: int, seed: int, base: str = "faces", **adapters: Any) -> NamedZoo:
@@ -80,7 +78,7 @@ _ZOOS = (
         shapes=MIXED,
     ),
     _faces("faces-conv", 200, 4, targets=WITH_CONVOLUTIONS),
-    _exam("exam-dora", 200, 8, "exam-qwen", adapters={**KEY_VALUE, "dora": True}),
+    _exam("exam-dora", 200, 8, "exam-qwen", adapters={"dora": True}),
 )
 
 #: Every zoo of the collection, in the order in which they are built.

@@ -31,7 +31,7 @@ from lorascope.zoo.families.exam.tokenizer import examples_of
 
 __all__ = ["RANGES", "SPEC", "ExamFamily"]
 
-SPEC = AdapterSpec(targets=("q_proj", "v_proj"), rank=4, alpha=8.0)
+SPEC = AdapterSpec(targets=("k_proj", "v_proj"), rank=4, alpha=8.0)
 
 Rule = tuple[str, Sequence[float]]  # "uniform" or "log_uniform" between two ends, or a "choice"
 
