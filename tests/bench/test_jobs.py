@@ -3,7 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from lorascope.bench import jobs
 from lorascope.bench.jobs import OWN_BASE, Job, Run, assignment, run_job, thinned
+from lorascope.bench.methods import METHODS
 from lorascope.bench.tasks import base_values, tasks_of
 from lorascope.io import open_zoo
 from lorascope.train.fit import default_split, fit
@@ -50,6 +52,18 @@ def test_a_run_is_named_by_all_that_it_depends_on(asked):
     }
     assert len(names) == 6
     assert job.key(asked.digests | {"home-conv": "other"}) == job.key(asked.digests)
+
+
+def test_a_changed_method_is_run_again(asked, monkeypatch):
+    job = Job("score", "home", "ridge", 0)
+    before, other = job.key(asked.digests), replace(job, method="mlp").key(asked.digests)
+    changed = {
+        **METHODS,
+        "ridge": replace(METHODS["ridge"], revision=METHODS["ridge"].revision + 1),
+    }
+    monkeypatch.setattr(jobs, "METHODS", changed)
+    assert job.key(asked.digests) != before
+    assert replace(job, method="mlp").key(asked.digests) == other
 
 
 def test_fewer_loras_are_among_the_more():

@@ -64,6 +64,9 @@ class Job:
             "data": [digests[self.zoo], *(digests[s] for s in self.sets if s in digests)],
             "version": versions()["lorascope"],
         }
+        revision = METHODS[self.method].revision
+        if revision > 1:
+            facts["revision"] = revision
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
