@@ -51,7 +51,11 @@ def head(facts: Facts) -> Text:
     ranks = span([layer.rank for layer in facts.layers], "d")
     dtypes = ", ".join(sorted({layer.dtype for layer in facts.layers})) or "no layers"
     writer = f" written by {facts.writer}" if facts.writer else ""
-    norm = f"norm {number(facts.norm, lost(facts.layers))}" if facts.measured else "values not looked at"
+    norm = (
+        f"norm {number(facts.norm, lost(facts.layers))}"
+        if facts.measured
+        else "values not looked at"
+    )
     lines = [
         f"{facts.format}{writer}, base {facts.base or 'not named'}",
         f"by names and shapes: {facts.family.name}{alike(facts)}",
@@ -281,7 +285,7 @@ def number(value: float | None, unknown: str = "-") -> str:
 
 
 def lost(layers: Sequence[LayerFacts]) -> str:
-    """What stands for a number that these layers do not have: "nan" for a broken one, else "-", not measured."""
+    """What stands for a number that these layers lack: "nan" of a broken one, "-" where none was measured."""
     return "-" if all(layer.finite for layer in layers) else "nan"
 
 
