@@ -1,7 +1,9 @@
+import os
 import subprocess
 import sys
 
 import pytest
+from tests.inspect.files import write_kohya
 
 import lorascope
 from lorascope.cli import app as public_app
@@ -44,6 +46,22 @@ def test_every_command_has_help_with_an_example(words):
     text = help_text(words)
     assert "Example" in text
     assert f"  lorascope {' '.join(words)}" in text
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8", "ascii:surrogateescape"])
+def test_an_encoding_that_lacks_a_character_is_no_end(tmp_path, encoding):
+    path = write_kohya(tmp_path / "żółć.safetensors")
+    look = ["inspect", "--headers", str(path)]
+    for words in (look, [*look, str(write_kohya(tmp_path / "b.safetensors"))], ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", "from lorascope.cli import main; main()", *words],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        out = done.stdout.decode(encoding.partition(":")[0])
+        assert ("Usage:" if words == ["--help"] else ".safetensors") in out
 
 
 def test_version(capsys):

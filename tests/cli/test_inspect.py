@@ -119,6 +119,8 @@ def test_the_strength_is_drawn(run, adapter, many):
     assert picture.read_bytes().startswith(b"\x89PNG")
     code, _, err = run("inspect", "--plot", picture, many)
     assert (code, "expected one" in err) == (2, True)
+    code, out, err = run("inspect", "--plot", adapter.parent / "a.pdf", adapter)
+    assert (code, out, "pictures are PNG" in err) == (2, "", True)
 
 
 @pytest.mark.parametrize(

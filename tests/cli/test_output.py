@@ -4,14 +4,16 @@ import math
 import pytest
 
 from lorascope.cli.output import (
+    check_picture,
     complain,
     console,
     describe,
+    note,
     plain_table,
     print_json,
     progress_bar,
 )
-from lorascope.errors import DataError
+from lorascope.errors import DataError, FileError
 
 
 def test_json_is_plain_and_ends_its_line(capsys):
@@ -29,9 +31,28 @@ def test_numbers_that_json_cannot_say_are_null(capsys):
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, [None]], "c": True}
 
 
-def test_complaints_go_to_stderr(capsys):
+def test_complaints_and_notes_go_to_stderr(capsys):
     complain(DataError("first\nsecond"))
     assert capsys.readouterr() == ("", "Error: first second\n")
+    note("\x1b[31mred")
+    assert capsys.readouterr() == ("", "Note: \\x1b[31mred\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("a.jpg", r"found the ending '.jpg'.*Try: a\.png"),
+        ("a", r"found the ending ''.*Try: a\.png"),
+        ("folder.png", "is a folder"),
+        ("not-there/a.png", "no folder.*not-there"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_refused(tmp_path, place, said):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(FileError, match=said):
+        check_picture(tmp_path / place)
+    check_picture(tmp_path / "a.PNG")
+    check_picture(tmp_path / "not-there/a.png", makes_folder=True)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,80 @@ def test_pickles_and_gguf_are_files_of_weights_and_states_of_training_are_not(co
     assert names(collection, "deep") == ["deep/a.gguf", "deep/b.pt", "deep/er/single.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "name", ["a.safetensors", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"]
+)
+def test_a_weight_file_at_the_top_hides_nothing_below(collection, name):
+    (collection / name).touch()
+    found = names(collection, ".")
+    assert sorted(found) == sorted([name, "adapter-2", "adapter-10", "deep/er/single.safetensors"])
+    (collection / "deep" / name).touch()
+    assert f"deep/{name}" in names(collection, ".")
+    assert "deep/er/single.safetensors" in names(collection, ".")
+
+
+def test_two_adapters_under_known_names_are_two(tmp_path):
+    for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors"):
+        (tmp_path / name).touch()
+    assert len(names(tmp_path, ".")) == 2
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"],
+        ["pytorch_lora_weights.safetensors", "checkpoint-500/pytorch_lora_weights.safetensors"],
+        ["pytorch_lora_weights.safetensors", "optimizer.bin", "notes.txt"],
+        ["adapters.npz", "0000100_adapters.npz"],
+        ["adapters.safetensors", "adapter_config.json", "0000100_adapters.safetensors"],
+        ["adapter_model.bin", "adapter_config.json", "checkpoint-9/adapter_model.bin"],
+        [
+            "adapter_model.safetensors",
+            "adapter_config.json",
+            "other.safetensors",
+            "x/b.safetensors",
+        ],
+    ],
+)
+def test_a_folder_in_the_layout_of_its_format_is_one_adapter(tmp_path, files):
+    for file in files:
+        (tmp_path / "mine" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / file).touch()
+    assert names(tmp_path, "mine") == names(tmp_path, ".") == ["mine"]
+
+
+def test_what_lies_below_the_one_adapter_that_was_asked_for_is_told(collection, capsys):
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (collection / name).touch()
+    (collection / "checkpoint-1").mkdir()
+    assert adapters_in([collection]) == [collection]
+    said = capsys.readouterr().err
+    assert said.startswith("Note: ")
+    assert "'adapter-10', are not looked at. Try" in said
+    adapters_in([collection, collection / "deep"])
+    (collection / "adapter-2" / "adapter_config.json").touch()
+    (collection / "adapter-2" / "checkpoint-1").mkdir()
+    (collection / "adapter-2" / "checkpoint-1" / "adapter_model.safetensors").touch()
+    adapters_in([collection / "adapter-2"])
+    assert capsys.readouterr().err == ""
+
+
+def test_hidden_files_are_looked_at_only_where_they_are_named(collection):
+    before = names(collection, ".")
+    for name in ("._a.safetensors", "deep/.tmp.safetensors", ".cache/a.safetensors"):
+        (collection / name).parent.mkdir(exist_ok=True)
+        (collection / name).touch()
+    assert names(collection, ".") == before
+    named = ["._a.safetensors", "deep/.tmp.safetensors", ".cache/a.safetensors"]
+    assert names(collection, *named[:2], ".cache") == named
+
+
+def test_a_folder_of_hidden_files_alone_says_so(tmp_path):
+    (tmp_path / "._a.safetensors").touch()
+    with pytest.raises(FileError, match="do not begin with a dot"):
+        adapters_in([tmp_path])
+
+
 def test_a_link_to_a_parent_does_not_loop(collection):
     (collection / "deep" / "up").symlink_to(collection, target_is_directory=True)
     assert len(adapters_in([collection])) == 3

@@ -151,6 +151,17 @@ def test_an_explanation_is_printed_and_drawn(run, adapter, predictors, tmp_path)
     assert "one of each" in err
 
 
+@pytest.mark.parametrize("place", ["not-there/layers.png", "layers.svg"])
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
+    run, adapter, tmp_path, monkeypatch, place
+):
+    monkeypatch.setattr("lorascope.predict.load_predictor", None)  # nothing is loaded
+    code, out, err = run("predict", adapter, "--plot", tmp_path / place)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: Drawing to ")
+    assert "Try: " in err
+
+
 def test_intervals_abstention_and_explanations_in_words():
     score = Target("s", "regression", unit="dB")
     sure = Prediction(score, value=1.0, interval=(0.5, 1.5), level=0.9)

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from lorascope.inspect.examine import examine
 from lorascope.inspect.problem import Severity
+from lorascope.io.header import read_header
 from tests.inspect.files import write_kohya, write_peft
 
 
@@ -48,6 +50,23 @@ def test_untrained_and_broken_files_are_told(tmp_path):
     assert "untrained" in [p.code for p in examine(path).problems]
     save_file({k: t * torch.nan for k, t in tensors.items()}, path)
     assert examine(path).problems[0].severity is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("write", "share"), [(write_peft, 0.55), (write_kohya, 0.45), (write_peft, 1), (write_kohya, 1)]
+)
+def test_a_file_whose_end_is_zeros_was_cut_not_untrained(tmp_path, write, share):
+    path = write(tmp_path / "a.safetensors")
+    weights = path / "adapter_model.safetensors" if path.is_dir() else path
+    data = read_header(weights).data_start
+    whole = weights.read_bytes()
+    cut = data + int((1 - share) * (len(whole) - data))
+    weights.write_bytes(whole[:cut].ljust(len(whole), b"\0"))
+    problem, *others = examine(path).problems
+    assert (problem.code, problem.severity) == ("zero-filled", Severity.ERROR)
+    assert "download" in problem.sentence
+    assert len(problem.layers) == (len(examine(path).facts.layers) if share == 1 else 1)
+    assert not {"untrained", "zero-layers"} & {other.code for other in others}
 
 
 def test_files_without_such_a_header_are_answered_too(tmp_path):

@@ -79,6 +79,17 @@ def test_dead_ranks_are_columns_that_add_nothing():
     assert facts_of(LoRA({"a": LowRank(u, v)})).layers[0].dead_ranks == 2
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_is_blank_when_all_its_factors_are_zero(kind, generator):
+    update = made(kind, generator)
+    assert not facts_of(LoRA({"a": update})).layers[0].blank
+    for factor in update.factors[:-1]:
+        factor.zero_()
+    assert not facts_of(LoRA({"a": update})).layers[0].blank
+    update.factors[-1].zero_()
+    assert facts_of(LoRA({"a": update})).layers[0].blank
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_one_broken_layer_is_told_and_spoils_no_other(bad):
     lora = ragged_lora()

@@ -45,6 +45,10 @@ def zero(old):
     return LowRank(torch.zeros_like(old.u), old.v)
 
 
+def blank(old):
+    return LowRank(torch.zeros_like(old.u), torch.zeros_like(old.v))
+
+
 def broken(old):
     u = old.u.clone()
     u[0, 0] = math.nan
@@ -75,6 +79,9 @@ PLAIN = sound().provenance
         ),
         (sound().map(zero), "untrained", Severity.ERROR, 4),
         (with_layer(zero(pair(1))), "zero-layers", Severity.WARNING, 1),
+        (with_layer(pair(1) * 0), "zero-layers", Severity.WARNING, 1),
+        (with_layer(blank(pair(1))), "zero-filled", Severity.ERROR, 1),
+        (sound().map(blank), "zero-filled", Severity.ERROR, 4),
         (with_layer(lame(pair(1))), "dead-ranks", Severity.WARNING, 1),
         (with_layer(pair(1, n=3, r=5)), "rank-above-layer", Severity.WARNING, 1),
         (sound(provenance=replace(PLAIN, scales=SCALED)), "absurd-scale", Severity.WARNING, 1),
@@ -132,6 +139,14 @@ def test_every_problem_is_found_and_named(lora, code, severity, layers):
     assert problem.severity is severity
     assert len(problem.layers) == layers
     assert problem.sentence.endswith((".", "unknown.", "relative to", "who knows"))
+
+
+def test_a_file_filled_with_zeros_is_not_called_untrained():
+    assert set(codes(sound().map(blank))) == {"zero-filled"}
+    assert set(codes(with_layer(blank(pair(1))))) == {"zero-filled"}
+    layers = list(sound().map(zero).layers.items())
+    mixed = LoRA({**dict(layers[:3]), layers[3][0]: blank(layers[3][1])}, {}, PLAIN)
+    assert set(codes(mixed)) == {"zero-filled", "zero-layers"}
 
 
 def test_the_worst_comes_first():

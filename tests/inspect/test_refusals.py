@@ -60,3 +60,17 @@ def test_every_error_has_a_code(error, code):
 
 def test_codes_are_words():
     assert all(code.replace("-", "").isalpha() for code in REFUSALS)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "code"),
+    [
+        ("x", PermissionError(13, "Permission denied"), "unreadable"),
+        ("dill-pickle", OSError(5, "Input/output error"), "unreadable"),
+        ("x", FileNotFoundError(2, "No such file or directory"), "not-found"),
+    ],
+)
+def test_what_the_system_refused_is_told_from_what_the_file_is(name, cause, code):
+    error = FormatError(f"Opening {name!r}: {cause.strerror}.")
+    error.__cause__ = cause
+    assert refusal(error).code == code

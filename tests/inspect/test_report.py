@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,12 @@ from rich.console import Console
 
 from lorascope.core.lora import LoRA, Provenance, Scale, Side
 from lorascope.core.low_rank import LowRank
+from lorascope.inspect.facts import SideFacts
+from lorascope.inspect.headers import header_facts
 from lorascope.inspect.measure import facts_of
 from lorascope.inspect.problems import problems_of
 from lorascope.inspect.report import bar, report_json, report_view, size, span
+from tests.inspect.files import write_peft
 
 
 def lora(names=("model.layers.0.q_proj", "model.layers.1.q_proj", "model.layers.11.q_proj")):
@@ -24,7 +28,10 @@ def lora(names=("model.layers.0.q_proj", "model.layers.1.q_proj", "model.layers.
 
 
 def shown(adapter, **options):
-    facts = facts_of(adapter)
+    return view(facts_of(adapter), **options)
+
+
+def view(facts, **options):
     console = Console(width=120, color_system=None, record=True, file=io.StringIO())
     console.print(report_view("folder", facts, problems_of(facts), **options))
     return console.export_text()
@@ -89,6 +96,28 @@ def test_json_holds_the_facts():
     ]
 
 
+@pytest.mark.parametrize("every_layer", [True, False])
+def test_what_was_not_measured_is_a_dash_and_null(tmp_path, every_layer):
+    facts, _ = header_facts(write_peft(tmp_path / "adapter"))
+    text = view(facts, every_layer=every_layer)
+    assert "nan" not in text
+    row = next(line for line in text.splitlines() if "q_proj" in line)
+    assert row.split()[-2:] == ["-", "-"]
+    beside = replace(facts, side=(SideFacts("b", "bias", (2,), "float32", True),))
+    data = report_json("p", beside, ())
+    unknown = ("norm", "rms", "top", "effective_rank", "dead_ranks", "finite", "scale")
+    assert {data["layers"][0][key] for key in unknown} == {None}
+    assert data["side"][0]["finite"] is None
+
+
+def test_a_spectrum_that_was_not_taken_is_no_number():
+    facts = facts_of(lora())
+    layers = tuple(replace(x, spectrum=None, effective_rank=None) for x in facts.layers)
+    text = view(replace(facts, layers=layers), every_layer=True)
+    assert "nan" not in text
+    assert report_json("p", replace(facts, layers=layers), ())["layers"][0]["dead_ranks"] is None
+
+
 def test_an_empty_lora_is_shown():
     assert "no-layers" in shown(LoRA({}))
 
@@ -96,7 +125,7 @@ def test_an_empty_lora_is_shown():
 def test_numbers_are_short():
     assert span([1.0, 2.0], ".1f") == "1.0 to 2.0"
     assert span([1.0, 1.0], ".1f") == "1.0"
-    assert span([1.0, None], ".1f") == "nan"
+    assert span([1.0, None], ".1f") == "-"
     assert span([], ".1f") == "none"
     assert [size(x) for x in (5, 1536, 3 << 20, 5 << 30)] == [
         "5 bytes",

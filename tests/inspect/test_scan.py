@@ -1,13 +1,14 @@
 import json
 import os
+import pathlib
 
 import pytest
 
 from lorascope.errors import FileError
 from lorascope.inspect import scan as scan_module
-from lorascope.inspect.examine import Examined
-from lorascope.inspect.scan import How, brief, read_results, scan, workers_for
-from tests.inspect.files import write_kohya
+from lorascope.inspect.examine import Examined, examine
+from lorascope.inspect.scan import How, brief, scan, workers_for
+from tests.inspect.files import write_kohya, write_peft
 
 HEADERS = How(headers=True)
 
@@ -67,23 +68,40 @@ def test_a_changed_file_is_examined_again(paths, tmp_path):
     assert next(scan(paths[:1], How(), results=results))["outcome"] != "header"
 
 
-@pytest.mark.parametrize("text", ['{"schema": "other"}\n', '{"labels": [1, 2]}', "notes\nof mine"])
-def test_another_file_is_not_taken_for_results(tmp_path, text):
-    path = tmp_path / "results.jsonl"
-    path.write_text(text)
-    with pytest.raises(FileError, match="something else than results"):
-        read_results(path)
-    assert path.read_text() == text
-    with pytest.raises(FileError, match="something else than results"):
-        read_results(tmp_path)
+def test_a_changed_configuration_is_looked_at_again(tmp_path):
+    results, path = tmp_path / "results.jsonl", write_peft(tmp_path / "a")
+    weights = path / "adapter_model.safetensors"
+    first = [next(scan([weights], HEADERS, results=results))["base"]]
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "b"}))
+    assert [*first, next(scan([weights], HEADERS, results=results))["base"]] == ["tiny", "b"]
 
 
-def test_a_torn_line_costs_its_own_result(paths, tmp_path):
+@pytest.mark.parametrize(
+    "error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")]
+)
+def test_what_the_disk_refused_is_tried_again(paths, tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
     results = tmp_path / "results.jsonl"
-    list(scan(paths, HEADERS, results=results))
-    first, *rest = results.read_text().splitlines(keepends=True)
-    results.write_text(first[:60] + "".join([*rest[:1], *rest]))
-    assert len(read_results(results)) == len(rest)
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "open", refuse)
+        bad = brief(examine(paths[0], headers=True))
+    monkeypatch.setattr(scan_module, "brief", lambda _: bad)
+    assert next(scan(paths[:1], HEADERS, results=results))["outcome"] == "refused"
+    monkeypatch.undo()
+    assert next(scan(paths[:1], HEADERS, results=results))["outcome"] == "header"
+
+
+def test_a_second_scan_on_the_same_results_is_refused(paths, tmp_path):
+    results = tmp_path / "results.jsonl"
+    first = scan(paths, HEADERS, results=results)
+    next(first)
+    with pytest.raises(FileError, match="another scan"):
+        next(scan(paths, HEADERS, results=results))
+    assert len(list(first)) == 5
+    assert len(list(scan(paths, HEADERS, results=results))) == 6
 
 
 def test_a_process_that_dies_costs_its_own_file(paths, monkeypatch):

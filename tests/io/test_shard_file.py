@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,17 @@ def test_the_file_holds_the_layout_of_a_batch(shard, loras):
     assert stored["ranks"].tolist() == batch.ranks.tolist()
     assert read_shard_signature(shard) == loras[0].signature()
     assert read_shard(shard, rows=[1]).ranks.tolist() == [[2, 1, 2, 2]]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_a_shard(tmp_path, loras, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_shard(tmp_path / "a.safetensors", loras, loras[0].signature(), rank=3)
+    finally:
+        os.umask(before)
+    (made,) = tmp_path.iterdir()
+    assert made.stat().st_mode & 0o777 == mode
 
 
 def test_loras_come_back_with_kernels_and_what_stood_beside_them(tmp_path, loras):

@@ -1,6 +1,7 @@
 """Writing: complete or not at all, never over what is there unless asked."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -25,11 +26,21 @@ def test_a_new_folder(tmp_path):
     assert write_lora(lora(), str(folder)) == folder
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert [path.name for path in folder.parent.iterdir()] == ["adapter"]
-    assert folder.stat().st_mode & 0o777 == 0o755
     assert read_lora(folder).provenance.writer.startswith("lorascope ")
     with safe_open(folder / "adapter_model.safetensors", "pt") as file:
         assert file.metadata()["format"] == "pt"
     assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_the_umask_says_who_may_read_it(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        folder = write_lora(lora(), tmp_path / "adapter")
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o666 & ~umask}
 
 
 def test_the_same_lora_gives_the_same_bytes(tmp_path):

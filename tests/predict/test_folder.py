@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,17 @@ def test_what_is_loaded_predicts_what_was_saved(tmp_path):
         assert after.held_out == {"rmse": 0.5, "spearman": None}
         for a, b in zip(before.predict(LORAS), after.predict(LORAS), strict=True):
             assert a == b
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_the_umask_says_who_may_read_it(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        made = predictor().save(tmp_path / "predictor")
+    finally:
+        os.umask(before)
+    assert made.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {file.stat().st_mode & 0o777 for file in made.iterdir()} == {0o666 & ~umask}
 
 
 def test_large_tensors_of_eight_bits_take_two_bytes_a_number(tmp_path, monkeypatch):

@@ -108,6 +108,26 @@ def test_the_right_base_gives_no_warning(loras):
     assert predictor().predict(collate(loras, SIGNATURE))[0].warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("ours", "base", "same"),
+    [
+        ("Qwen/Qwen2-1.5B", "/models/Qwen2-1.5B/", True),
+        ("Qwen/Qwen2-1.5B", "/models/qwen2-1.5b", True),
+        ("Qwen/Qwen2-1.5B", "D:\\models\\Qwen2-1.5B", True),
+        ("Qwen/Qwen2-1.5B", "~/.cache/hub/models--Qwen--Qwen2-1.5B/snapshots/8a16abf2848e", True),
+        ("/a/models--x--y/snapshots/1", "/b/models--x--z/snapshots/1", False),
+        ("Qwen/Qwen2-1.5B", "Qwen/Qwen2-1.5B-Instruct", False),
+        ("Qwen/Qwen2-1.5B", "Qwen", False),
+        ("/", "x", False),
+    ],
+)
+def test_a_base_is_known_by_its_own_name_wherever_it_lies(loras, ours, base, same):
+    model = build_model("svd", replace(SIGNATURE, base=ours), SCORE.out_features, rank=4)
+    lora = replace(loras[0], provenance=Provenance(base=base))
+    warnings = Predictor(model, SCORE).predict(lora)[0].warnings
+    assert ["base:" in warning for warning in warnings] == ([] if same else [True])
+
+
 def test_an_extra_layer_is_an_error_that_names_it(loras):
     extra = LowRank(torch.ones(3, 1), torch.ones(4, 1))
     lora = LoRA({**loras[0].layers, "block.9.k": extra}, {}, loras[0].provenance)

@@ -10,6 +10,7 @@ An exception that is neither of lorascope's own tree nor the operating system's 
 and keeps its traceback.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,16 @@ def options(
     """Options that stand before the command."""
 
 
+def replace_unprintable() -> None:
+    """Print a question mark for what the encoding of stdout cannot say, where Python ends with a traceback.
+
+    A pipe on Windows speaks cp1252, a cron job often ASCII; bars and the names of files are neither.
+    """
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+        stream.reconfigure(errors="replace")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; the process ends with the exit codes named at the head of this file.
 
@@ -115,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Huge pages for large tensors, where the system leaves them to choice: factors are read twice as fast.
     # torch asks once, at its first allocation; what the user has set stands.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    replace_unprintable()
     words = None if arguments is None else list(arguments)
     try:
         app(args=words, prog_name="lorascope")

@@ -83,7 +83,8 @@ def inspect(
 ) -> None:
     """Say what is in LoRA files: base, layers, ranks, scales, norms, strength per block, training, problems.
 
-    One file has a report; many have a line each and a summary.
+    One file has a report; many have a line each and a summary. A folder of adapter_config.json and its weights
+    is one adapter; any other is looked through, but for what begins with a dot.
 
     Ends with 0, with 1 when a problem of --fail-on's severity or a worse one was found, with 2 when a file was
     refused.
@@ -95,11 +96,14 @@ def inspect(
       lorascope inspect --results collection.jsonl collection
       lorascope inspect --headers --sarif 'collection/*.safetensors'
     """
+    from lorascope.cli.output import check_picture
     from lorascope.cli.paths import adapters_in
     from lorascope.errors import DataError
     from lorascope.inspect.scan import How
     from lorascope.inspect.summary import Summary
 
+    if plot is not None:
+        check_picture(plot, makes_folder=True)
     adapters = adapters_in(paths)
     if plot is not None and len(adapters) > 1:
         raise DataError(f"Drawing to {plot}: found {len(adapters)} files, expected one.")

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,9 +23,19 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from lorascope.errors import FileError
 from lorascope.inspect.names import printable
 
-__all__ = ["complain", "console", "describe", "plain_table", "print_json", "progress_bar"]
+__all__ = [
+    "check_picture",
+    "complain",
+    "console",
+    "describe",
+    "note",
+    "plain_table",
+    "print_json",
+    "progress_bar",
+]
 
 PIPE_WIDTH = 140  # columns where the output is no terminal: tables stay readable in a file
 
@@ -38,6 +49,24 @@ def console(*, stderr: bool = False, markup: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, markup=markup, highlight=False, emoji=False)
+
+
+def check_picture(place: Path, *, makes_folder: bool = False) -> None:
+    """Raise FileError where no picture can be written: before the work that it would show, not after.
+
+    Args:
+        makes_folder: whoever draws makes the folder too.
+    """
+    doing = f"Drawing to {str(place)!r}"
+    if place.suffix.lower() != ".png":
+        raise FileError(
+            f"{doing}: found the ending {place.suffix!r}, and pictures are PNG. "
+            f"Try: {place.with_suffix('.png').name if place.name else 'a name that ends in .png'}."
+        )
+    if place.is_dir():
+        raise FileError(f"{doing}: it is a folder. Expected the name of a file. Try: another name.")
+    if not makes_folder and not place.parent.is_dir():
+        raise FileError(f"{doing}: there is no folder {str(place.parent)!r}. Try: make it first.")
 
 
 def print_json(document: Any) -> None:
@@ -58,6 +87,11 @@ def without_nan(data: Any) -> Any:
 def complain(error: BaseException) -> None:
     """One message on stderr."""
     sys.stderr.write(f"Error: {describe(error)}\n")
+
+
+def note(sentence: str) -> None:
+    """A fact that the user should know, on stderr."""
+    sys.stderr.write(f"Note: {printable(sentence)}\n")
 
 
 def describe(error: BaseException) -> str:

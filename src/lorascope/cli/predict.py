@@ -77,10 +77,12 @@ def predict(
       lorascope predict --with quality --with topic --json 'collection/*/'
     """
     from lorascope.cli.bundled import bundled_predictors, bundled_sample
-    from lorascope.cli.output import console, print_json, progress_bar
+    from lorascope.cli.output import check_picture, console, print_json, progress_bar
     from lorascope.cli.paths import adapters_in
     from lorascope.predict import load_predictor
 
+    if plot is not None:
+        check_picture(plot)
     folders = predictors or bundled_predictors()
     loaded = [load_predictor(folder) for folder in folders]
     adapters = adapters_in(paths) if paths else [bundled_sample()]

@@ -32,6 +32,7 @@ class LayerFacts:
         spectrum: its largest 1024 singular values, descending; None also where they cost too much to take.
         effective_rank: exp of the entropy of the normalised singular values.
         dead_ranks: how many of the r columns add nothing (singular values under 1e-4 of the largest).
+        blank: every value of every factor is zero, not only those of one side.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LayerFacts:
     spectrum: tuple[float, ...] | None = None
     effective_rank: float | None = None
     dead_ranks: int = 0
+    blank: bool = False
 
     @property
     def rms(self) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from lorascope.core import LoRA, LowRank
+from lorascope.core import LoRA, LowRank, Update
 from lorascope.inspect.facts import Facts, LayerFacts, SideFacts
 from lorascope.inspect.families import family_of
 from lorascope.inspect.spectra import core_width, spectrum_of, stacked_spectra
@@ -164,7 +164,13 @@ def one_layer(
         spectrum=spectrum if finite else None,
         effective_rank=effective_rank if finite else None,
         dead_ranks=update.rank - alive if finite else 0,
+        blank=finite and norm == 0 and is_blank(update),
     )
+
+
+def is_blank(update: Update) -> bool:
+    """Whether it has values, and all of them are zero."""
+    return update.parameter_count > 0 and not any(bool(f.any()) for f in update.factors)
 
 
 def side_facts(lora: LoRA) -> Iterator[SideFacts]:

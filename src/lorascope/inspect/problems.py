@@ -61,9 +61,23 @@ def not_finite(facts: Facts) -> Iterator[Problem]:
         )
 
 
+def blank_layers(facts: Facts) -> Iterator[Problem]:
+    """Pairs of zeros on both sides, which no training leaves: only one factor of a pair starts at zero."""
+    blank = [layer.name for layer in facts.layers if layer.blank]
+    if blank:
+        yield Problem(
+            "zero-filled",
+            Severity.ERROR,
+            f"{count(blank, 'layer')} of {len(facts.layers)} hold nothing but zeros, in both factors "
+            f"({some(blank)}): the download was probably cut and its room on disk filled with zeros. "
+            "Try: download it again, and compare its sha256.",
+            tuple(blank),
+        )
+
+
 def zero_layers(facts: Facts) -> Iterator[Problem]:
     """Updates that are exactly zero: B is zero at step 0 of every trainer."""
-    zero = [layer.name for layer in facts.layers if layer.norm == 0]
+    zero = [layer.name for layer in facts.layers if layer.norm == 0 and not layer.blank]
     if zero and len(zero) == len(facts.layers):
         yield Problem(
             "untrained",
@@ -203,6 +217,7 @@ def noted(facts: Facts) -> Iterator[Problem]:
 CHECKS: dict[str, Callable[[Facts], Iterator[Problem]]] = {
     "no_layers": no_layers,
     "not_finite": not_finite,
+    "blank_layers": blank_layers,
     "zero_layers": zero_layers,
     "dead_ranks": dead_ranks,
     "rank_above_layer": rank_above_layer,

@@ -41,7 +41,6 @@ KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (IntegrityError, "damaged"),
     (FormatError, "format"),
     (MissingExtraError, "missing-extra"),
-    (OSError, "unreadable"),
 )
 
 
@@ -54,6 +53,16 @@ def refusal(error: BaseException) -> Problem:
     """
     message = " ".join(str(error).split()) or type(error).__name__
     code = next((code for code, mark in REFUSALS.items() if mark.search(message)), None)
-    if code is None or isinstance(error, OSError):
+    if of_the_system(error):
+        code = "unreadable"
+    elif code is None:
         code = next((name for kind, name in KINDS if isinstance(error, kind)), "refused")
     return Problem(code, Severity.ERROR, message)
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Whether the system refused what is there: a permission, a disk's error; not what is not there."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and (
+        cause is error or not isinstance(cause, FileNotFoundError)
+    )

@@ -51,7 +51,11 @@ def head(facts: Facts) -> Text:
     ranks = span([layer.rank for layer in facts.layers], "d")
     dtypes = ", ".join(sorted({layer.dtype for layer in facts.layers})) or "no layers"
     writer = f" written by {facts.writer}" if facts.writer else ""
-    norm = f"norm {number(facts.norm)}" if facts.measured else "values not looked at"
+    norm = (
+        f"norm {number(facts.norm, lost(facts.layers))}"
+        if facts.measured
+        else "values not looked at"
+    )
     lines = [
         f"{facts.format}{writer}, base {facts.base or 'not named'}",
         f"by names and shapes: {facts.family.name}{alike(facts)}",
@@ -87,8 +91,8 @@ def kind_table(facts: Facts) -> Table:
             Text(shape(first)),
             Text(span([layer.rank for layer in kind.layers], "d")),
             Text(scales(kind)),
-            Text(span([layer.norm for layer in kind.layers], ".3g")),
-            Text(span([layer.effective_rank for layer in kind.layers], ".2f")),
+            Text(span([x.norm for x in kind.layers], ".3g", lost(kind.layers))),
+            Text(span([x.effective_rank for x in kind.layers], ".2f", lost(kind.layers))),
         )
     return table
 
@@ -97,14 +101,15 @@ def layer_table(facts: Facts) -> Table:
     """One line per layer."""
     table = columns("layer", "n x m", "rank", "scale", "norm", "largest", "effective rank")
     for layer in facts.layers:
+        unknown = lost([layer])
         table.add_row(
             Text(printable(layer.name)),
             Text(shape(layer)),
             Text(str(layer.rank)),
             Text(f"{layer.scale.factor:g}" if layer.scale else "?"),
-            Text(number(layer.norm)),
-            Text(number(top(layer))),
-            Text(span([layer.effective_rank], ".2f")),
+            Text(number(layer.norm, unknown)),
+            Text(number(top(layer), unknown)),
+            Text(span([layer.effective_rank], ".2f", unknown)),
         )
     return table
 
@@ -119,7 +124,7 @@ def block_bars(facts: Facts) -> Table:
         table.add_row(
             Text(printable(block.block)),
             Text(str(len(block.layers))),
-            Text(number(norm)),
+            Text(number(norm, lost(block.layers))),
             Text(bar((norm or 0.0) / longest if longest else 0.0), style="cyan"),
         )
     table.columns[-1].justify = "left"
@@ -166,12 +171,13 @@ def report_json(
         "parameters": facts.parameters,
         "bytes": facts.nbytes,
         "norm": facts.norm,
-        "layers": [layer_json(layer) for layer in facts.layers],
+        "layers": [layer_json(layer, measured=facts.measured) for layer in facts.layers],
         "blocks": [
             {"block": b.block, "layers": len(b.layers), "norm": b.norm} for b in facts.blocks()
         ],
         "side": [
-            {"name": s.name, "kind": s.kind, "shape": s.shape, "dtype": s.dtype, "finite": s.finite}
+            {"name": s.name, "kind": s.kind, "shape": s.shape, "dtype": s.dtype}
+            | {"finite": s.finite if facts.measured else None}
             for s in facts.side
         ],
         "ambiguities": list(facts.ambiguities),
@@ -201,8 +207,8 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
-def layer_json(layer: LayerFacts) -> dict[str, Any]:
-    """One layer as plain data."""
+def layer_json(layer: LayerFacts, *, measured: bool) -> dict[str, Any]:
+    """One layer as plain data; what was not measured is None."""
     scale = layer.scale
     return {
         "name": layer.name,
@@ -219,8 +225,8 @@ def layer_json(layer: LayerFacts) -> dict[str, Any]:
         "rms": layer.rms,
         "top": top(layer),
         "effective_rank": layer.effective_rank,
-        "dead_ranks": layer.dead_ranks,
-        "finite": layer.finite,
+        "dead_ranks": None if layer.spectrum is None else layer.dead_ranks,
+        "finite": layer.finite if measured else None,
     }
 
 
@@ -244,11 +250,11 @@ def bar(share: float) -> str:
     return "█" * whole + (EIGHTHS[rest] if rest else "")
 
 
-def span(values: Sequence[float | None], style: str) -> str:
-    """The values' range in few characters: one value, or "least to most"; "nan" where one is unknown."""
+def span(values: Sequence[float | None], style: str, unknown: str = "-") -> str:
+    """The values' range in few characters: one value, or "least to most"; `unknown` where one is None."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
-        return "nan" if values else "none"
+        return unknown if values else "none"
     low, high = format(min(known), style), format(max(known), style)
     return low if low == high else f"{low} to {high}"
 
@@ -273,9 +279,14 @@ def top(layer: LayerFacts) -> float | None:
     return None if layer.spectrum is None else max(layer.spectrum, default=0.0)
 
 
-def number(value: float | None) -> str:
-    """Three digits, or "nan"."""
-    return "nan" if value is None else format(value, ".3g")
+def number(value: float | None, unknown: str = "-") -> str:
+    """Three digits, or `unknown`."""
+    return unknown if value is None else format(value, ".3g")
+
+
+def lost(layers: Sequence[LayerFacts]) -> str:
+    """What stands for a number that these layers lack: "nan" of a broken one, "-" where none was measured."""
+    return "-" if all(layer.finite for layer in layers) else "nan"
 
 
 def size(count: int) -> str:

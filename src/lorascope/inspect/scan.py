@@ -3,34 +3,31 @@
     paths --chunks--> processes --examine--> brief results, in the order of the paths
 
 A brief result is the document of a file without its layers, blocks and side tensors. With a results file
-(JSON Lines) each is appended as it is made, keyed by path, size and time of change; a scan that was stopped
-reads it first and examines only what is new or changed. A process that dies (out of memory, a fault in a
+(results.py) each is appended as it is made; a scan that was stopped reads it first and examines only what is
+new, changed, or was refused for a reason that may have passed. A process that dies (out of memory, a fault in a
 library) costs the file that it was at, which is reported as such, and nothing else.
 """
 
-import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from lorascope.errors import FileError
 from lorascope.inspect.examine import Examined, examine
 from lorascope.inspect.problem import Problem, Severity
 from lorascope.inspect.report import span
+from lorascope.inspect.results import key_of, open_results
 
 __all__ = ["How", "brief", "scan"]
 
 CHUNK = 16  # files a task: enough to make handing over cheap, few enough to balance
 ALONE = 24  # below this many files, starting processes that load torch costs more than it saves
 ALONE_HEADERS = 400
-SCHEMA = "lorascope.inspect.brief/1"
-BEGINS = json.dumps({"schema": SCHEMA})[:-1].encode()  # every line of a results file
 DETAILS = frozenset({"layers", "blocks", "side", "ambiguities", "notes", "left"})
 
 
@@ -53,24 +50,24 @@ def scan(
         results: a JSON Lines file to resume from and to append to.
 
     Raises:
-        FileError: the results file holds something else.
+        FileError: the results file holds something else, or another scan writes to it.
 
     Example:
         >>> list(scan([], How()))
         []
     """
-    known = read_results(results) if results else {}
-    keys = [key_of(path, how) for path in paths]
-    todo = [path for path, key in zip(paths, keys, strict=True) if key not in known]
-    fresh = examined(todo, how, processes or workers_for(len(todo), how))
-    with results.open("a", encoding="utf-8") if results else nullcontext() as file:
+    with open_results(results) if results else nullcontext() as kept:
+        known = kept.known if kept else {}
+        keys = [key_of(path, how.headers, how.allow_pickle) for path in paths]
+        todo = [path for path, key in zip(paths, keys, strict=True) if key not in known]
+        fresh = examined(todo, how, processes or workers_for(len(todo), how))
         for key in keys:
             if key in known:
                 yield known[key]
                 continue
             result = next(fresh)
-            if file is not None:
-                keep(file, key, result)
+            if kept is not None:
+                kept.keep(key, result)
             yield result
 
 
@@ -154,58 +151,3 @@ def cancel(futures: Sequence[Future[Any]]) -> None:
     """Drop what has not begun, so that a scan that is stopped ends at once."""
     for future in futures:
         future.cancel()
-
-
-def key_of(path: Path, how: How) -> str:
-    """What a result stands for: the path, the size and time of change of its files, and how it was examined."""
-    try:
-        files = [path, *sorted(path.iterdir())] if path.is_dir() else [path]
-        stamps = [(entry.name, s.st_size, s.st_mtime_ns) for entry in files for s in [entry.stat()]]
-    except OSError:
-        stamps = []  # it is refused when it is examined
-    return json.dumps([str(path), stamps, how.headers, how.allow_pickle], ensure_ascii=True)
-
-
-def read_results(path: Path) -> Mapping[str, dict[str, Any]]:
-    """Results by key. A line that was torn by a kill is passed over; a torn end is cut off.
-
-    Raises FileError for what is no regular file, or holds anything but results: it is left as it is.
-    """
-    if not path.exists():
-        return {}
-    refusal = FileError(
-        f"Resuming a scan from {str(path)!r}: it holds something else than results of a scan. "
-        "Try: another file, or remove it."
-    )
-    if not path.is_file():
-        raise refusal
-    known: dict[str, dict[str, Any]] = {}
-    end = 0
-    with path.open("rb") as file:
-        for line in file:
-            entry = entry_of(line)
-            if entry is None and not line.startswith(BEGINS[: len(line)]):
-                raise refusal
-            if entry is not None:
-                known[entry["key"]] = entry["result"]
-            end += len(line) if line.endswith(b"\n") else 0
-    if end < path.stat().st_size:
-        os.truncate(path, end)
-    return known
-
-
-def entry_of(line: bytes) -> dict[str, Any] | None:
-    """A line of the results file, None if it is torn or something else."""
-    try:
-        entry = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and entry.get("schema") == SCHEMA else None
-
-
-def keep(file: IO[str], key: str, result: Mapping[str, Any]) -> None:
-    """Append one result and hand it to the system, so that a kill loses at most the line in the making."""
-    file.write(
-        json.dumps({"schema": SCHEMA, "key": key, "result": result}, ensure_ascii=True) + "\n"
-    )
-    file.flush()

@@ -12,6 +12,7 @@ metadata, never in a key.
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,7 @@ def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank
     metadata = {"shard": json.dumps(described)}
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata)
+    part.chmod(_usual_mode(part))
     sync(part)
     part.replace(path)
 
@@ -196,6 +198,17 @@ def sync(path: Path) -> None:
     """Make a written file durable before it is renamed into place."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _usual_mode(path: Path) -> int:
+    """The mode that the umask leaves a new file: safetensors writes for the owner only, and zoos are shared."""
+    # asked of a file, since the umask itself can only be read by setting it, for all threads
+    probe = path.with_name(path.name + ".mode")
+    probe.unlink(missing_ok=True)
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def _kernels(path: Path, loras: Sequence[LoRA]) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,6 @@ renamed into it; in an existing one each file is written under a temporary name 
 import contextlib
 import json
 import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -104,7 +103,9 @@ def _write_kohya(lora: LoRA, path: Path, *, overwrite: bool) -> Path:
 
 def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    # not mkdtemp, whose folders are private whatever the umask says
+    scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    scratch.mkdir()
     try:
         metadata = {"format": "pt", "writer": f"lorascope {version('lorascope')}"}
         write_safetensors(scratch / WEIGHT_NAMES[0], tensors, metadata)
@@ -114,7 +115,6 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any
             for name in (WEIGHT_NAMES[0], CONFIG_NAME):
                 (scratch / name).replace(folder / name)
         else:
-            scratch.chmod(0o755)  # mkdtemp makes private folders
             scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

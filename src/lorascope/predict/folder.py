@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,11 @@ def save_predictor(predictor: Predictor, folder: str | Path) -> Path:
     """
     folder = check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # not mkdtemp, whose folders are private whatever the umask says
+    staged = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    staged.mkdir()
     try:
         _write(predictor, staged)
-        staged.chmod(0o755)
         _swap(staged, folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -6,6 +6,7 @@ It knows how the answer is read (target, scaler), for which layers and base (sig
 on LoRAs that it never saw (report). It holds no training code and reaches none.
 """
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,7 +208,7 @@ class Predictor:
 
     def _base_warning(self, base: str | None) -> list[str]:
         ours = self.signature.base
-        if ours is None or base == ours:
+        if ours is None or (base is not None and base_name(base) == base_name(ours)):
             return []
         found = "does not say what it belongs to" if base is None else f"belongs to {base!r}"
         return [
@@ -241,6 +242,22 @@ class Predictor:
                 "its factors alone."
             )
         return warnings
+
+
+def base_name(base: str) -> str:
+    """What two spellings of one base share: the model's own name, of whatever owner, disk or spelling of case.
+
+    The same base is a name on the hub to one trainer, and a folder to another.
+
+    Example:
+        >>> base_name("Qwen/Qwen2-1.5B") == base_name("/models/qwen2-1.5b/")
+        True
+    """
+    words = [word for word in re.split(r"[/\\]", base) if word]
+    # the hub's cache: models--OWNER--NAME/snapshots/REVISION
+    if len(words) > 2 and words[-2] == "snapshots":
+        words.append(words[-3].rpartition("--")[2])
+    return words[-1].casefold() if words else base
 
 
 def finite_loras(batch: LoRABatch) -> list[bool]:

@@ -46,6 +46,13 @@ def test_fields_become_labels_and_leaks_do_not(collection):
     assert found.table.groups == ("run-0", "run-0", "run-1", "run-1")
 
 
+def test_what_begins_with_a_dot_is_passed_over(collection):
+    before = metadata_labels(collection).table.labels
+    (collection / "._0.safetensors").write_bytes(b"Mac OS X")
+    write_kohya(collection / ".trash" / "9.safetensors", metadata={"ss_learning_rate": "3"})
+    assert metadata_labels(collection).table.labels == before
+
+
 def test_a_zoo_is_made_of_them(collection, tmp_path):
     made = import_zoo(collection, "metadata", tmp_path / "zoo")
     assert made.taken == 4

@@ -118,8 +118,10 @@ def leak_of(field: str) -> str | None:
 
 
 def adapters_below(folder: Path) -> Iterable[Path]:
-    """Adapter folders as a whole and single files, in order."""
+    """Adapter folders as a whole and single files, in order; what begins with a dot is no one's adapter."""
     for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
         if entry.is_dir() and not entry.is_symlink():
             if any((entry / name).is_file() for name in WEIGHTS):
                 yield entry
