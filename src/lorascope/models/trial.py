@@ -59,11 +59,11 @@ def worth_it(labels: Labels, attempt: Callable[[Trial, bool], Tensor]) -> bool:
 
 
 def exceeds_luck(gains: Sequence[Tensor]) -> bool:  # (B,) of each trial
-    """Whether losses fall by more than a standard error of their mean."""
+    """Whether losses fall by a standard error of their mean, or are the same: what says nothing does no harm."""
     if not gains:
         return False
     gain = torch.cat(list(gains))
-    return bool(gain.mean() > gain.std(correction=0) / len(gain) ** 0.5)
+    return bool(gain.mean() >= gain.std(correction=0) / len(gain) ** 0.5)
 
 
 def losses(score: Tensor, y: Tensor, kind: Kind) -> Tensor:  # (b, k) twice -> (b,)
