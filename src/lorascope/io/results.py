@@ -14,10 +14,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from lorascope import __version__
 from lorascope.errors import FileError
 from lorascope.io.locate import CONFIG_NAME
 
@@ -179,7 +180,16 @@ def key_of(path: Path, *how: object) -> str:
         # a folder's listing holds its configuration
         entries += sorted(path.iterdir()) if path.is_dir() else [path.parent / CONFIG_NAME]
     stamps = [(entry.name, *stamp) for entry in entries if (stamp := stamp_of(entry)) is not None]
-    return json.dumps([str(path), stamps, *how, __version__], ensure_ascii=True)
+    return json.dumps([str(path), stamps, *how, installed()], ensure_ascii=True)
+
+
+@cache
+def installed() -> str:
+    """The version of lorascope that looks."""
+    try:
+        return version("lorascope")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:
