@@ -37,3 +37,17 @@ def test_the_drawn_tree_is_the_tree():
 def test_a_missing_extra_prints_the_pip_line():
     with pytest.raises(errors.LorascopeError, match=r"pip install 'lorascope\[zoo\]'"):
         raise errors.MissingExtraError("peft", "zoo", "Building a zoo")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file", "a"), "No such file: a"),
+        (OSError(28, "No space left"), "No space left"),
+        (OSError("plain"), "plain"),
+        (errors.DataError("first\n second"), "first second"),
+        (errors.DataError(""), "DataError"),
+    ],
+)
+def test_the_sentence_of_an_error_is_one_line(error, said):
+    assert errors.sentence(error) == said

@@ -81,3 +81,11 @@ class MissingExtraError(LorascopeError):
             f"{doing} needs {package!r}, which is not installed. "
             f"Try: pip install 'lorascope[{extra}]'"
         )
+
+
+def sentence(error: BaseException) -> str:
+    """The message of an error on one line; of the operating system's, what is wrong and with which file."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename is not None else ""
+        return f"{error.strerror}{place}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -53,6 +53,7 @@ def test_intervals_and_probabilities_are_those_of_the_fit(run):
     for row in rows.values():
         assert row["lowest"] <= row["mean"] <= row["highest"]
         assert row["repetitions"] == 50
+        assert 0.5 < row["inside"] <= 1
     assert rows["score"]["score"] > 0.9
 
 

@@ -79,6 +79,24 @@ def test_seeds_are_averaged_and_their_extremes_kept(records):
     assert "| 0.900 | 0.020 | 0.600 | 1.000 |" in text
 
 
+def test_the_share_of_test_loras_inside_has_a_column_where_it_was_measured(records):
+    run = records[0]["seeds"]["0"]
+    for row, inside in zip(run["intervals"], (0.9123, 0.8765, None), strict=True):
+        row["inside"] = inside
+    heads = "| lowest | highest | test LoRAs inside | test score |"
+    text = page_text(records)
+    assert heads in text
+    assert "| 0.912 | r2 " in text
+    assert "| 0.876 | r2 " in text
+    assert "| - | r2 " in text
+    assert "*Test LoRAs inside*: of the predictor's own intervals" in text
+    for row in run["intervals"]:
+        del row["inside"]
+    before = page_text(records)
+    assert "| lowest | highest | test score |" in before
+    assert "LoRAs inside" not in before.replace("LoRA of a new group lies inside", "")
+
+
 def test_zoos_stand_beside_each_other(records):
     other = copy.deepcopy(records[0])
     other["zoo"]["name"] = "away"

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.inspect.files import write_kohya
 from tests.inspect.schema import violations
+
+from lorascope.inspect import scan as scan_module
+from lorascope.inspect.examine import Examined
 
 
 @pytest.fixture
@@ -59,6 +63,37 @@ def test_json_is_one_document(run, adapter):
     assert [file["path"] for file in document["files"]] == [str(adapter)]
     assert len(document["files"][0]["layers"]) == 3
     assert document["files"][0]["layers"][0]["scale"]["factor"] == 2.0
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--layers"], ["--json", "--headers"]])
+def test_whole_documents_of_many_files_take_the_processes(run, many, monkeypatch, words):
+    alone = run("inspect", "--processes", 1, *words, many)
+    asked = []
+    real = scan_module.in_order
+    monkeypatch.setattr(
+        scan_module, "in_order", lambda *a, **how: asked.append(how["processes"]) or real(*a, **how)
+    )
+    assert run("inspect", "--processes", 2, *words, many) == alone
+    assert asked == [2]
+
+
+def test_json_of_many_files_is_not_gathered_first(run, many, monkeypatch):
+    held = []
+    real = Examined.to_json
+
+    def watched(result):
+        document = Watched(real(result))
+        held.append(weakref.ref(document))
+        assert sum(one() is not None for one in held) <= 2
+        return document
+
+    monkeypatch.setattr(Examined, "to_json", watched)
+    document = json.loads(run("inspect", "--json", many)[1])
+    assert len(document["files"]) == len(held) == 3
+
+
+class Watched(dict):
+    """A document that can be referred to weakly."""
 
 
 def test_sarif_is_one_document(run, many):

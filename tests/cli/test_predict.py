@@ -1,24 +1,12 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from lorascope.cli.predict import (
-    Answer,
-    Clock,
-    ask,
-    explained_in_words,
-    in_words,
-    quality,
-    show,
-)
-from lorascope.core import LoRA
 from lorascope.io import open_zoo, read_lora
-from lorascope.predict import Prediction, Target, load_predictor
-from lorascope.predict.explain import Explanation, Part
+from lorascope.predict import load_predictor
+from lorascope.predict import many as many_module
 from lorascope.train import fit
 
 
@@ -53,7 +41,8 @@ def test_many_files_and_predictors_in_words(run, adapter, predictors):
     assert out.index("adapter-2\n") < out.index("adapter-10\n")
     assert out.count("  strength: ") == out.count("  topics: ") == 2
     assert " dB" in out
-    assert "2 LoRA(s) read in" in err
+    assert "2 LoRAs in " in err
+    assert ": 2 predicted, 0 abstained, 0 uncertain, 0 refused" in err
 
 
 def test_a_file_that_does_not_fit_costs_its_own_line(run, adapter, predictors):
@@ -92,13 +81,6 @@ def test_empty_and_huge_adapters_cost_their_own_lines(run, adapter, predictors):
     assert [len(file["errors"]) for file in files] == [1, 0, 1]
 
 
-def test_a_lora_without_layers_is_not_passed_over(adapter, predictors, monkeypatch):
-    monkeypatch.setattr("lorascope.cli.predict.read_or_note", lambda *_: LoRA({}))
-    predictor = load_predictor(predictors / "strength")
-    (answer,) = ask([predictor], [adapter], Clock(), allow_pickle=False)
-    assert "none of the 3 layers" in answer.errors[0]
-
-
 @pytest.mark.parametrize(
     "words", [["predict", "--with", "GONE", "ADAPTER"], ["predict", "--with", "PREDICTOR", "GONE"]]
 )
@@ -118,22 +100,6 @@ def test_without_words_the_bundled_predictors_answer_on_the_bundled_sample(run):
     assert all(prediction["warnings"] == [] for prediction in predictions)
 
 
-def test_answers_in_words():
-    many = Target("t", "multilabel", tuple(f"c{i}" for i in range(40)))
-    chances = {name: 0.5 + i / 100 for i, name in enumerate(many.classes)}
-    words = in_words(Prediction(many, probabilities=chances))
-    assert words.startswith("c39 0.89, c38 0.88")
-    assert words.endswith("and 16 more")
-    assert in_words(Prediction(many, probabilities=dict.fromkeys(many.classes, 0.1))) == "none"
-    score = Target("s", "regression", unit="dB")
-    assert in_words(Prediction(score, value=1.23456)) == "1.235 dB"
-    assert (
-        quality(Prediction(score, value=1.0, held_out={"rmse": 0.5, "r2": None}))
-        == "(held out: rmse 0.5)"
-    )
-    assert quality(Prediction(score, value=1.0)) == ""
-
-
 def test_an_explanation_is_printed_and_drawn(run, adapter, predictors, tmp_path):
     picture = tmp_path / "layers.png"
     given = ("predict", "--with", predictors / "strength", adapter, "--plot", picture)
@@ -149,6 +115,10 @@ def test_an_explanation_is_printed_and_drawn(run, adapter, predictors, tmp_path)
     code, _, err = run("predict", adapter, adapter, "--plot", picture)
     assert code == 2
     assert "one of each" in err
+    code, _, err = run(*given, "--results", tmp_path / "answers.jsonl")
+    assert code == 2
+    assert "--results beside it" in err
+    assert not (tmp_path / "answers.jsonl").exists()
 
 
 @pytest.mark.parametrize("place", ["not-there/layers.png", "layers.svg"])
@@ -162,16 +132,88 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(
     assert "Try: " in err
 
 
-def test_intervals_abstention_and_explanations_in_words():
-    score = Target("s", "regression", unit="dB")
-    sure = Prediction(score, value=1.0, interval=(0.5, 1.5), level=0.9)
-    assert in_words(sure) == "1 dB, 0.5 to 1.5 (90 %)"
-    parts = tuple(Part(f"layer.{i}", float(-i), (1.0, 2.0)) for i in range(10))
-    lines = explained_in_words(Explanation("s", "", -40.0, 4.0, parts, "integrated"))
-    assert "-9  layer.9  (directions +1, +2)" in lines[1]
-    assert "-1  2 other layers" in lines[-2]
-    assert "+1  not accounted for" in lines[-1]
-    odd = Prediction(score, value=1.0, outlier=3.0, reason="unusual size")
-    console = Console(record=True, width=200)
-    show(Answer(Path("file"), [odd]), console, console)
-    assert "abstains: unusual size (outlier score 3.00, limit 1)" in console.export_text()
+@pytest.fixture
+def folder(adapter):
+    """A folder of three adapters, one of another base, and a web page."""
+    folder = adapter.parent / "many"
+    for name in ("a", "b", "c", "d-other-base"):
+        shutil.copytree(adapter, folder / name)
+    weights = folder / "d-other-base" / "adapter_model.safetensors"
+    save_file(
+        {name.replace("q_proj", "k_proj"): t for name, t in load_file(weights).items()}, weights
+    )
+    (folder / "e.safetensors").write_bytes(b"<!DOCTYPE html>")
+    return folder
+
+
+def test_answers_are_kept_and_gone_on_from(run, folder, predictors, monkeypatch):
+    results = folder.parent / "answers.jsonl"
+    words = ("predict", "--with", predictors / "strength", "--results", results)
+    code, out, err = run(*words, folder)
+    assert code == 2
+    assert err.splitlines()[-1].endswith(": 3 predicted, 0 abstained, 0 uncertain, 2 refused")
+    lines = results.read_text().splitlines()
+    assert [json.loads(line)["schema"] for line in lines] == ["lorascope.predict.answer/1"] * 5
+    monkeypatch.setattr(many_module, "read_lora", pytest.fail)
+    again = run(*words, folder)
+    assert again[:2] == (code, out)
+    assert again[2].splitlines()[:-1] == err.splitlines()[:-1]
+    assert "5 LoRAs (5 of them before) in " in again[2]
+    assert results.read_text().splitlines() == lines
+    files = json.loads(run(*words, "--json", folder)[1])["files"]
+    assert files == [json.loads(line)["result"] for line in lines]
+
+
+def test_results_of_another_command_stay_as_they_are(run, folder, predictors):
+    results = folder.parent / "inspected.jsonl"
+    run("inspect", "--results", results, folder)
+    before = results.read_bytes()
+    for form in ((), ("--json",)):
+        code, out, err = run(
+            "predict", "--with", predictors / "strength", "--results", results, *form, folder
+        )
+        assert (code, out) == (2, "")
+        assert "something else than results" in err
+        assert results.read_bytes() == before
+
+
+def test_processes_say_the_same(run, folder, predictors, monkeypatch):
+    words = ("predict", "--with", predictors / "strength", "--with", predictors / "topics")
+    alone = run(*words, "--json", "--processes", 1, folder)
+    asked = []
+    real = many_module.in_order
+    monkeypatch.setattr(
+        many_module, "in_order", lambda *a, **how: asked.append(how["processes"]) or real(*a, **how)
+    )
+    found = run(*words, "--json", "--processes", 2, folder)
+    assert asked == [2]
+    assert found[0] == alone[0] == 2
+    assert [(f["path"], f["errors"]) for f in json.loads(found[1])["files"]] == [
+        (f["path"], f["errors"]) for f in json.loads(alone[1])["files"]
+    ]
+    summary = {"files": 5, "predicted": 3, "abstained": 0, "uncertain": 0, "refused": 2}
+    assert json.loads(found[1])["summary"] == json.loads(alone[1])["summary"] == summary
+
+
+def test_a_scale_that_was_assumed_is_a_note_on_the_file(run, adapter, predictors):
+    words = ("predict", "--with", predictors / "strength", adapter)
+    assert "note:" not in run(*words)[1]
+    place = adapter / "adapter_config.json"
+    config = json.loads(place.read_text())
+    del config["lora_alpha"]
+    place.write_text(json.dumps(config))
+    ambiguities = list(read_lora(adapter).provenance.ambiguities)
+    assert any(word.startswith("scale: ") for word in ambiguities)
+    code, out, _ = run(*words)
+    assert code == 0
+    assert f"  note: {ambiguities[0]}\n" in out
+    document = json.loads(run(*words, "--json")[1])
+    assert document["files"][0]["ambiguities"] == ambiguities
+    assert document["files"][0]["left"] == []
+    assert document["summary"]["uncertain"] == 1
+
+
+def test_one_file_says_where_the_time_went(run, adapter, predictors):
+    _, _, err = run("predict", "--with", predictors / "strength", adapter)
+    assert err.startswith("1 LoRA read in ")
+    assert "asked of 1 predictor(s) in " in err

@@ -1,13 +1,14 @@
 import json
+import multiprocessing
 import os
-import pathlib
 
 import pytest
 
 from lorascope.errors import FileError
 from lorascope.inspect import scan as scan_module
-from lorascope.inspect.examine import Examined, examine
-from lorascope.inspect.scan import How, brief, scan, workers_for
+from lorascope.inspect.examine import Examined
+from lorascope.inspect.refusals import refusal
+from lorascope.inspect.scan import How, brief, examine_many, scan, workers_for
 from tests.inspect.files import write_kohya, write_peft
 
 HEADERS = How(headers=True)
@@ -65,62 +66,77 @@ def test_a_changed_file_is_examined_again(paths, tmp_path):
     again = list(scan(paths, HEADERS, results=results))
     assert again[0]["rank"] == "8"
     # another way of looking is another result
-    assert next(scan(paths[:1], How(), results=results))["outcome"] != "header"
+    assert only(scan(paths[:1], How(), results=results))["outcome"] != "header"
 
 
 def test_a_changed_configuration_is_looked_at_again(tmp_path):
     results, path = tmp_path / "results.jsonl", write_peft(tmp_path / "a")
     weights = path / "adapter_model.safetensors"
-    first = [next(scan([weights], HEADERS, results=results))["base"]]
+    first = list(scan([weights], HEADERS, results=results))
     config = json.loads((path / "adapter_config.json").read_text())
     (path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "b"}))
-    assert [*first, next(scan([weights], HEADERS, results=results))["base"]] == ["tiny", "b"]
+    again = list(scan([weights], HEADERS, results=results))
+    assert [first[0]["base"], again[0]["base"]] == ["tiny", "b"]
 
 
 @pytest.mark.parametrize(
     "error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")]
 )
 def test_what_the_disk_refused_is_tried_again(paths, tmp_path, monkeypatch, error):
-    def refuse(*_, **__):
-        raise error
-
     results = tmp_path / "results.jsonl"
+    bad = Examined(str(paths[0]), None, (refusal(error),))
     with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "open", refuse)
-        bad = brief(examine(paths[0], headers=True))
-    monkeypatch.setattr(scan_module, "brief", lambda _: bad)
-    assert next(scan(paths[:1], HEADERS, results=results))["outcome"] == "refused"
-    monkeypatch.undo()
-    assert next(scan(paths[:1], HEADERS, results=results))["outcome"] == "header"
+        patch.setattr(scan_module, "examine", lambda path, **how: bad)
+        assert only(scan(paths[:1], HEADERS, results=results))["outcome"] == "refused"
+    assert only(scan(paths[:1], HEADERS, results=results))["outcome"] == "header"
 
 
 def test_a_second_scan_on_the_same_results_is_refused(paths, tmp_path):
     results = tmp_path / "results.jsonl"
     first = scan(paths, HEADERS, results=results)
     next(first)
-    with pytest.raises(FileError, match="another scan"):
-        next(scan(paths, HEADERS, results=results))
+    with pytest.raises(FileError, match="another run"):
+        scan(paths, HEADERS, results=results)
     assert len(list(first)) == 5
     assert len(list(scan(paths, HEADERS, results=results))) == 6
 
 
-def test_a_process_that_dies_costs_its_own_file(paths, monkeypatch):
-    monkeypatch.setattr(scan_module, "CHUNK", 2)
-    monkeypatch.setattr(scan_module, "examine_chunk", die_at_three)
-    results = list(scan(paths, HEADERS, processes=2))
+def test_another_file_is_refused_before_anything_is_examined(paths, tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("notes\nof mine")
+    with pytest.raises(FileError, match="something else than results"):
+        scan(paths, HEADERS, results=path)
+    assert path.read_text() == "notes\nof mine"
+
+
+def test_a_process_that_dies_costs_its_own_file(paths):
+    results = list(examine_many(paths, HEADERS, dies_at_three, processes=2))
     assert [result["path"] for result in results] == list(map(str, paths))
     assert [
         r["path"] for r in results if r["problems"] and r["problems"][0]["code"] == "process-died"
     ] == [str(paths[3])]
 
 
-def die_at_three(paths, how):
+def dies_at_three(result):
     """Stands in for a fault in a library: the process is gone, no exception is raised."""
-    if any(path.name == "3.safetensors" for path in paths):
+    if result.path.endswith("3.safetensors") and multiprocessing.parent_process() is not None:
         os._exit(1)
-    return [
-        brief(Examined(str(path), None, (scan_module.DIED,))) | {"problems": []} for path in paths
-    ]
+    return brief(result)
+
+
+def test_whole_documents_come_from_processes_too(paths):
+    alone = [result.to_json() for result in examine_many(paths, How(), whole, processes=1)]
+    assert len(alone[0]["layers"]) == 3
+    assert list(examine_many(paths, How(), Examined.to_json, processes=2)) == alone
+
+
+def whole(result):
+    return result
+
+
+def only(results):
+    (result,) = results
+    return result
 
 
 def test_few_files_need_no_processes():

@@ -83,6 +83,17 @@ def test_the_folder_holds_two_files_and_nothing_is_left_beside_it(saved):
     assert [path.name for path in saved.parent.iterdir()] == ["predictor"]
 
 
+def test_the_digest_tells_predictors_apart_wherever_they_lie(saved, tmp_path):
+    first = folder.predictor_digest(saved)
+    shutil.copytree(saved, tmp_path / "moved")
+    assert folder.predictor_digest(tmp_path / "moved") == first
+    predictor(seed=1).save(saved)
+    assert folder.predictor_digest(saved) != first
+    (saved / DOCUMENT).write_text((saved / DOCUMENT).read_text().replace("0.5", "0.6"))
+    with pytest.raises(IntegrityError, match="its own checksum"):
+        folder.predictor_digest(saved)
+
+
 def test_saving_twice_gives_the_same_bytes_and_replaces_the_older_one(saved):
     first = {path.name: path.read_bytes() for path in saved.iterdir()}
     predictor().save(saved)

@@ -1,7 +1,7 @@
 """What a predictor knows about itself, measured on the zoos of the collection: one JSON file for each.
 
     probabilities   calibration error on the test LoRAs before and after
-    intervals       share of labels inside, over 50 divisions of held-out groups
+    intervals       share of labels inside, of the test LoRAs and over 50 divisions of held-out groups
     outliers        area under the ROC curve and share beyond the limit, of each kind
     risk            error against how many are answered (`trust_risk`)
 
@@ -177,14 +177,15 @@ def _probabilities(predictors: Mapping[str, Predictor]) -> list[dict[str, Any]]:
 
 
 def _intervals(predictors: Mapping[str, Predictor]) -> list[dict[str, Any]]:
-    """Coverage over the divisions of those that have an interval and enough groups."""
+    """Coverage, of the test LoRAs and over the divisions, of those that have an interval and enough groups."""
     rows = []
     for name, predictor in predictors.items():
         target = predictor.target
         interval = predictor.report["trust"].get("interval", {})
         if found := interval.get("divisions"):
             metric = {"metric": target.metric, "score": predictor.held_out.get(target.metric)}
-            rows.append({"target": name, "kind": target.kind, **_rounded({**found, **metric})})
+            row = _rounded({**found, **metric, "inside": interval["inside"]})
+            rows.append({"target": name, "kind": target.kind, **row})
     return rows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lorascope.bench.markdown import number, table
+from lorascope.bench.markdown import NOTHING, number, table
 from lorascope.bench.trust_exam import CONTROL, DORA, OTHER_BASE, Record
 from lorascope.bench.trust_risk import BY_SCORE, SHARES
 from lorascope.predict.risk_coverage import RiskCoverage, plot_risk_coverage
@@ -33,6 +33,11 @@ PROBABILITIES = (
 INTERVALS = (
     "Share of labels inside 90 % intervals (of classes: of the possible sets), over 50 divisions of the "
     f"held-out groups into calibration and test. † the mean lies outside {WITHIN[0]:.2f} to {WITHIN[1]:.2f}."
+)
+TEST = "test LoRAs inside"
+INSIDE = (
+    f"*{TEST[0].upper()}{TEST[1:]}*: of the predictor's own intervals, which the validation LoRAs gave; one "
+    "division, whose share scatters as single divisions do."
 )
 OUTLIERS = (
     "Area under the ROC curve against the test LoRAs by the outlier score; share beyond the limit of "
@@ -126,7 +131,7 @@ def _probabilities(records: Sequence[Record]) -> list[str]:
 
 
 def _intervals(records: Sequence[Record]) -> list[str]:
-    rows, outside = [], []
+    rows, outside, told = [], [], False
     for record in records:
         for (target, _, metric), found in _by(
             record, "intervals", "target", "kind", "metric"
@@ -140,14 +145,20 @@ def _intervals(records: Sequence[Record]) -> list[str]:
                 max(row["highest"] for row in found),
             )
             numbers = [number(_average(found, "std")), *map(number, ends)]
+            inside = number(_average(found, "inside"))
+            told = told or inside != NOTHING
             score = f"{metric} {number(_average(found, 'score'), 2)}"
             mark = "†" if missed else ""
-            rows.append([_name(record), target, number(mean) + mark, *numbers, score])
+            rows.append([_name(record), target, number(mean) + mark, *numbers, inside, score])
     if not rows:
         return ["No zoo has a target with enough held-out groups.", ""]
     text = f"Outside {WITHIN[0]:.2f} to {WITHIN[1]:.2f}: {', '.join(outside) or 'none'}."
-    heads = ["zoo", "target", "inside, mean", "deviation", "lowest", "highest", "test score"]
-    return [*table(heads, rows), text, ""]
+    heads = ["zoo", "target", "inside, mean", "deviation", "lowest", "highest", TEST, "test score"]
+    if not told:
+        place = heads.index(TEST)
+        heads, *rows = ([*row[:place], *row[place + 1 :]] for row in (heads, *rows))
+    said = [INSIDE, ""] if told else []
+    return [*table(heads, rows), text, "", *said]
 
 
 def _outliers(records: Sequence[Record]) -> list[str]:
@@ -243,7 +254,7 @@ def _by(record: Record, part: str, *keys: str) -> dict[tuple[str, ...], list[dic
 
 
 def _average(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    return _mean(row[key] for row in rows if row[key] is not None)
+    return _mean(row[key] for row in rows if row.get(key) is not None)
 
 
 def _mean(values: Iterable[float]) -> float:

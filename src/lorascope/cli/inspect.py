@@ -1,6 +1,7 @@
 """`lorascope inspect`: what is in LoRA files, and what is wrong with them."""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from lorascope.inspect.examine import Examined
 
 __all__ = ["inspect"]
@@ -96,10 +99,13 @@ def inspect(
       lorascope inspect --results collection.jsonl collection
       lorascope inspect --headers --sarif 'collection/*.safetensors'
     """
-    from lorascope.cli.output import check_picture
+    from lorascope import __version__
+    from lorascope.cli.output import check_picture, print_json, progress_bar, stream_json
     from lorascope.cli.paths import adapters_in
     from lorascope.errors import DataError
-    from lorascope.inspect.scan import How
+    from lorascope.inspect.examine import Examined
+    from lorascope.inspect.sarif import sarif
+    from lorascope.inspect.scan import How, examine_many, scan
     from lorascope.inspect.summary import Summary
 
     if plot is not None:
@@ -113,64 +119,75 @@ def inspect(
     summary = Summary()
     whole = every_layer or len(adapters) == 1
     brief = results is not None or (not whole and not as_json)
+    quiet = as_json or as_sarif
     if brief:
-        documents = many(adapters, how, processes, results, summary, quiet=as_json or as_sarif)
+        documents = scan(adapters, how, processes=processes, results=results)
+    elif quiet and plot is None:
+        documents = examine_many(adapters, how, Examined.to_json, processes=processes)
     else:
-        shown = not (as_json or as_sarif)
-        documents = one_by_one(adapters, how, plot, summary, every_layer if shown else None)
-    conclude(documents, summary, as_json=as_json, as_sarif=as_sarif, tables=brief)
+        found = examine_many(adapters, how, itself, processes=processes)
+        documents = reports(found, plot, every_layer=every_layer, quiet=quiet)
+    # a document that streams onto a terminal shows by itself how far it is
+    bar = progress_bar(show=len(adapters) > 1 and not (as_json and sys.stdout.isatty()))
+    counted = count(bar, documents, summary, len(adapters), lines=brief and not quiet)
+    if as_json:
+        stream_json(
+            {"schema": "lorascope.inspect/1"},
+            "files",
+            counted,
+            lambda: {"summary": summary.to_json()},
+        )
+    elif as_sarif:
+        print_json(sarif(list(counted), __version__))
+    else:
+        for _ in counted:
+            pass
+        if brief:
+            show_summary(summary)
     if summary.refused:
         raise typer.Exit(2)
     if fails(summary, fail_on):
         raise typer.Exit(1)
 
 
-def one_by_one(
-    adapters: Sequence[Path], how: Any, plot: Path | None, summary: Any, every_layer: bool | None
-) -> list[dict[str, Any]]:
-    """Examine files in this process, each with its whole document; every_layer None prints no report."""
-    from lorascope.cli.output import progress_bar
-    from lorascope.inspect.examine import examine
+def itself(result: "Examined") -> "Examined":
+    """The whole result, which a report is made of."""
+    return result
+
+
+def reports(
+    found: Iterable["Examined"], plot: Path | None, *, every_layer: bool, quiet: bool
+) -> Iterator[dict[str, Any]]:
+    """The documents of whole results, each after its report, unless quiet, and its picture."""
     from lorascope.inspect.plot import plot_strength
 
-    documents = []
-    with progress_bar(show=len(adapters) > 1) as bar:
-        for path in bar.track(adapters, description="inspecting"):
-            result = examine(path, headers=how.headers, allow_pickle=how.allow_pickle)
-            documents.append(result.to_json())
-            summary.add(documents[-1])
-            if every_layer is not None:
-                show(result, every_layer=every_layer)
-            if plot is not None and result.facts is not None:
-                plot_strength(result.facts, plot)
-    return documents
+    for result in found:
+        if not quiet:
+            show(result, every_layer=every_layer)
+        if plot is not None and result.facts is not None:
+            plot_strength(result.facts, plot)
+        yield result.to_json()
 
 
-def many(
-    adapters: Sequence[Path],
-    how: Any,
-    processes: int | None,
-    results: Path | None,
+def count(
+    bar: "Progress",
+    documents: Iterable[dict[str, Any]],
     summary: Any,
+    total: int,
     *,
-    quiet: bool,
-) -> list[dict[str, Any]]:
-    """Examine files in many processes: a line each as it is done, and brief documents."""
-    from lorascope.cli.output import console, progress_bar
-    from lorascope.inspect.scan import scan
+    lines: bool,
+) -> Iterator[dict[str, Any]]:
+    """The documents as they come, under a bar and into the summary, each with its line where asked."""
+    from lorascope.cli.output import consoles
     from lorascope.inspect.summary import line
 
-    out = console()
-    documents = []
-    with progress_bar() as bar:
-        found: Iterator[dict[str, Any]] = scan(adapters, how, processes=processes, results=results)
-        for document in bar.track(found, total=len(adapters), description="inspecting"):
+    with bar:
+        out, _ = consoles(bar)
+        for document in bar.track(documents, total=total, description="inspecting"):
             summary.add(document)
-            if quiet:
-                documents.append(document)
-            else:
+            if lines:
                 out.print(line(document), soft_wrap=True)
-    return documents
+            yield document
 
 
 def show(result: "Examined", *, every_layer: bool) -> None:
@@ -186,29 +203,14 @@ def show(result: "Examined", *, every_layer: bool) -> None:
     out.print()
 
 
-def conclude(
-    documents: list[dict[str, Any]], summary: Any, *, as_json: bool, as_sarif: bool, tables: bool
-) -> None:
-    """Print the one document of all files, or the summary of many."""
-    from lorascope import __version__
-    from lorascope.cli.output import console, print_json
-    from lorascope.inspect.sarif import sarif
+def show_summary(summary: Any) -> None:
+    """Print the tables of many files."""
+    from lorascope.cli.output import console
 
-    if as_sarif:
-        print_json(sarif(documents, __version__))
-    elif as_json:
-        print_json(
-            {
-                "schema": "lorascope.inspect/1",
-                "summary": summary.to_json(),
-                "files": documents,
-            }
-        )
-    elif tables:
-        out = console()
-        for table in summary.tables():
-            out.print()
-            out.print(table)
+    out = console()
+    for table in summary.tables():
+        out.print()
+        out.print(table)
 
 
 def fails(summary: Any, fail_on: FailOn) -> bool:

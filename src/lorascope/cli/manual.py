@@ -22,8 +22,8 @@ INTRODUCTION = """# The command line
 Every command ends with 0 when done and with 2 on bad input, after one message on stderr; `inspect` ends with 1
 when it found a problem of severity error (or of the severity that --fail-on names), `zoo verify` when it found
 damage, `zoo rebuild` when a LoRA came out different. With `--json`, stdout holds
-one JSON document and nothing else; progress goes to stderr. Zoos and bases live in `$LORASCOPE_HOME` (default
-`~/.cache/lorascope`) where no folder is named.
+one JSON document and nothing else (of many files written as they come); progress goes to stderr. Zoos and bases
+live in `$LORASCOPE_HOME` (default `~/.cache/lorascope`) where no folder is named.
 
 This page is made by `python -m lorascope.cli.manual > docs/cli.md`.
 """
@@ -37,10 +37,12 @@ that is not finite, or that does not exist, is null.
 | :-- | :-- |
 | `lorascope.inspect/1` | `summary` (files by base, format, outcome and problem) and `files`: a list of \
 reports, or of brief ones with `--results`; every key stands in [inspect-schema.json](inspect-schema.json) |
-| `lorascope.predict/1` | `predictors` (`path`, `target`, `model`) and `files`, each with `path`, `errors` and \
+| `lorascope.predict/1` | `predictors` (`path`, `target`, `model`), `summary` (`files`, `predicted`, \
+`abstained`, `uncertain`, `refused`) and `files`, each with `path`, `errors` (with `passing` where they may \
+pass), `ambiguities` and `left` (what the file leaves open, what of it is not read; as `inspect` says it) and \
 `predictions` (`target`, `kind`, `value` and `unit` or `labels` and `probabilities`, `coverage`, `held_out`, \
 `warnings`; `interval` or `possible` labels at `level`, `outlier`, `abstains`, `reason`); \
-`explanations` with --explain |
+`explanations` with --explain. `--results` keeps each file under `result` of a line |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
 `versions` and more) and `controls`, each with its scores on the test rows |
 | `lorascope.trust/1` | `page` (its path) and `zoos`, each with `zoo`, `others`, `model`, `versions` and \

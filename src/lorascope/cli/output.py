@@ -5,9 +5,9 @@ through `printable` or a rich `Text`, never as markup.
 """
 
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,18 +25,21 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from lorascope.errors import FileError
+from lorascope.errors import FileError, sentence
 from lorascope.inspect.names import printable
+from lorascope.io.results import without_nan
 
 __all__ = [
     "check_picture",
     "complain",
     "console",
+    "consoles",
     "describe",
     "note",
     "plain_table",
     "print_json",
     "progress_bar",
+    "stream_json",
 ]
 
 PIPE_WIDTH = 140  # columns where the output is no terminal: tables stay readable in a file
@@ -75,13 +80,32 @@ def print_json(document: Any) -> None:
     sys.stdout.write(text + "\n")
 
 
-def without_nan(data: Any) -> Any:
-    """The data with None for every number that is not finite, which JSON cannot say."""
-    if isinstance(data, Mapping):
-        return {key: without_nan(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [without_nan(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+def stream_json(
+    head: Mapping[str, Any],
+    name: str,
+    items: Iterable[Any],
+    tail: Callable[[], Mapping[str, Any]],
+) -> None:
+    """What `print_json` prints of {**head, name: [*items], **tail()}, each item as it comes: none is kept.
+
+    Args:
+        head: the first keys, at least one.
+        tail: the last keys, at least one; asked for after the items.
+    """
+    write = sys.stdout.write
+    write(f"{{\n{inner(head)},\n  {json.dumps(name)}: [")
+    some = False
+    for item in items:
+        text = json.dumps(without_nan(item), indent=2, ensure_ascii=True, allow_nan=False)
+        write(("," if some else "") + "\n" + textwrap.indent(text, "    "))
+        some = True
+    write(("\n  ]" if some else "]") + f",\n{inner(tail())}\n}}\n")
+
+
+def inner(document: Mapping[str, Any]) -> str:
+    """The lines of a JSON object without its braces."""
+    text = json.dumps(without_nan(document), indent=2, ensure_ascii=True, allow_nan=False)
+    return text.removeprefix("{\n").removesuffix("\n}")
 
 
 def complain(error: BaseException) -> None:
@@ -96,10 +120,7 @@ def note(sentence: str) -> None:
 
 def describe(error: BaseException) -> str:
     """The message of an error, safe to print, on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        place = f": {error.filename}" if error.filename is not None else ""
-        return printable(f"{error.strerror}{place}")
-    return printable(" ".join(str(error).split()) or type(error).__name__)
+    return printable(sentence(error))
 
 
 def plain_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -112,15 +133,39 @@ def plain_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Tabl
     return table
 
 
-def progress_bar(*, show: bool = True) -> Progress:
-    """A bar on stderr that leaves nothing behind."""
+class Rate(ProgressColumn):
+    """How many were done in a second of late; nothing before the first."""
+
+    def render(self, task: Task) -> Text:
+        """The column of one bar."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f}/s")
+
+
+def progress_bar(*, show: bool = True, rate: bool = False) -> Progress:
+    """A bar on stderr that leaves nothing behind.
+
+    Args:
+        rate: show how many are done a second, and what the task's field `told` says.
+    """
+    more = (Rate(), TextColumn("{task.fields[told]}")) if rate else ()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        *more,
         console=console(stderr=True),
         transient=True,
+        # lines on a terminal go above the bar; what goes into a file must not pass by way of stderr
+        redirect_stdout=sys.stdout.isatty(),
         disable=not show or not sys.stderr.isatty(),
     )
+
+
+def consoles(bar: Progress) -> tuple[Console, Console]:
+    """Consoles on stdout and stderr whose lines stand above the bar where they share its terminal."""
+    if bar.disable:
+        return console(), console(stderr=True)
+    return bar.console if sys.stdout.isatty() else console(), bar.console

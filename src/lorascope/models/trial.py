@@ -59,7 +59,7 @@ def worth_it(labels: Labels, attempt: Callable[[Trial, bool], Tensor]) -> bool:
 
 
 def exceeds_luck(gains: Sequence[Tensor]) -> bool:  # (B,) of each trial
-    """Whether losses fall by a standard error of their mean, or are the same: what says nothing does no harm."""
+    """Whether losses fall by a standard error of their mean; what changes none does no harm."""
     if not gains:
         return False
     gain = torch.cat(list(gains))

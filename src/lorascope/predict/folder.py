@@ -102,6 +102,14 @@ def load_predictor(folder: str | Path) -> Predictor:
     return _build(document, state, trusted, folder)
 
 
+def predictor_digest(folder: str | Path) -> str:
+    """What a predictor is, wherever it lies: the sha256 of its document, which holds those of its tensors.
+
+    Raises FileError, FormatError and IntegrityError as `load_predictor`; the tensors are not looked at.
+    """
+    return str(_read_document(Path(folder) / DOCUMENT)["checksums"][DOCUMENT])
+
+
 def _read_tensors(
     folder: Path, name: str, document: Mapping[str, Any]
 ) -> Mapping[str, torch.Tensor]:

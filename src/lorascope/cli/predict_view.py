@@ -1,0 +1,139 @@
+"""How answers of predictors are shown: the lines of one file, and the tally of many.
+
+Both are made of the documents of `predict.many`, so that an answer that was kept in a results file looks like a
+fresh one. Every string that may come from a file is printed through `printable` and a rich `Text`.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lorascope.inspect.names import printable
+
+__all__ = ["Tally", "explained_in_words", "in_words", "quality", "show"]
+
+CLASSES_SHOWN = 24
+LAYERS_SHOWN, DIRECTIONS_SHOWN = 8, 4
+
+Document = Mapping[str, Any]
+
+
+def show(document: Document, out: Console, err: Console) -> None:
+    """Print one file's answers: its path, what it leaves open, a line for each predictor; errors apart."""
+    out.print(Text(printable(document["path"]), style="bold"))
+    for word in (*document["ambiguities"], *document["left"]):
+        out.print(Text(f"  note: {printable(word)}", style="yellow"))
+    for prediction in document["predictions"]:
+        line = Text(f"  {printable(prediction['target'])}: ")
+        line.append(printable(in_words(prediction)), style="cyan")
+        line.append(f"  {quality(prediction)}", style="dim")
+        out.print(line)
+        for warning in prediction["warnings"]:
+            out.print(Text(f"    warning: {printable(warning)}", style="yellow"))
+        if prediction.get("abstains"):
+            score = f"outlier score {number(prediction['outlier'], '.2f')}, limit 1"
+            said = f"    abstains: {prediction['reason']} ({score})"
+            out.print(Text(printable(said), style="red"))
+    for explanation in document.get("explanations", ()):
+        for words in explained_in_words(explanation):
+            out.print(Text(printable(words), style="dim"))
+    for error in document["errors"]:
+        err.print(Text(f"Error: {printable(document['path'])}: {printable(error)}"))
+
+
+def in_words(prediction: Document) -> str:
+    """The answer itself: a value with its unit, or the predicted classes with their probabilities."""
+    if prediction["kind"] == "regression":
+        value = f"{number(prediction['value'], '.4g')} {prediction['unit']}".rstrip()
+        if "interval" not in prediction or "level" not in prediction:
+            return value
+        # of too few held-out groups an interval is all numbers, whose ends are null
+        ends = [end if end is not None else math.inf for end in prediction["interval"]]
+        low = -ends[0] if math.isinf(ends[0]) else ends[0]
+        return f"{value}, {low:.4g} to {ends[1]:.4g} ({100 * prediction['level']:.0f} %)"
+    chances = prediction["probabilities"]
+    chosen = sorted(prediction["labels"], key=lambda name: -chances[name])
+    words = [f"{name} {chances[name]:.2f}" for name in chosen[:CLASSES_SHOWN]]
+    more = len(chosen) - CLASSES_SHOWN
+    return ", ".join(words) + (f", and {more} more" if more > 0 else "") if words else "none"
+
+
+def explained_in_words(explanation: Document) -> list[str]:
+    """The layers that say most, each with its strongest directions, and what is left."""
+    what = f"{explanation['target']} {explanation['output']}".rstrip()
+    how = {"integrated": "from the baseline", "left_out": "without the layer"}
+    said, base = (number(explanation[key], ".4g") for key in ("prediction", "baseline"))
+    lines = [f"    {what}: {said}, baseline {base}; change {how[explanation['method']]}:"]
+    parts = sorted(explanation["parts"], key=lambda part: -abs(part["value"] or 0.0))
+    for part in parts[:LAYERS_SHOWN]:
+        line = f"      {number(part['value'], '+.3g')}  {part['layer']}"
+        if part["directions"]:
+            shown = [number(value, "+.2g") for value in part["directions"][:DIRECTIONS_SHOWN]]
+            line += f"  (directions {', '.join(shown)})"
+        lines.append(line)
+    if others := parts[LAYERS_SHOWN:]:
+        rest = sum(part["value"] or 0.0 for part in others)
+        lines.append(f"      {rest:+.3g}  {len(others)} other layers")
+    lines.append(f"      {number(explanation['rest'], '+.3g')}  not accounted for")
+    return lines
+
+
+def quality(prediction: Document) -> str:
+    """How good such answers were on LoRAs that the predictor never saw."""
+    regression = prediction["kind"] == "regression"
+    wanted = ("rmse", "r2") if regression else ("balanced_accuracy", "accuracy")
+    held = prediction["held_out"]
+    scores = [f"{name} {held[name]:.3g}" for name in wanted if held.get(name) is not None]
+    return f"(held out: {', '.join(scores)})" if scores else ""
+
+
+def number(value: float | None, style: str) -> str:
+    """The number in a style, "nan" for one that a document cannot say."""
+    return "nan" if value is None else format(value, style)
+
+
+class Tally:
+    """Counts over the files of a run, gathered as they come; a file may be in several.
+
+    predicted   at least one predictor answered
+    abstained   at least one answer should not be relied on
+    uncertain   the file leaves open what it holds, or a part of it is not read
+    refused     it could not be read, or does not fit a predictor
+    """
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.counts = Counter(dict.fromkeys(("predicted", "abstained", "uncertain", "refused"), 0))
+        self.files = 0
+
+    def add(self, document: Document) -> None:
+        """Count one file."""
+        self.files += 1
+        self.counts.update(
+            {
+                "predicted": bool(document["predictions"]),
+                "abstained": any(one.get("abstains") for one in document["predictions"]),
+                "uncertain": bool(document["ambiguities"] or document["left"]),
+                "refused": bool(document["errors"]),
+            }
+        )
+
+    def told(self) -> str:
+        """What a progress bar tells beside its count."""
+        return f"{self.counts['refused']:,} refused"
+
+    def sentence(self, known: int = 0) -> str:
+        """All counts in words, with the time; `known` of them were answered by an earlier run."""
+        seconds = time.perf_counter() - self.began
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        before = f" ({known:,} of them before)" if known else ""
+        return f"{self.files:,} LoRAs{before} in {seconds:.1f} s: {counts}"
+
+    def to_json(self) -> dict[str, int]:
+        """The counts as plain data."""
+        return {"files": self.files, **self.counts}
