@@ -6,7 +6,7 @@ label that was left out. So an error that is measured within a stack of steps pr
 LoRAs stay outside of all steps (nested cross-validation, Stone 1974; Cawley and Talbot 2010).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from lorascope.models.closed_form import Labels
 from lorascope.models.logistic import negative_log_likelihood
 from lorascope.models.model import Kind
 
-__all__ = ["Trial", "exceeds_luck", "losses", "trials", "worth_it"]
+__all__ = ["Trial", "losses", "trials", "worth_it"]
 
 MOST = 600  # LoRAs that are tried on: the price of a trial rises with their cube
 FOLDS = 4
@@ -48,22 +48,17 @@ def trials(labels: Labels, most: int = MOST, folds: int = FOLDS) -> Iterator[Tri
 
 
 def worth_it(labels: Labels, attempt: Callable[[Trial, bool], Tensor]) -> bool:
-    """Whether an addition pays. `attempt` says what is predicted of a trial's LoRAs without it and with it."""
+    """Whether an addition lowers the loss, or leaves it as it is; False where nothing can be tried.
+
+    `attempt` says what is predicted of a trial's LoRAs without the addition and with it.
+    """
     gains = []
     for trial in trials(labels):
         without, added = (
             losses(attempt(trial, adding), trial.y, labels.kind) for adding in (False, True)
         )
         gains.append(without - added)
-    return exceeds_luck(gains)
-
-
-def exceeds_luck(gains: Sequence[Tensor]) -> bool:  # (B,) of each trial
-    """Whether losses fall by a standard error of their mean; what changes none does no harm."""
-    if not gains:
-        return False
-    gain = torch.cat(list(gains))
-    return bool(gain.mean() >= gain.std(correction=0) / len(gain) ** 0.5)
+    return bool(gains) and bool(torch.cat(gains).mean() >= 0)
 
 
 def losses(score: Tensor, y: Tensor, kind: Kind) -> Tensor:  # (b, k) twice -> (b,)
