@@ -1,6 +1,6 @@
 """Labelled LoRAs a minute: a zoo built on all cores, against PEFT one by one.
 
-Both finetune and label the same LoRAs of the exam family (tiny Qwen2, rank 4, q and v). PEFT has the
+Both finetune and label the same LoRAs of the exam family (tiny Qwen2, rank 4, k and v). PEFT has the
 base loaded once, the adapter re-used, the fused AdamW, and asks all questions in one batch; it
 runs as one process with two threads and as two with one, in float32 and under bfloat16 autocast,
 with the faster attention of each; the fastest counts. The build includes starting its processes,
