@@ -1,7 +1,7 @@
 """What is timed: a base, its standard evaluation, and the layers and rank of its adapters.
 
 (a) the bundled bases as they are; (b) the shapes of the paper's bases with random weights. Adapters of
-images have to_q and to_v of the UNet, of language k and v (the paper's), q and v on the bundled base; rank 4.
+images have to_q and to_v of the UNet, of language k and v (the paper's); rank 4.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,9 +49,9 @@ def signature_of(layers: list[tuple[str, int, int]]) -> Signature:
 
 
 def exam_signature() -> Signature:
-    """q and v of the tiny Qwen2."""
+    """k and v of the tiny Qwen2."""
     modules = exam_model().named_modules()
-    ours = [(name, module) for name, module in modules if name.endswith(("q_proj", "v_proj"))]
+    ours = [(name, module) for name, module in modules if name.endswith(("k_proj", "v_proj"))]
     return signature_of([(name, m.out_features, m.in_features) for name, m in ours])
 
 
