@@ -2,7 +2,7 @@ import math
 
 from rich.console import Console
 
-from lorascope.cli.predict_view import Tally, explained_in_words, in_words, quality, show
+from lorascope.cli.predict_view import Tally, explained_in_words, quality, show
 from lorascope.io.results import without_nan
 from lorascope.predict import Prediction, Target
 from lorascope.predict.explain import Explanation, Part
@@ -38,25 +38,10 @@ class Nowhere:
         pass
 
 
-def test_answers_in_words():
-    many = Target("t", "multilabel", tuple(f"c{i}" for i in range(40)))
-    chances = {name: 0.5 + i / 100 for i, name in enumerate(many.classes)}
-    words = in_words(document(Prediction(many, probabilities=chances)))
-    assert words.startswith("c39 0.89, c38 0.88")
-    assert words.endswith("and 16 more")
-    none = Prediction(many, probabilities=dict.fromkeys(many.classes, 0.1))
-    assert in_words(document(none)) == "none"
-    assert in_words(document(Prediction(SCORE, value=1.23456))) == "1.235 dB"
+def test_how_good_such_answers_are():
     held = Prediction(SCORE, value=1.0, held_out={"rmse": 0.5, "r2": None})
     assert quality(document(held)) == "(held out: rmse 0.5)"
     assert quality(document(Prediction(SCORE, value=1.0))) == ""
-
-
-def test_intervals_in_words():
-    sure = Prediction(SCORE, value=1.0, interval=(0.5, 1.5), level=0.9)
-    assert in_words(document(sure)) == "1 dB, 0.5 to 1.5 (90 %)"
-    unsure = Prediction(SCORE, value=1.0, interval=(-math.inf, math.inf), level=0.9)
-    assert in_words(document(unsure)) == "1 dB, -inf to inf (90 %)"
 
 
 def test_explanations_in_words():

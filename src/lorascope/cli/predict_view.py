@@ -4,7 +4,6 @@ Both are made of the documents of `predict.many`, so that an answer that was kep
 fresh one. Every string that may come from a file is printed through `printable` and a rich `Text`.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from lorascope.inspect.names import printable
+from lorascope.predict.words import in_words, number
 
-__all__ = ["Tally", "explained_in_words", "in_words", "quality", "show"]
+__all__ = ["Tally", "explained_in_words", "quality", "show"]
 
-CLASSES_SHOWN = 24
 LAYERS_SHOWN, DIRECTIONS_SHOWN = 8, 4
 
 Document = Mapping[str, Any]
@@ -44,23 +43,6 @@ def show(document: Document, out: Console, err: Console) -> None:
             out.print(Text(printable(words), style="dim"))
     for error in document["errors"]:
         err.print(Text(f"Error: {printable(document['path'])}: {printable(error)}"))
-
-
-def in_words(prediction: Document) -> str:
-    """The answer itself: a value with its unit, or the predicted classes with their probabilities."""
-    if prediction["kind"] == "regression":
-        value = f"{number(prediction['value'], '.4g')} {prediction['unit']}".rstrip()
-        if "interval" not in prediction or "level" not in prediction:
-            return value
-        # of too few held-out groups an interval is all numbers, whose ends are null
-        ends = [end if end is not None else math.inf for end in prediction["interval"]]
-        low = -ends[0] if math.isinf(ends[0]) else ends[0]
-        return f"{value}, {low:.4g} to {ends[1]:.4g} ({100 * prediction['level']:.0f} %)"
-    chances = prediction["probabilities"]
-    chosen = sorted(prediction["labels"], key=lambda name: -chances[name])
-    words = [f"{name} {chances[name]:.2f}" for name in chosen[:CLASSES_SHOWN]]
-    more = len(chosen) - CLASSES_SHOWN
-    return ", ".join(words) + (f", and {more} more" if more > 0 else "") if words else "none"
 
 
 def explained_in_words(explanation: Document) -> list[str]:
@@ -90,11 +72,6 @@ def quality(prediction: Document) -> str:
     held = prediction["held_out"]
     scores = [f"{name} {held[name]:.3g}" for name in wanted if held.get(name) is not None]
     return f"(held out: {', '.join(scores)})" if scores else ""
-
-
-def number(value: float | None, style: str) -> str:
-    """The number in a style, "nan" for one that a document cannot say."""
-    return "nan" if value is None else format(value, style)
 
 
 class Tally:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lorascope.predict.target import Target
+from lorascope.predict.words import in_words
 
 #: From this probability on, a class of a multi-label target counts as predicted.
 PRESENT = 0.5
@@ -52,6 +53,11 @@ class Prediction:
         if self.target.kind == "multiclass":
             return (self.label,) if self.label is not None else ()
         return tuple(name for name, p in self.probabilities.items() if p >= PRESENT)
+
+    def __str__(self) -> str:
+        """The answer in one line: target, value and interval or classes, and why it abstains."""
+        said = f"{self.target.name}: {in_words(self.to_json())}"
+        return f"{said}; abstains: {self.reason}" if self.abstains else said
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: only the fields that the kind of target has."""
