@@ -1,5 +1,6 @@
 """Rules by regular expression: the same as peft's, and never for ever."""
 
+import itertools
 import re
 import time
 import warnings
@@ -71,6 +72,14 @@ def test_rules_that_are_slow_on_a_long_name_are_refused(pattern):
     rules = Patterns({pattern: 1}, "rank_pattern", "file")
     with pytest.raises(HostileFileError, match="could take for ever"):
         rules.match("a" * 500)
+
+
+def test_a_busy_machine_is_no_slow_rule(monkeypatch):
+    passed = itertools.count(step=10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(passed))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(passed))
+    rules = Patterns({"q_proj": 1, r"k_(proj|x)": 2}, "rank_pattern", "file")
+    assert [rules.match(name) for name in ("q_proj", "a.k_x", "none")] == [1, 2, None]
 
 
 def test_rules_are_timed(monkeypatch):
