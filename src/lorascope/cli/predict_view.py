@@ -6,7 +6,7 @@ fresh one. Every string that may come from a file is printed through `printable`
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -24,25 +24,31 @@ Document = Mapping[str, Any]
 
 def show(document: Document, out: Console, err: Console) -> None:
     """Print one file's answers: its path, what it leaves open, a line for each predictor; errors apart."""
-    out.print(Text(printable(document["path"]), style="bold"))
+    # at once: a console takes longer over four prints than over one of four lines
+    out.print(Text("\n").join(lines_of(document)))
+    for error in document["errors"]:
+        err.print(Text(f"Error: {printable(document['path'])}: {printable(error)}"))
+
+
+def lines_of(document: Document) -> Iterator[Text]:
+    """The lines of one file on stdout."""
+    yield Text(printable(document["path"]), style="bold")
     for word in (*document["ambiguities"], *document["left"]):
-        out.print(Text(f"  note: {printable(word)}", style="yellow"))
+        yield Text(f"  note: {printable(word)}", style="yellow")
     for prediction in document["predictions"]:
         line = Text(f"  {printable(prediction['target'])}: ")
         line.append(printable(in_words(prediction)), style="cyan")
         line.append(f"  {quality(prediction)}", style="dim")
-        out.print(line)
+        yield line
         for warning in prediction["warnings"]:
-            out.print(Text(f"    warning: {printable(warning)}", style="yellow"))
+            yield Text(f"    warning: {printable(warning)}", style="yellow")
         if prediction.get("abstains"):
             score = f"outlier score {number(prediction['outlier'], '.2f')}, limit 1"
             said = f"    abstains: {prediction['reason']} ({score})"
-            out.print(Text(printable(said), style="red"))
+            yield Text(printable(said), style="red")
     for explanation in document.get("explanations", ()):
         for words in explained_in_words(explanation):
-            out.print(Text(printable(words), style="dim"))
-    for error in document["errors"]:
-        err.print(Text(f"Error: {printable(document['path'])}: {printable(error)}"))
+            yield Text(printable(words), style="dim")
 
 
 def explained_in_words(explanation: Document) -> list[str]:
