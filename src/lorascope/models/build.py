@@ -159,5 +159,7 @@ def restrict(model: Model, columns: slice) -> Model:
             if shapes[name].shape[axis] != whole[name].shape[axis]:
                 tensor = tensor.narrow(axis, start, stop - start)
         state[name] = tensor.clone()
-    few.to(model.device, model.dtype).load_state_dict(state)
+    if few.dtype != model.dtype:  # not to the same: what is kept wide would lose its last digits
+        few.to(model.dtype)
+    few.to(model.device).load_state_dict(state)
     return few.train(model.training)

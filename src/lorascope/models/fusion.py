@@ -194,7 +194,7 @@ class Fusion(ClosedForm):
         if hints.shape[1]:
             out = out + hints @ self.get_buffer("hint") + layers @ self.get_buffer("layers")
             for name, kernel in self._alike(hints, layers).items():
-                out = out + kernel @ self.get_buffer(name)
+                out = out + kernel @ self.get_buffer(name).to(kernel.dtype)
         return bend(out, self.get_buffer("curve")).to(self.dtype)
 
     def _see(self, batch: LoRABatch) -> dict[str, Tensor]:  # LINEAR: (b, F) each
