@@ -8,12 +8,13 @@ import torch
 from lorascope.core import LayerShape, Signature, collate
 from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import TrainingError
-from lorascope.models import rounding
+from lorascope.models import fusion, rounding
 from lorascope.models.closed_form import Labels
 from lorascope.models.curve import bend
 from lorascope.models.fusion import Fusion
 from lorascope.models.mixtures import LINEAR, MIXTURES, SECOND_LOOK
 from lorascope.models.stacked_ridges import stack_ridges
+from lorascope.models.trial import trials
 from tests.models.signs import signed_loras
 
 BATCH, CLASSES, SIZE = signed_loras(200)
@@ -269,6 +270,20 @@ def test_a_hint_is_made_of_magnitudes_too():
     assert model.get_buffer("to_hint_magnitudes").shape == (model.magnitudes_of.width, 2)
     error = (model(DORA.select(TEST)) - TOLD[TEST].abs()).square().mean()
     assert 1 - float(error / TOLD[TEST].abs().var(correction=0)) > 0.5
+
+
+def test_a_second_look_that_was_tried_and_left_out_leaves_nothing(monkeypatch):
+    def tried(labels, attempt):
+        attempt(next(iter(trials(labels))), True)
+        return False
+
+    monkeypatch.setattr(fusion, "worth_it", tried)
+    batch, y = with_numbers(BATCH)
+    model = Fusion(batch.signature, 1, rank=3)
+    model.fit(batch, y, kind="regression")
+    for name in ("to_hint_magnitudes", "landmark_hint", "hint", "to_layers_core"):
+        assert model.get_buffer(name).numel() == 0
+    assert bool(model(batch).isfinite().all())
 
 
 def test_what_read_magnitudes_is_saved_adopted_and_loaded(dora):

@@ -19,10 +19,10 @@ The strength of each ridge is chosen by leaving out groups, and how much it says
 (Nystroem): so all mixtures are linear in one finite list of numbers, and are added up into one map. No training
 LoRA is kept but z, w, h and g* of the landmarks. The kernels stand in `mixtures.py`.
 
-A score is a crooked function of few things (what was learned, how long, how fast), each of which is nearly
-linear in the update: so the second look is taken at the answers of the first. The answers of layers apart add
-what their one answer hides. A second look is taken where it pays on LoRAs that neither look has seen
-(`trial.py`): where there is nothing to learn, left-out answers betray the labels they were learned from.
+A score is a crooked function of few things (what was learned, how long, how fast), each nearly linear in the
+update: so the second look is taken at the answers of the first; those of layers apart add what their one answer
+hides. It is left out where it raises the loss of LoRAs that neither look has seen (`trial.py`): where there is
+nothing to learn, left-out answers betray the labels they were learned from.
 """
 
 from collections.abc import Mapping
@@ -140,11 +140,11 @@ class Fusion(ClosedForm):
         self.register_fitted("landmark_z", torch.zeros(0, widths[3]))
         self.register_fitted("landmark_w", torch.zeros(0, 0))
         self._widths = dict(zip(LINEAR, widths, strict=True))
-        self._register_maps(self._widths, out_features)
+        self._empty_maps()
 
-    def _register_maps(self, widths: Mapping[str, int], outputs: int) -> None:
+    def _empty_maps(self) -> None:
         """Buffers of the map to h and of the map to the answer, all of which labels decide, empty."""
-        buffers: dict[str, Tensor] = {}
+        buffers, widths, outputs = dict[str, Tensor](), self._widths, self.out_features
         for prefix, k in (("to_hint_", 0), ("", outputs)):
             buffers |= {prefix + name: torch.zeros(width, k) for name, width in widths.items()}
             # wide: the weights of landmarks that are near each other nearly cancel
@@ -153,12 +153,12 @@ class Fusion(ClosedForm):
             buffers[prefix + "intercept"] = torch.zeros(k, dtype=torch.float64)
         buffers |= {name: torch.zeros(0, outputs) for name in ("hint", "layers")}
         buffers |= {"to_layers_" + name: torch.zeros(widths[name], 0) for name in self.blocks[0]}
-        buffers["layers_intercept"] = torch.zeros(0, 0, dtype=torch.float64)
         buffers |= {name: torch.zeros(0, outputs, dtype=torch.float64) for name in SECOND}
-        buffers["curve"] = no_curve(outputs)
-        buffers |= {"landmark_hint": torch.zeros(0, 0), "hint_typical": torch.ones(())}
-        buffers["layer_components"] = torch.zeros(0, 0)
-        buffers |= {"landmark_layers": torch.zeros(0, 0), "layer_typical": torch.ones(())}
+        buffers |= {"layers_intercept": torch.zeros(0, 0).double(), "curve": no_curve(outputs)}
+        told = OF_MAGNITUDES if self.reads_magnitudes else ()
+        tables = ("landmark_hint", "layer_components", "landmark_layers", *told)
+        buffers |= {name: torch.zeros(0, 0) for name in tables}
+        buffers |= {name: torch.ones(()) for name in ("hint_typical", "layer_typical")}
         for name, empty in buffers.items():
             self.register_fitted(name, empty)
         self.solved = (*buffers, *OF_MAGNITUDES)
@@ -300,9 +300,9 @@ class Fusion(ClosedForm):
 
     @torch.no_grad()
     def solve(self, study: Study, labels: Labels) -> None:
-        """Solves for one target, with a second look where that pays on LoRAs that neither look has seen."""
-        looks = labels.beside is not None and self.most_hints > 0
-        self._solve(study, labels, looks and worth_it(labels, partial(self._attempt, study)))
+        """Solves for one target, without a second look where that raises the loss of LoRAs not seen."""
+        able = labels.beside is not None and self.most_hints > 0
+        self._solve(study, labels, able and worth_it(labels, partial(self._attempt, study)))
 
     def _attempt(self, study: Study, trial: Trial, twice: bool) -> Tensor:
         """What is said of the LoRAs outside a trial."""
@@ -316,7 +316,7 @@ class Fusion(ClosedForm):
         look = partial(self._look, kernels, first, labels)
         looked = study.once((labels.key, "hints"), look) if twice else None
         second: tuple[Kernels, dict[str, Smoother]] | None = None
-        self._register_maps(self._widths, self.out_features)
+        self._empty_maps()
         if looked is not None:
             left_out = self._keep_hints(*looked)
             make = partial(self._second, *left_out, labels.groups)
@@ -378,8 +378,8 @@ class Fusion(ClosedForm):
 
     def _kept(self, name: str, weights: Tensor) -> Tensor:
         """Weights as they are stored; those of landmarks nearly cancel, and stay wide."""
-        wide = name not in self.linear_names
-        return weights if wide else rounded(weights, sum(self.cores.widths) * weights.shape[1])
+        count = sum(self.cores.widths) * weights.shape[1]
+        return rounded(weights, count) if name in self.linear_names else weights
 
     def _second(
         self, hints: Tensor, layers: Tensor, groups: Tensor | None
