@@ -192,7 +192,7 @@ class ImageFamily:
     ) -> list[dict[str, Any]]:
         """The labels of fitted adapters, one row each; every tenth is read a second time."""
         rows: dict[int, dict[str, Any]] = {}
-        parts = self.parts if base.unet.norms is None else self.quick_parts[base.dtype]
+        parts = self.parts if base.unet.packed is None else self.quick_parts[base.dtype]
         order = sorted(range(len(indices)), key=lambda place: indices[place] % READ_TWICE != 0)
         twice = sum(index % READ_TWICE == 0 for index in indices)
         for first, last, again in ((0, twice, True), (twice, len(order), False)):

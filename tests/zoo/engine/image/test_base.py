@@ -24,7 +24,7 @@ def test_the_layout_counts_kernels_and_norms():
 def test_a_pipeline_folder_is_a_base():
     base = load_image_base(faces_folder(), torch.bfloat16, False)
     assert base.dtype == torch.bfloat16
-    assert base.unet.norms is None
+    assert base.unet.packed is None
     assert torch.allclose(base.levels.float(), noise_levels(), atol=1e-6)
     assert base.read(torch.ones(2, 22, dtype=torch.int64)).shape == (2, 22, 64)
     assert base.to(torch.float64).dtype == torch.float64

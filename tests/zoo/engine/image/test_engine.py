@@ -11,7 +11,7 @@ def test_it_loads_shapes_and_fits():
     engine = ImageEngine()
     assert engine.compiles() == (quick.library() is not None)
     base = engine.load(faces_folder(), torch.float32, engine.compiles())
-    assert (base.unet.norms is not None) == engine.compiles()
+    assert (base.unet.packed is not None) == engine.compiles()
     job = make_job(0)
     assert engine.shape(job).steps == job.steps
     own = make_base(make_unet())

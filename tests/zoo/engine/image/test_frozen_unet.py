@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from lorascope.errors import DataError
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
 from tests.zoo.engine.image.conftest import make_unet
 
@@ -17,23 +16,10 @@ def test_it_holds_every_weight_and_layer():
     assert frozen.to(torch.bfloat16).weights["conv_in.bias"].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"act_fn": "gelu"}, "UNet2DConditionModel"),
-        ({"center_input_sample": True}, "config"),
-        ({"num_class_embeds": 3}, "class_embedding"),
-        ({"resnet_time_scale_shift": "scale_shift"}, "resnets"),
-        ({"down_block_types": ("ResnetDownsampleBlock2D", "CrossAttnDownBlock2D")}, "down_blocks"),
-        ({"only_cross_attention": True}, "transformer_blocks"),
-        ({"upcast_attention": False, "dual_cross_attention": True}, "attentions"),
-    ],
-)
-def test_parts_that_the_plan_does_not_know_are_named(changes, named):
-    with pytest.raises(DataError, match=named):
-        FrozenUNet.of(make_unet(**changes))
-
-
-def test_what_is_no_unet_is_refused():
-    with pytest.raises(DataError, match="Linear"):
-        FrozenUNet.of(torch.nn.Linear(2, 2))
+def test_it_keeps_its_kernels_in_another_type_that_has_some():
+    unet = FrozenUNet.of(make_unet(), torch.float32).quickened()
+    if unet.packed is None:
+        pytest.skip("no C compiler")
+    assert unet.to(torch.bfloat16).packed is not None
+    assert unet.to(torch.float64).packed is None
+    assert FrozenUNet.of(make_unet(), torch.float32).to(torch.bfloat16).packed is None

@@ -138,8 +138,8 @@ def test_training_with_the_kernels_equals_training_without():
 
     base = make_base(make_unet().float(), torch.float32)
     fast = replace(base, unet=base.unet.quickened())
-    assert fast.unet.norms is not None
-    assert base.to(torch.float64).unet.quickened().norms is None
+    assert fast.unet.packed is not None
+    assert base.to(torch.float64).unet.quickened().packed is None
     spec, jobs = AdapterSpec(("to_q", "to_v", "conv1"), rank=2, alpha=2), [make_job(0), make_job(1)]
     a, b = (fit_images(each, spec, jobs) for each in (base, fast))
     assert float((a.rows - b.rows).norm() / a.rows.norm()) < 1e-4

@@ -17,6 +17,7 @@ from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase
 from lorascope.zoo.engine.image.fit import pairs_of
 from lorascope.zoo.engine.image.network import Context, Pair, contexts_of, denoise
+from lorascope.zoo.engine.image.quick_blocks import pack
 from lorascope.zoo.engine.lanes import master_dtype
 from lorascope.zoo.engine.layout import Layout
 
@@ -57,9 +58,11 @@ class Guided:
         self.base = base
         scaled = fitted.scaled.to(base.device, master_dtype(base.dtype))
         self.weights: Mapping[str, Tensor] = base.unet.weights
+        self.packed = base.unet.packed
         self.pairs: Mapping[str, Pair] = {}
         if len(fitted) == 1:
             self.weights = merged(base, fitted.layout, scaled)
+            self.packed = None if self.packed is None else pack(base.unet.plan, self.weights)
         else:
             self.pairs = pairs_of(base, fitted.layout, scaled)
         kept, rows = different(texts)
@@ -84,7 +87,7 @@ class Guided:
             clock,
             self.contexts,
             self.which,
-            unet.norms,
+            self.packed,
         )
 
 

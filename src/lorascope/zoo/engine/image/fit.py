@@ -72,7 +72,7 @@ def fit_images(
 def pairs_of(base: ImageBase, layout: Layout, scaled: Tensor) -> dict[str, Pair]:
     """The factors of each layer as the network takes them, from rows with the scale in B (g, p)."""
     rows = with_gains(layout, scaled, base.unet.matrix)
-    if base.unet.norms is None:  # the kernels in C take float32
+    if base.unet.packed is None:  # the kernels in C take float32
         rows = rows.to(base.dtype)
     return {name: Pair(*factors) for name, factors in layout.unpack(rows).items()}
 
@@ -157,5 +157,5 @@ class PictureLesson:
         clock = unet.clock(times.flatten()).to(unet.dtype).view(*times.shape, -1)
         pairs = pairs_of(self.base, self.layout, rows[busy] * self.scales[jobs])
         texts = self.texts[self.prompt[jobs]].to(unet.dtype)
-        found = loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise, unet.norms)
+        found = loss_of(unet.plan, unet.weights, pairs, noisy, clock, texts, noise, unet.packed)
         return found.new_zeros(len(rows)).index_put((busy,), found)

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorascope.zoo.engine.image import quick
-from lorascope.zoo.engine.image.frozen_unet import (
+from lorascope.zoo.engine.image import quick, quick_blocks
+from lorascope.zoo.engine.image.plan import (
     Attention,
     Block,
     Conv,
@@ -28,6 +28,7 @@ from lorascope.zoo.engine.image.frozen_unet import (
     Resnet,
     Spatial,
 )
+from lorascope.zoo.engine.image.quick_blocks import Packed
 
 SMALL = 1 << 12  # places seen from places: beyond, torch multiplies faster than the kernel in C
 LARGE = (
@@ -61,7 +62,7 @@ class Scene:
     slots: int
     contexts: Mapping[str, Context] = field(default_factory=dict)
     which: Tensor | None = None  # (rows,) int64: the text of each row; None: one text for all
-    norms: Mapping[str, Tensor] | None = None  # in float32: then the kernels in C are used
+    packed: Packed | None = None  # where the kernels in C are used
 
 
 def denoise(
@@ -72,10 +73,10 @@ def denoise(
     clock: Tensor,  # (s, b or 1, k): sines of the times
     contexts: Mapping[str, Context],
     which: Tensor | None = None,  # (rows,): rows is a multiple of b
-    norms: Mapping[str, Tensor] | None = None,
+    packed: Packed | None = None,
 ) -> Tensor:
     """The noise of images, for every row: (s, rows, c, h, w)."""
-    scene = Scene(weights, pairs, images.shape[0], contexts, which, norms)
+    scene = Scene(weights, pairs, images.shape[0], contexts, which, packed)
     time = mix(
         scene, "time_embedding.linear_2", F.silu(mix(scene, "time_embedding.linear_1", clock))
     )
@@ -123,11 +124,11 @@ def loss_of(
     clock: Tensor,  # (s, b, k)
     texts: Tensor,  # (s, 1, t, k)
     noise: Tensor,  # (s, b, c, h, w), in the dtype of the loss
-    norms: Mapping[str, Tensor] | None = None,
+    packed: Packed | None = None,
 ) -> Tensor:
     """Mean squared error of each adapter: (s,)."""
     contexts = contexts_of(plan, weights, pairs, texts)
-    found = denoise(plan, weights, pairs, noisy, clock, contexts, None, norms)
+    found = denoise(plan, weights, pairs, noisy, clock, contexts, None, packed)
     return (found.to(noise.dtype) - noise).square().flatten(1).mean(1)
 
 
@@ -154,8 +155,7 @@ def middle(scene: Scene, level: Level, x: Tensor, time: Tensor) -> Tensor:
 def up(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor]) -> Tensor:
     """A level of the way up."""
     for part, spatial in zip(level.resnets, level.spatials, strict=True):
-        skip = widen(scene, skips.pop(), x.shape[0])
-        x = resnet(scene, part, torch.cat((x, skip), 1), time)
+        x = resnet(scene, part, x, time, skips.pop())
         x = x if spatial is None else transformer(scene, spatial, x)
     if level.sampler is not None:
         size = skips[-1].shape[-2:] if skips else [2 * side for side in x.shape[-2:]]
@@ -163,24 +163,57 @@ def up(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor])
     return x
 
 
-def resnet(scene: Scene, part: Resnet, x: Tensor, time: Tensor) -> Tensor:
-    """x + conv(silu(norm(conv(silu(norm(x))) + time))). x: (s b, c, h, w), time: (s, b or 1, k)."""
+def resnet(
+    scene: Scene, part: Resnet, x: Tensor, time: Tensor, skip: Tensor | None = None
+) -> Tensor:
+    """x + conv(silu(norm(conv(silu(norm(x))) + time))). x: (s b, c, h, w), time: (s, b or 1, k).
+
+    A `skip` stands beside x, channel by channel; the rows of x are a multiple of its own.
+    """
+    late = mix(scene, f"{part.name}.time_emb_proj", time)
+    packed = fused_resnet(scene, part, x, late)
+    if packed is not None:
+        return quick_blocks.resnet(x, skip, late.flatten(0, 1), packed, scene.slots)
+    x = x if skip is None else torch.cat((x, widen(scene, skip, x.shape[0])), 1)
     h = conv(scene, part.convs[0], group_norm(scene, part.norms[0], x, silu=True))
-    late = mix(scene, f"{part.name}.time_emb_proj", time)[..., None, None]
-    h = (slotted(scene, h) + late).flatten(0, 1)
+    h = (slotted(scene, h) + late[..., None, None]).flatten(0, 1)
     h = conv(scene, part.convs[1], group_norm(scene, part.norms[1], h, silu=True))
     x = x if part.shortcut is None else conv(scene, part.shortcut, x)
     return x + h if part.scale == 1 else (x + h) / part.scale
 
 
+def fused_resnet(
+    scene: Scene, part: Resnet, x: Tensor, late: Tensor
+) -> quick_blocks.ResnetWeights | None:
+    """What the kernel in C reads of a resnet, where it takes it and nothing of it is adapted."""
+    packed = None if scene.packed is None else scene.packed.resnets.get(part.name)
+    if packed is None or late.requires_grad or not quick_blocks.fits(x, max(packed.sizes)):
+        return None
+    adapted = any(conv.name in scene.pairs for conv in (*part.convs, part.shortcut) if conv)
+    return None if adapted else packed
+
+
 def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
+    packed = None if scene.packed is None else scene.packed.transformers.get(spatial.name)
+    plain = scene.slots == 1 and not scene.pairs and not torch.is_grad_enabled()
+    if packed is not None and plain and quick_blocks.fits(x, x.shape[1]):
+        context = scene.contexts[spatial.blocks[0].attentions[1].name]
+        which = texts_of(scene, x.shape[0], x.device)
+        return quick_blocks.transformer(x, context.key[0], context.value[0], which, packed)
     tokens = tokens_of(scene, group_norm(scene, spatial.norm, x, silu=False))
     tokens = mix(scene, f"{spatial.name}.proj_in", tokens)
     for block in spatial.blocks:
         tokens = transformer_block(scene, block, tokens)
     images = images_of(mix(scene, f"{spatial.name}.proj_out", tokens), x.shape[-2:])
     return images + widen(scene, x, images.shape[0])
+
+
+def texts_of(scene: Scene, rows: int, device: torch.device) -> Tensor:
+    """The text of each row: (rows,), all the same where none is said."""
+    return (
+        torch.zeros(rows, dtype=torch.int64, device=device) if scene.which is None else scene.which
+    )
 
 
 def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
@@ -191,9 +224,8 @@ def transformer_block(scene: Scene, block: Block, x: Tensor) -> Tensor:
     itself = torch.arange(x.shape[1], device=x.device)
     x = x + attend(scene, first, mix(scene, f"{first.name}.to_q", seen), own, itself)
     query = mix(scene, f"{second.name}.to_q", layer_norm(scene, block.norms[1], x))
-    rows = x.shape[1] if scene.which is None else len(scene.which)
-    x, query = (widen_slots(part, rows) for part in (x, query))
-    which = x.new_zeros(rows, dtype=torch.int64) if scene.which is None else scene.which
+    which = texts_of(scene, x.shape[1], x.device)
+    x, query = (widen_slots(part, len(which)) for part in (x, query))
     x = x + attend(scene, second, query, scene.contexts[second.name], which)
     return x + feed_forward(scene, block, layer_norm(scene, block.norms[2], x))
 
@@ -204,7 +236,7 @@ def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which
     query: (s, b, t, c), context: of e texts or rows, which: (b,) of these.
     """
     places = query.shape[2] * context.key.shape[2]
-    if scene.norms is not None and places <= SMALL:
+    if scene.packed is not None and places <= SMALL:
         seen = quick.attention(query, *context, which, part.heads, part.scale)
     else:
         q, k, v = (
@@ -224,9 +256,9 @@ def attend(scene: Scene, part: Attention, query: Tensor, context: Context, which
 def feed_forward(scene: Scene, block: Block, x: Tensor) -> Tensor:
     """The two layers of a block with the activation between them."""
     name = f"{block.name}.ff.net.0.proj"
-    if scene.norms is not None and block.activation == "geglu" and name not in scene.pairs:
+    if scene.packed is not None and block.activation == "geglu" and name not in scene.pairs:
         h = F.linear(x, scene.weights[f"{name}.weight"])  # the kernel adds the bias
-        h = quick.gated(h, scene.norms[f"{name}.bias"])
+        h = quick.gated(h, scene.packed.norms[f"{name}.bias"])
     elif block.activation == "geglu":
         h, gate = mix(scene, name, x).chunk(2, -1)
         h = h * F.gelu(gate)
@@ -243,7 +275,7 @@ def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
     if pair is None:
         return F.linear(x, weight, bias)
     flat = x.flatten(1, -2)
-    if scene.norms is not None and pair.gain is None:
+    if scene.packed is not None and pair.gain is None:
         return quick.adapted(flat, weight, bias, pair.A, pair.B).view(*x.shape[:-1], -1)
     low = flat @ pair.A.to(x.dtype).mT @ pair.B.to(x.dtype).mT
     if pair.gain is None:
@@ -290,8 +322,8 @@ def group_norm(scene: Scene, norm: Norm, x: Tensor, *, silu: bool) -> Tensor:
 
     Sums over places, which lie far apart, come first.
     """
-    if scene.norms is not None:
-        own = [scene.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
+    if scene.packed is not None:
+        own = [scene.packed.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
         return quick.group_norm(x, own[0], own[1], norm.groups, norm.epsilon, silu=silu)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     c = x.shape[1]
@@ -310,8 +342,8 @@ def group_norm(scene: Scene, norm: Norm, x: Tensor, *, silu: bool) -> Tensor:
 
 def layer_norm(scene: Scene, norm: Norm, x: Tensor) -> Tensor:
     """Layer norm over the last axis."""
-    if scene.norms is not None:
-        own = [scene.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
+    if scene.packed is not None:
+        own = [scene.packed.norms[f"{norm.name}.{kind}"] for kind in ("weight", "bias")]
         return quick.layer_norm(x, own[0], own[1], norm.epsilon)
     weight, bias = (scene.weights[f"{norm.name}.{kind}"] for kind in ("weight", "bias"))
     return F.layer_norm(x, x.shape[-1:], weight, bias, norm.epsilon)

@@ -1,7 +1,7 @@
 """The element-wise parts of a UNet in C, where a C compiler works: norms, small attention, gates.
 
 torch runs each of them as many passes over memory, and torch.compile needs minutes and is no faster;
-`data/kernels/unet.c` is compiled in two seconds, once for each processor, and takes a third of the
+`data/kernels` is compiled in seconds, once for each processor, and takes a third of the
 time of a step. Sums are float32; frozen weights get no gradient.
 """
 
@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from lorascope.zoo.factory.recipe import home
 
-__all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library"]
+__all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library", "run"]
 
 #: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
 #: or it would switch off subnormal numbers in the whole process.
@@ -36,9 +37,9 @@ log = logging.getLogger(__name__)
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None, said once, where no C compiler works."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
-    source = Path(str(files("lorascope") / "data" / "kernels" / "unet.c"))
+    sources = sorted(Path(str(files("lorascope") / "data" / "kernels")).glob("*.c"))
     try:
-        return ctypes.CDLL(str(_compiled(compiler, source)))
+        return ctypes.CDLL(str(_compiled(compiler, sources)))
     except (OSError, subprocess.SubprocessError) as problem:
         log.warning(
             "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
@@ -48,22 +49,24 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def _compiled(compiler: str, source: Path) -> Path:
-    """The shared object for this source, compiler and processor; made at first use."""
+def _compiled(compiler: str, sources: Sequence[Path]) -> Path:
+    """The shared object for these sources, compiler and processor; made at first use."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    facts = (source.read_bytes(), version, _processor().encode(), " ".join(FLAGS).encode())
+    written = [source.read_bytes() for source in sources]
+    facts = (*written, version, _processor().encode(), " ".join(FLAGS).encode())
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     place = home() / "kernels" / f"unet-{digest}.so"
     if place.is_file():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        part, whole = Path(folder) / "unet.o", Path(folder) / "unet.so"
-        for command in (
-            [compiler, *FLAGS, "-c", str(source), "-o", str(part)],
-            [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
-        ):
+        parts = [Path(folder) / f"{source.stem}.o" for source in sources]
+        whole = Path(folder) / "unet.so"
+        for source, part in zip(sources, parts, strict=True):
+            command = [compiler, *FLAGS, "-c", str(source), "-o", str(part)]
             subprocess.run(command, capture_output=True, check=True)
+        command = [compiler, "-shared", *map(str, parts), "-o", str(whole), "-lm"]
+        subprocess.run(command, capture_output=True, check=True)
         whole.rename(place)
     return place
 
@@ -76,16 +79,15 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted(set(flags)))
 
 
-def _half(x: Tensor) -> int:
-    return int(x.dtype == torch.bfloat16)
+def _half(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16
 
 
-def _run(name: str, *values: Any) -> None:
-    """Call a kernel: tensors by their addresses, integers as 64 bits, the last one as an int."""
+def run(name: str, *values: Any) -> None:
+    """Call a kernel: tensors by their addresses, truth values as an int, integers as 64 bits."""
     made = library()
     assert made is not None
-    *first, half = values
-    getattr(made, name)(*(_argument(value) for value in first), ctypes.c_int(half))
+    getattr(made, name)(*map(_argument, values))
 
 
 def _argument(value: Any) -> Any:
@@ -155,7 +157,7 @@ class GroupNorm(torch.autograd.Function):
         y = torch.empty_like(x)
         mean, rate = torch.empty(2, n, c).unbind()
         size = (n, h * w, c, groups)
-        _run("group_norm", x, y, weight, bias, mean, rate, *size, epsilon, silu, _half(x))
+        run("group_norm", x, y, weight, bias, mean, rate, *size, epsilon, silu, _half(x))
         ctx.save_for_backward(x, weight, bias, mean, rate)
         ctx.facts = (size, silu)
         return y
@@ -168,7 +170,7 @@ class GroupNorm(torch.autograd.Function):
         g = gradient.contiguous(memory_format=torch.channels_last)
         gx = torch.empty_like(x)
         kept = (x, g, gx, weight, bias, mean, rate)
-        _run("group_norm_backward", *kept, *size, silu, _half(x))
+        run("group_norm_backward", *kept, *size, silu, _half(x))
         return gx, None, None, None, None, None
 
 
@@ -182,7 +184,7 @@ class LayerNorm(torch.autograd.Function):
         n, c = x.numel() // x.shape[-1], x.shape[-1]
         y = torch.empty_like(x)
         mean, rate = torch.empty(2, n).unbind()
-        _run("layer_norm", x, y, weight, bias, mean, rate, n, c, epsilon, _half(x))
+        run("layer_norm", x, y, weight, bias, mean, rate, n, c, epsilon, _half(x))
         ctx.save_for_backward(x, weight, mean, rate)
         return y
 
@@ -191,7 +193,7 @@ class LayerNorm(torch.autograd.Function):
         """Of the rows alone."""
         x, weight, mean, rate = ctx.saved_tensors
         g, gx, n = gradient.contiguous(), torch.empty_like(x), len(mean)
-        _run("layer_norm_backward", x, g, gx, weight, mean, rate, n, x.shape[-1], _half(x))
+        run("layer_norm_backward", x, g, gx, weight, mean, rate, n, x.shape[-1], _half(x))
         return gx, None, None, None
 
 
@@ -207,7 +209,7 @@ class Adapted(torch.autograd.Function):
         y = torch.nn.functional.linear(x, weight, bias)
         low = torch.empty(*x.shape[:-1], A.shape[1])
         size = (*x.shape, B.shape[1], A.shape[1], A.stride(0), B.stride(0))
-        _run("adapt", x, y, A, B, low, *size, _half(x))
+        run("adapt", x, y, A, B, low, *size, _half(x))
         ctx.save_for_backward(x, weight, A, B, low)
         ctx.size = size
         return y
@@ -219,7 +221,7 @@ class Adapted(torch.autograd.Function):
         g = gradient.contiguous()
         gx = g @ weight if ctx.needs_input_grad[0] else None
         gA, gB = torch.empty(A.shape), torch.empty(B.shape)
-        _run("adapt_backward", x, g, gx, A, B, low, gA, gB, *ctx.size, _half(x))
+        run("adapt_backward", x, g, gx, A, B, low, gA, gB, *ctx.size, _half(x))
         return gx, None, None, gA, gB
 
 
@@ -237,7 +239,7 @@ class Gate(torch.autograd.Function):
         x = x.contiguous()
         c = x.shape[-1] // 2
         y = x.new_empty(*x.shape[:-1], c)
-        _run("gate", x, bias, y, y.numel() // c, c, _half(x))
+        run("gate", x, bias, y, y.numel() // c, c, _half(x))
         ctx.save_for_backward(x, bias)
         return y
 
@@ -247,7 +249,7 @@ class Gate(torch.autograd.Function):
         x, bias = ctx.saved_tensors
         c = x.shape[-1] // 2
         g, gx = gradient.contiguous(), torch.empty_like(x)
-        _run("gate_backward", x, bias, g, gx, g.numel() // c, c, _half(x))
+        run("gate_backward", x, bias, g, gx, g.numel() // c, c, _half(x))
         return gx, None
 
 
@@ -262,7 +264,7 @@ class Attend(torch.autograd.Function):
         q, k, v = (each.contiguous() for each in (q, k, v))
         y = torch.empty_like(q)
         size = (*q.shape[:2], k.shape[1], q.shape[2], k.shape[2], q.shape[3], heads)
-        _run("attend", q, k, v, which, y, *size, scale, _half(q))
+        run("attend", q, k, v, which, y, *size, scale, _half(q))
         ctx.save_for_backward(q, k, v, which)
         ctx.facts = (size, scale)
         return y
@@ -274,5 +276,5 @@ class Attend(torch.autograd.Function):
         size, scale = ctx.facts
         gq, g = torch.empty_like(q), gradient.contiguous()
         gk, gv = (torch.zeros(k.shape) for _ in range(2))
-        _run("attend_backward", q, k, v, which, g, gq, gk, gv, *size, scale, _half(q))
+        run("attend_backward", q, k, v, which, g, gq, gk, gv, *size, scale, _half(q))
         return gq, gk.to(k.dtype), gv.to(v.dtype), None, None, None

@@ -1,7 +1,7 @@
-"""The decoder of a VAE with the kernels in C: norm and silu of its resnets in one pass.
+"""The decoder of a VAE with the kernels in C: its resnets whole in float32, else norm and silu in one pass.
 
-It is diffusers' own decoder in another dtype, channels last, whose norms are replaced; a few pictures
-go through it at a time, as many as the cache holds.
+It is diffusers' own decoder in another dtype, channels last, whose resnets or norms are replaced; a few
+pictures go through it at a time, as many as the cache holds.
 """
 
 import copy
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lorascope.zoo.engine.image import quick
+from lorascope.zoo.engine.image import quick, quick_blocks
+from lorascope.zoo.engine.image.plan import Conv, Norm, Resnet
+from lorascope.zoo.engine.image.quick_blocks import ResnetWeights, pack_resnet
 
 __all__ = ["QuickVAE"]
 
@@ -31,6 +33,33 @@ class NormSilu(nn.Module):
         return quick.group_norm(x, self.weight, self.bias, self.groups, self.epsilon, silu=True)
 
 
+class WholeResnet(nn.Module):
+    """A resnet of a VAE, which adds no time, by the kernel that holds a picture in the cache."""
+
+    def __init__(self, weights: ResnetWeights):
+        super().__init__()
+        self.weights = weights
+
+    def forward(self, x: Tensor, temb: None = None) -> Tensor:
+        """Of images (n, c, h, w)."""
+        return quick_blocks.resnet(x, None, None, self.weights)
+
+
+def packed_resnet(module: Any) -> ResnetWeights | None:
+    """What the kernel reads of a ResnetBlock2D without a time, or None where it does not take it."""
+    norms = tuple(
+        Norm(f"norm{i}", part.num_groups, part.eps)
+        for i, part in ((1, module.norm1), (2, module.norm2))
+    )
+    plain = module.conv1, module.conv2
+    convs = tuple(
+        Conv(f"conv{i}", part.stride[0], part.padding[0]) for i, part in enumerate(plain, 1)
+    )
+    shortcut = None if module.conv_shortcut is None else Conv("conv_shortcut", 1, 0)
+    part = Resnet("", norms, convs, shortcut, float(module.output_scale_factor))
+    return pack_resnet(part, {name: each.detach() for name, each in module.state_dict().items()})
+
+
 class QuickVAE:
     """Decodes as an AutoencoderKL does, for evaluation alone."""
 
@@ -39,10 +68,15 @@ class QuickVAE:
         self.connect, self.decoder = (
             copy.deepcopy(part) for part in (vae.post_quant_conv, vae.decoder)
         )
-        for module in self.decoder.modules():
-            if type(module).__name__ == "ResnetBlock2D":
-                module.norm1, module.norm2 = (NormSilu(m) for m in (module.norm1, module.norm2))
-                module.nonlinearity = nn.Identity()
+        for name, module in list(self.decoder.named_modules()):
+            if type(module).__name__ != "ResnetBlock2D":
+                continue
+            packed = packed_resnet(module) if dtype == torch.float32 else None
+            if packed is not None:
+                self.decoder.set_submodule(name, WholeResnet(packed))
+                continue
+            module.norm1, module.norm2 = (NormSilu(m) for m in (module.norm1, module.norm2))
+            module.nonlinearity = nn.Identity()
         self.decoder.conv_norm_out = NormSilu(self.decoder.conv_norm_out)
         self.decoder.conv_act = nn.Identity()
         for part in (self.connect, self.decoder):
