@@ -227,12 +227,14 @@ static void norm_silu_backward(float *g, const float *x, const float *weight, co
     EACH(SECOND, c)
 }
 
-/* A picture's channels beside those of its skip: (p, a) and (p, b) as (p, a + b). */
-static void beside(float *to, const float *x, const float *skip, i64 p, i64 a, i64 b) {
+/* A picture's channels beside those of its skip, if any: (p, a) and (p, b) as (p, a + b). */
+static const float *beside(float *to, const float *x, const float *skip, i64 p, i64 a, i64 b) {
+    if (!skip) return x;
     for (i64 i = 0; i < p; i++) {
         memcpy(to + i * (a + b), x + i * a, a * sizeof(float));
-        if (b) memcpy(to + i * (a + b) + a, skip + i * b, b * sizeof(float));
+        memcpy(to + i * (a + b) + a, skip + i * b, b * sizeof(float));
     }
+    return to;
 }
 
 /* Weights of the convolution that takes gradients back: (k k, c, d) turned round and over, (k k, d, c). */
@@ -252,14 +254,14 @@ void resnet(const float *x, const float *skip, const float *late, float *y, floa
             i64 n, i64 rows, i64 seen, i64 times, i64 h, i64 w, i64 a, i64 b, i64 d, i64 groups1,
             i64 groups2, float epsilon1, float epsilon2) {
     i64 p = h * w, c = a + b, frame = (h + 2) * (w + 2), most = c > d ? c : d;
-    float *X = room(p * c), *A = room(frame * c), *H = room(p * d), *B = room(frame * d);
+    float *both = room(p * c), *A = room(frame * c), *H = room(p * d), *B = room(frame * d);
     float *first = room(d), *kept = room(4 * most);
     memset(A, 0, frame * c * sizeof(float));
     memset(B, 0, frame * d * sizeof(float));
     for (i64 k = 0; k < n; k++, y += p * d) {
         const float *own = b ? skip + (k / rows * seen + k % rows % seen) * p * b : 0;
         float *mid = middle ? middle + k * p * d : H;
-        beside(X, x + k * p * a, own, p, a, b);
+        const float *X = beside(both, x + k * p * a, own, p, a, b);
         norm_silu(A, X, w1, b1, kept, h, w, c, groups1, epsilon1);
         memcpy(first, c1, d * sizeof(float));
         for (i64 j = 0; late && j < d; j++) first[j] += late[k * times / n * d + j];
@@ -274,7 +276,7 @@ void resnet(const float *x, const float *skip, const float *late, float *y, floa
         }
         convolve(y, B, W2, 0, h, w, d, d, 3);
     }
-    free(X); free(A); free(H); free(B); free(first); free(kept);
+    free(both); free(A); free(H); free(B); free(first); free(kept);
 }
 
 /* The gradients of x and, where there is one, of a skip as long as x. */
@@ -284,7 +286,7 @@ void resnet_backward(const float *x, const float *skip, const float *middle, con
                      i64 h, i64 w, i64 a, i64 b, i64 d, i64 groups1, i64 groups2, float epsilon1,
                      float epsilon2) {
     i64 p = h * w, c = a + b, frame = (h + 2) * (w + 2), most = c > d ? c : d;
-    float *X = room(p * c), *F = room(frame * d), *G = room(p * most), *kept = room(4 * most);
+    float *both = room(p * c), *F = room(frame * d), *G = room(p * most), *kept = room(4 * most);
     float *R1 = room(9 * c * d), *R2 = room(9 * d * d), *Rs = Ws ? room(c * d) : 0;
     float *none = room(most);
     memset(F, 0, frame * d * sizeof(float));
@@ -299,7 +301,7 @@ void resnet_backward(const float *x, const float *skip, const float *middle, con
         norm_silu_backward(G, middle + k * p * d, w2, b2, kept, p, d, groups2, epsilon2);
         for (i64 r = 0; r < h; r++)
             memcpy(F + ((r + 1) * (w + 2) + 1) * d, G + r * w * d, w * d * sizeof(float));
-        beside(X, x + k * p * a, b ? skip + k * p * b : 0, p, a, b);
+        const float *X = beside(both, x + k * p * a, b ? skip + k * p * b : 0, p, a, b);
         convolve(G, F, R1, none, h, w, d, c, 3);
         norm_silu_backward(G, X, w1, b1, kept, p, c, groups1, epsilon1);
         if (Ws) convolve(G, gy, Rs, 0, h, w, d, c, 1);
@@ -310,7 +312,7 @@ void resnet_backward(const float *x, const float *skip, const float *middle, con
             for (i64 j = 0; j < b; j++) gskip[(k * p + i) * b + j] = from[a + j];
         }
     }
-    free(X); free(F); free(G); free(kept); free(R1); free(R2); free(Rs); free(none);
+    free(both); free(F); free(G); free(kept); free(R1); free(R2); free(Rs); free(none);
 }
 
 /* Layer norm of rows of c. */

@@ -147,12 +147,13 @@ def _pack_transformer(spatial: Spatial, weights: Mapping[str, Tensor]) -> Transf
         *linear(back),
         *linear(f"{spatial.name}.proj_out"),
     ]
+    epsilons = block.norms[0].epsilon, block.norms[1].epsilon, block.norms[2].epsilon
     return TransformerWeights(
         tuple(each.float().contiguous() for each in tensors),
         first.heads,
         width,
         spatial.norm.groups,
-        (spatial.norm.epsilon, *(each.epsilon for each in block.norms)),
+        (spatial.norm.epsilon, *epsilons),
         first.scale,
     )
 

@@ -47,13 +47,13 @@ class WholeResnet(nn.Module):
 
 def packed_resnet(module: Any) -> ResnetWeights | None:
     """What the kernel reads of a ResnetBlock2D without a time, or None where it does not take it."""
-    norms = tuple(
-        Norm(f"norm{i}", part.num_groups, part.eps)
-        for i, part in ((1, module.norm1), (2, module.norm2))
+    norms = (
+        Norm("norm1", module.norm1.num_groups, module.norm1.eps),
+        Norm("norm2", module.norm2.num_groups, module.norm2.eps),
     )
-    plain = module.conv1, module.conv2
-    convs = tuple(
-        Conv(f"conv{i}", part.stride[0], part.padding[0]) for i, part in enumerate(plain, 1)
+    convs = (
+        Conv("conv1", module.conv1.stride[0], module.conv1.padding[0]),
+        Conv("conv2", module.conv2.stride[0], module.conv2.padding[0]),
     )
     shortcut = None if module.conv_shortcut is None else Conv("conv_shortcut", 1, 0)
     part = Resnet("", norms, convs, shortcut, float(module.output_scale_factor))
