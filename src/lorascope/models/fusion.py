@@ -61,7 +61,6 @@ from lorascope.models.smoother import Smoother
 from lorascope.models.spectra import Sizes
 from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
 from lorascope.models.trial import Trial, worth_it
-from lorascope.symmetry.roots import gram_roots
 
 __all__ = ["Fusion"]
 
@@ -201,10 +200,10 @@ class Fusion(ClosedForm):
         # factors of 16 bits are not widened: half as much is read
         narrow = batch.dtype.itemsize < self.dtype.itemsize and self.dtype == torch.float32
         batch = batch.to(None if narrow else self.dtype, self.device)
-        roots = gram_roots(batch)
+        seen = self.cores.read(batch)
         there = batch.present.to(self.dtype) - self.get_buffer("present_mean")
-        z = self.sizes_of(batch, roots).clamp(-FARTHEST, FARTHEST)
-        parts = [*self.cores(batch, roots), torch.cat([z, there], 1)]
+        z = self.sizes_of(batch, seen.roots).clamp(-FARTHEST, FARTHEST)
+        parts = [*self.cores.views(seen), torch.cat([z, there], 1)]
         if self.reads_magnitudes:
             parts.append(self.magnitudes_of(batch))
         return dict(zip(self.linear_names, parts, strict=True))

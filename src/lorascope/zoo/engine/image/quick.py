@@ -7,27 +7,15 @@ time of a step. Sums are float32; frozen weights get no gradient.
 
 import ctypes
 import functools
-import hashlib
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorascope.zoo.factory.recipe import home
+from lorascope.compiled import Unavailable, compiled
 
 __all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library"]
-
-#: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
-#: or it would switch off subnormal numbers in the whole process.
-FLAGS = ("-O3", "-ffast-math", "-march=native", "-mprefer-vector-width=512", "-fPIC")
 
 log = logging.getLogger(__name__)
 
@@ -35,45 +23,15 @@ log = logging.getLogger(__name__)
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None, said once, where no C compiler works."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
-    source = Path(str(files("lorascope") / "data" / "kernels" / "unet.c"))
     try:
-        return ctypes.CDLL(str(_compiled(compiler, source)))
-    except (OSError, subprocess.SubprocessError) as problem:
+        return compiled("unet")
+    except Unavailable as problem:
         log.warning(
             "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
             "about half as fast. Try installing gcc, or setting CXX and CC",
             str(problem)[:200],
         )
         return None
-
-
-def _compiled(compiler: str, source: Path) -> Path:
-    """The shared object for this source, compiler and processor; made at first use."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    facts = (source.read_bytes(), version, _processor().encode(), " ".join(FLAGS).encode())
-    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
-    place = home() / "kernels" / f"unet-{digest}.so"
-    if place.is_file():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        part, whole = Path(folder) / "unet.o", Path(folder) / "unet.so"
-        for command in (
-            [compiler, *FLAGS, "-c", str(source), "-o", str(part)],
-            [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
-        ):
-            subprocess.run(command, capture_output=True, check=True)
-        whole.rename(place)
-    return place
-
-
-def _processor() -> str:
-    """What decides which instructions there are."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.is_file() else []
-    flags = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
-    return platform.machine() + "".join(sorted(set(flags)))
 
 
 def _half(x: Tensor) -> int:

@@ -1,0 +1,108 @@
+"""One read of factors: their products with directions and their Gram matrices, while they are in the cache.
+
+    x: (l, b, r, n), p: (l, n, c)  ->  x p: (l, b, r, c),  x x^T: (l, b, r, r)
+
+Reading many LoRAs from memory takes longer than their Gram matrices, and torch has no product that makes both:
+two of its products take 2.5 times a sum over the factors, one read 1.5 times (64 LoRAs of Llama-3.2-3B's q and
+v, 294 MB in float32, 16 directions, an Intel core with AVX-512). The kernel in C, `data/kernels/one_read.c`, is
+for many float32 factors of low rank on such a processor; all else, and where no C compiler works, is torch's.
+"""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lorascope.compiled import Unavailable, compiled
+from lorascope.core.spread import spread
+from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
+from lorascope.symmetry.roots import gram
+
+__all__ = ["Read", "one_read"]
+
+LEAST_NUMBERS = 2**22  # of all factors: fewer are read from the cache, or not worth a compiler
+HIGHEST_RANK = 16
+PARTS = (
+    4  # of each factor, for every thread: one that waits for the processor leaves the others more
+)
+
+
+class Read(NamedTuple):
+    """What one read of some stacked factors tells."""
+
+    product: Tensor  # (l, b, r, c), in the type of the directions
+    gram: Tensor  # (l, b, r, r), in at least float32
+
+
+@torch.no_grad()
+def one_read(
+    factors: Sequence[Tensor],  # (l, b, r, n) each
+    directions: Sequence[Tensor],  # (l, n, c) each
+) -> list[Read]:
+    """Products and Gram matrices of some stacked factors. No gradient goes through them.
+
+    Factors in bfloat16 meet directions rounded to it where the machine is fast in it: their products carry its
+    8 bits, the Gram matrices more.
+
+    Example:
+        >>> found = one_read([torch.ones(1, 1, 1, 3)], [torch.ones(1, 3, 2)])
+        >>> found[0].product.tolist(), found[0].gram.tolist()
+        ([[[[3.0, 3.0]]]], [[[[3.0]]]])
+    """
+    pairs = list(zip(factors, directions, strict=True))
+    if sum(x.numel() for x in factors) < LEAST_NUMBERS or not all(_suits(*pair) for pair in pairs):
+        return [_by_torch(*pair) for pair in pairs]
+    kernel = _kernel()
+    return [_by_torch(*pair) for pair in pairs] if kernel is None else _by_kernel(kernel, pairs)
+
+
+def _by_torch(x: Tensor, p: Tensor) -> Read:
+    narrow = x.dtype == torch.bfloat16 and p.dtype == torch.float32 and bfloat16_is_fast(x.device)
+    dtype = x.dtype if narrow else p.dtype
+    product = batched_matmul(x.to(dtype).flatten(1, 2), p.to(dtype)).to(p.dtype)
+    return Read(product.view(*x.shape[:3], -1), gram(x).view(*x.shape[:3], -1))
+
+
+def _suits(x: Tensor, p: Tensor) -> bool:
+    """Whether the kernel takes these: it is made for what 512-bit lanes are for."""
+    plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, p))
+    dense = p.is_contiguous() and x[:1].is_contiguous()
+    return plain and dense and 0 < x.shape[2] <= HIGHEST_RANK and _has_wide_lanes()
+
+
+@functools.cache
+def _has_wide_lanes() -> bool:
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@functools.cache
+def _kernel() -> Any:
+    """The function in C, or None where no C compiler works."""
+    try:
+        return compiled("one_read").one_read
+    except Unavailable:
+        return None
+
+
+def _by_kernel(kernel: Any, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Read]:
+    """Parts of layers, on as many threads as torch would take: the kernel lets go of the interpreter."""
+    threads = torch.get_num_threads()
+    found, parts = [], []
+    for x, p in pairs:
+        read = Read(*(x.new_empty(*x.shape[:3], last) for last in (p.shape[2], x.shape[2])))
+        found.append(read)
+        size = -(-len(x) // (PARTS * threads)) if threads > 1 else len(x)
+        parts += list(zip(*(torch.split(t, max(1, size)) for t in (x, p, *read)), strict=True))
+    if not all(spread(lambda part: _call(kernel, *part), parts)):
+        raise MemoryError("reading factors: no memory for the directions of one layer")
+    return found
+
+
+def _call(kernel: Any, x: Tensor, p: Tensor, product: Tensor, square: Tensor) -> int:
+    tensors = [ctypes.c_void_p(t.data_ptr()) for t in (x, p, product, square)]
+    numbers = [ctypes.c_int64(number) for number in (*x.shape, p.shape[2], x.stride(0))]
+    done: int = kernel(*tensors, *numbers)
+    return done
