@@ -28,17 +28,22 @@ Unavailable = (OSError, subprocess.SubprocessError)
 
 
 @functools.cache
-def compiled(name: str) -> ctypes.CDLL:
-    """The kernels of `data/kernels/<name>.c`. Raises one of `Unavailable` where no C compiler works."""
+def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
+    """The kernels of `data/kernels/<name>.c`. Raises one of `Unavailable` where no C compiler works.
+
+    With `threads` it may use OpenMP, which is torch's own in the process: it is not linked, so that there are
+    never two of them.
+    """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
     source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
-    return ctypes.CDLL(str(_shared_object(compiler, source)))
+    flags = (*FLAGS, "-fopenmp") if threads else FLAGS
+    return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
 
 
-def _shared_object(compiler: str, source: Path) -> Path:
+def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:
     """The shared object for this source, compiler and processor; made at first use."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    facts = (source.read_bytes(), version, _processor().encode(), " ".join(FLAGS).encode())
+    facts = (source.read_bytes(), version, _processor().encode(), " ".join(flags).encode())
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     place = home() / "kernels" / f"{source.stem}-{digest}.so"
     if place.is_file():
@@ -47,7 +52,7 @@ def _shared_object(compiler: str, source: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         part, whole = Path(folder) / "part.o", Path(folder) / "whole.so"
         for command in (
-            [compiler, *FLAGS, "-c", str(source), "-o", str(part)],
+            [compiler, *flags, "-c", str(source), "-o", str(part)],
             [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
         ):
             subprocess.run(command, capture_output=True, check=True)

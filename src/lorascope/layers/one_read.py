@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from lorascope.compiled import Unavailable, compiled
-from lorascope.core.spread import spread
 from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
 from lorascope.symmetry.roots import gram
 
@@ -56,7 +55,7 @@ def one_read(
     if sum(x.numel() for x in factors) < LEAST_NUMBERS or not all(_suits(*pair) for pair in pairs):
         return [_by_torch(*pair) for pair in pairs]
     kernel = _kernel()
-    return [_by_torch(*pair) for pair in pairs] if kernel is None else _by_kernel(kernel, pairs)
+    return [_by_torch(*pair) if kernel is None else _by_kernel(kernel, *pair) for pair in pairs]
 
 
 def _by_torch(x: Tensor, p: Tensor) -> Read:
@@ -82,27 +81,17 @@ def _has_wide_lanes() -> bool:
 def _kernel() -> Any:
     """The function in C, or None where no C compiler works."""
     try:
-        return compiled("one_read").one_read
+        return compiled("one_read", threads=True).one_read
     except Unavailable:
         return None
 
 
-def _by_kernel(kernel: Any, pairs: Sequence[tuple[Tensor, Tensor]]) -> list[Read]:
-    """Parts of layers, on as many threads as torch would take: the kernel lets go of the interpreter."""
-    threads = torch.get_num_threads()
-    found, parts = [], []
-    for x, p in pairs:
-        read = Read(*(x.new_empty(*x.shape[:3], last) for last in (p.shape[2], x.shape[2])))
-        found.append(read)
-        size = -(-len(x) // (PARTS * threads)) if threads > 1 else len(x)
-        parts += list(zip(*(torch.split(t, max(1, size)) for t in (x, p, *read)), strict=True))
-    if not all(spread(lambda part: _call(kernel, *part), parts)):
-        raise MemoryError("reading factors: no memory for the directions of one layer")
-    return found
-
-
-def _call(kernel: Any, x: Tensor, p: Tensor, product: Tensor, square: Tensor) -> int:
-    tensors = [ctypes.c_void_p(t.data_ptr()) for t in (x, p, product, square)]
-    numbers = [ctypes.c_int64(number) for number in (*x.shape, p.shape[2], x.stride(0))]
-    done: int = kernel(*tensors, *numbers)
-    return done
+def _by_kernel(kernel: Any, x: Tensor, p: Tensor) -> Read:
+    read = Read(*(x.new_empty(*x.shape[:3], last) for last in (p.shape[2], x.shape[2])))
+    tensors = [ctypes.c_void_p(t.data_ptr()) for t in (x, p, *read)]
+    numbers = (*x.shape, p.shape[2], x.stride(0), torch.get_num_threads())
+    if not kernel(*tensors, *map(ctypes.c_int64, numbers)):
+        raise MemoryError(
+            f"Reading factors of {len(x)} layers: no memory for one layer's directions."
+        )
+    return read

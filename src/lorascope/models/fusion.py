@@ -176,7 +176,7 @@ class Fusion(ClosedForm):
         near = self._near(linear["sizes"], w)
         return (
             *linear.values(),
-            torch.stack(list(near.values()), 1),
+            *near.values(),
             self._hints(linear, near),
             self._layer_hints(linear),
         )
@@ -184,12 +184,10 @@ class Fusion(ClosedForm):
     def score(self, features: Features) -> Tensor:  # (b, k)
         """The one map that all mixtures were added up to, and its curve."""
         assert isinstance(features, tuple)
-        *linear, near, hints, layers = (part for part in features if isinstance(part, Tensor))
-        out = self._map(
-            "",
-            dict(zip(self.linear_names, linear, strict=True)),
-            dict(zip(LANDMARKED, near.unbind(1), strict=True)),
-        )
+        *seen, hints, layers = (part for part in features if isinstance(part, Tensor))
+        told = dict(zip((*self.linear_names, *LANDMARKED), seen, strict=True))
+        near = {name: told.pop(name) for name in LANDMARKED}
+        out = self._map("", told, near)
         if hints.shape[1]:
             out = out + hints @ self.get_buffer("hint") + layers @ self.get_buffer("layers")
             for name, kernel in self._alike(hints, layers).items():

@@ -14,7 +14,7 @@ typedef int64_t i64;
 typedef float lanes __attribute__((vector_size(64)));
 typedef float loose __attribute__((vector_size(64), aligned(4)));
 
-enum { WIDE = 16, TILE = 8, SIDE = 4 };
+enum { WIDE = 16, TILE = 8, SIDE = 4, AT_ONCE = 128 /* rows of a task */ };
 
 static i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
@@ -45,20 +45,21 @@ static void tile(const float *x, i64 i, i64 rows, i64 n, const float *p, i64 wid
     for (i64 j = 0; j < least(TILE, rows - i); j++) memcpy(out + (i + j) * c, &found[j], few * sizeof(float));
 }
 
-/* Inner products of four rows of a factor (r, n), from i on, with four from j on. */
-static void corner(const float *x, i64 i, i64 j, i64 r, i64 n, float *gram) {
+/* Inner products of four rows of a factor (r, n), from i on, with four from j on; half of them where i is j. */
+static inline __attribute__((always_inline)) void corner(const float *x, i64 i, i64 j, i64 r, i64 n,
+                                                         float *gram, int same) {
     const float *a[SIDE], *b[SIDE];
     lanes sum[SIDE][SIDE] = {0};
     i64 even = n - n % WIDE;
-    for (i64 s = 0; s < SIDE; s++) a[s] = row(x, i + s, r, n), b[s] = row(x, j + s, r, n);
+    for (i64 s = 0; s < SIDE; s++) a[s] = row(x, i + s, r, n), b[s] = same ? a[s] : row(x, j + s, r, n);
     for (i64 k = 0; k < even; k += WIDE)
 #pragma GCC unroll 4
         for (i64 s = 0; s < SIDE; s++)
 #pragma GCC unroll 4
-            for (i64 t = 0; t < SIDE; t++)
+            for (i64 t = 0; t < (same ? s + 1 : SIDE); t++)
                 sum[s][t] += *(const loose *)(a[s] + k) * *(const loose *)(b[t] + k);
     for (i64 s = 0; s < least(SIDE, r - i); s++)
-        for (i64 t = 0; t < least(SIDE, r - j); t++) {
+        for (i64 t = 0; t < (same ? s + 1 : least(SIDE, r - j)); t++) {
             float whole = 0;
             for (i64 k = even; k < n; k++) whole += a[s][k] * b[t][k];
             for (i64 k = 0; k < WIDE; k++) whole += sum[s][t][k];
@@ -73,23 +74,32 @@ static void layer(const float *x, const float *p, i64 wide, float *product, floa
         for (i64 d = 0; d < c; d += WIDE)
             tile(x, i, rows, n, p + d, wide, product + d, least(WIDE, c - d), c);
         for (; known < b && (known + 1) * r <= i + TILE; known++)
-            for (i64 s = 0; s < r; s += SIDE)
-                for (i64 t = 0; t <= s; t += SIDE)
-                    corner(x + known * r * n, s, t, r, n, gram + known * r * r);
+            for (i64 s = 0; s < r; s += SIDE) {
+                for (i64 t = 0; t < s; t += SIDE)
+                    corner(x + known * r * n, s, t, r, n, gram + known * r * r, 0);
+                corner(x + known * r * n, s, s, r, n, gram + known * r * r, 1);
+            }
     }
 }
 
-/* `stride` numbers lie between the layers of x. Returns 0 where memory for p, filled up to whole lanes, fails. */
+/* `stride` numbers lie between the layers of x. Threads, which are torch's own, take some LoRAs of a layer at a
+ * time. Returns 0 where there is no memory for p, filled up to whole lanes. */
 int one_read(const float *x, const float *p, float *product, float *gram, i64 l, i64 b, i64 r, i64 n, i64 c,
-             i64 stride) {
-    i64 wide = (c + WIDE - 1) / WIDE * WIDE;
-    float *filled = wide == c ? NULL : calloc(n * wide, sizeof(float));
-    if (wide != c && !filled) return 0;
-    for (i64 i = 0; i < l; i++, p += n * c) {
-        for (i64 k = 0; filled && k < n; k++) memcpy(filled + k * wide, p + k * c, c * sizeof(float));
-        layer(x + i * stride, filled ? filled : p, wide, product + i * b * r * c, gram + i * b * r * r, b, r,
-              n, c);
+             i64 stride, i64 threads) {
+    i64 wide = (c + WIDE - 1) / WIDE * WIDE, some = (AT_ONCE + r - 1) / r, parts = (b + some - 1) / some;
+    int done = 1;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (i64 task = 0; task < l * parts; task++) {
+        i64 i = task / parts, first = task % parts * some;
+        const float *q = p + i * n * c;
+        float *filled = wide == c ? NULL : calloc(n * wide, sizeof(float));
+        for (i64 k = 0; filled && k < n; k++) memcpy(filled + k * wide, q + k * c, c * sizeof(float));
+        if (wide == c || filled)
+            layer(x + i * stride + first * r * n, filled ? filled : q, wide, product + (i * b + first) * r * c,
+                  gram + (i * b + first) * r * r, least(some, b - first), r, n, c);
+        else
+            done = 0;
+        free(filled);
     }
-    free(filled);
-    return 1;
+    return done;
 }
