@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from lorascope.home import home
 
-__all__ = ["Unavailable", "compiled"]
+__all__ = ["Unavailable", "compiled", "wide_kernel"]
 
 #: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
 #: or it would switch off subnormal numbers in the whole process.
@@ -38,6 +39,22 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
     source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
     flags = (*FLAGS, "-fopenmp") if threads else FLAGS
     return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
+
+
+@functools.cache
+def wide_kernel(name: str) -> Any:
+    """The function of the kernel of that name, made for lanes of 512 bits and for torch's threads.
+
+    None where the processor has no such lanes or no C compiler works.
+    """
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    try:
+        return getattr(compiled(name, threads=True), name)
+    except Unavailable:
+        return None
 
 
 def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:

@@ -8,7 +8,7 @@ from lorascope.layers import one_read as module
 from lorascope.layers.one_read import one_read
 
 needs_kernel = pytest.mark.skipif(
-    not module._has_wide_lanes() or module._kernel() is None,
+    module.wide_kernel("one_read") is None,
     reason="no C compiler, or a processor that it is not for",
 )
 SHAPES = [
@@ -82,11 +82,11 @@ def test_without_a_compiler_the_same_is_read(monkeypatch):
     monkeypatch.setattr(module, "LEAST_NUMBERS", 0)
     monkeypatch.setenv("CC", "/no/such/compiler")
     compiled.cache_clear()
-    module._kernel.cache_clear()
+    module.wide_kernel.cache_clear()
     try:
         check(*some(2, 5, 4, 100, 16))
-        assert module._kernel() is None
+        assert module.wide_kernel("one_read") is None
     finally:
         monkeypatch.undo()
         compiled.cache_clear()
-        module._kernel.cache_clear()
+        module.wide_kernel.cache_clear()

@@ -9,14 +9,13 @@ for many float32 factors of low rank on such a processor; all else, and where no
 """
 
 import ctypes
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lorascope.compiled import Unavailable, compiled
+from lorascope.compiled import wide_kernel
 from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
 from lorascope.symmetry.roots import gram
 
@@ -54,7 +53,7 @@ def one_read(
     pairs = list(zip(factors, directions, strict=True))
     if sum(x.numel() for x in factors) < LEAST_NUMBERS or not all(_suits(*pair) for pair in pairs):
         return [_by_torch(*pair) for pair in pairs]
-    kernel = _kernel()
+    kernel = wide_kernel("one_read")
     return [_by_torch(*pair) if kernel is None else _by_kernel(kernel, *pair) for pair in pairs]
 
 
@@ -66,24 +65,10 @@ def _by_torch(x: Tensor, p: Tensor) -> Read:
 
 
 def _suits(x: Tensor, p: Tensor) -> bool:
-    """Whether the kernel takes these: it is made for what 512-bit lanes are for."""
+    """Whether the kernel takes these."""
     plain = all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, p))
     dense = p.is_contiguous() and x[:1].is_contiguous()
-    return plain and dense and 0 < x.shape[2] <= HIGHEST_RANK and _has_wide_lanes()
-
-
-@functools.cache
-def _has_wide_lanes() -> bool:
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
-@functools.cache
-def _kernel() -> Any:
-    """The function in C, or None where no C compiler works."""
-    try:
-        return compiled("one_read", threads=True).one_read
-    except Unavailable:
-        return None
+    return plain and dense and 0 < x.shape[2] <= HIGHEST_RANK
 
 
 def _by_kernel(kernel: Any, x: Tensor, p: Tensor) -> Read:

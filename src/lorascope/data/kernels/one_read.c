@@ -56,8 +56,8 @@ static inline __attribute__((always_inline)) void corner(const float *x, i64 i, 
 #pragma GCC unroll 4
         for (i64 s = 0; s < SIDE; s++)
 #pragma GCC unroll 4
-            for (i64 t = 0; t < (same ? s + 1 : SIDE); t++)
-                sum[s][t] += *(const loose *)(a[s] + k) * *(const loose *)(b[t] + k);
+            for (i64 t = 0; t < SIDE; t++)
+                if (!same || t <= s) sum[s][t] += *(const loose *)(a[s] + k) * *(const loose *)(b[t] + k);
     for (i64 s = 0; s < least(SIDE, r - i); s++)
         for (i64 t = 0; t < (same ? s + 1 : least(SIDE, r - j)); t++) {
             float whole = 0;
