@@ -88,10 +88,10 @@ def test_an_update_that_cancels_is_no_direction() -> None:
         assert not cores(collate([nothing]).to(dtype=dtype)).core.any()
 
 
-def test_roots_that_are_known_are_not_taken_again() -> None:
-    cores = fitted(5)
-    for one, other in zip(cores(BATCH), cores(BATCH, gram_roots(BATCH)), strict=True):
-        assert torch.equal(one, other)
+def test_the_roots_that_are_read_are_those_of_the_batch() -> None:
+    seen = fitted(5).read(BATCH)
+    assert torch.equal(seen.roots.joined, gram_roots(BATCH).joined)
+    assert [x.shape[3] for x, _ in seen.sides] == [5, 5]
 
 
 def test_blocks_of_loras_and_groups_of_other_widths_change_nothing(

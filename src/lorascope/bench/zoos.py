@@ -23,7 +23,7 @@ __all__ = ["ask", "build_zoos", "built_zoos", "collection_name", "find_zoos", "u
 
 def usual_place() -> Path:
     """Where the zoos of the collection are built."""
-    from lorascope.zoo.factory.recipe import home
+    from lorascope.home import home
 
     return home() / "zoos"
 

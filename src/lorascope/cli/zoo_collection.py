@@ -35,8 +35,8 @@ def collection(
       lorascope zoo collection exam-qwen exam-qwen-second --share 0.1
     """
     from lorascope.cli.output import console
+    from lorascope.home import home
     from lorascope.zoo.factory.build_collection import build_collection, summary_table
-    from lorascope.zoo.factory.recipe import home
     from lorascope.zoo.families.collection import COLLECTION, named_zoo
 
     out = console()

@@ -16,7 +16,6 @@ through
 so that no dense update is formed. What it is not: a model; `fusion` is one on these numbers.
 """
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
@@ -25,12 +24,13 @@ from torch import Tensor, nn
 
 from lorascope.core.batch import LoRABatch
 from lorascope.core.signature import Signature
-from lorascope.layers.matmul import batched_matmul, bfloat16_is_fast
+from lorascope.layers.matmul import batched_matmul
+from lorascope.layers.one_read import one_read
 from lorascope.models.rounding import rounded
 from lorascope.symmetry.principal import principal_directions
 from lorascope.symmetry.roots import Roots, gram_roots
 
-__all__ = ["Cores", "Views", "default_width"]
+__all__ = ["Cores", "Seen", "Views", "default_width"]
 
 SAMPLE = 1024  # LoRAs that the directions are taken from
 WIDEST = 48
@@ -48,6 +48,15 @@ class Views(NamedTuple):
     core: Tensor  # (b, sum of c c')
     left: Tensor  # (b, sum of c (c + 1) / 2)
     right: Tensor  # (b, sum of c' (c' + 1) / 2)
+
+
+class Seen(NamedTuple):
+    """What one read of the factors of b LoRAs tells."""
+
+    roots: Roots
+    sides: list[
+        tuple[Tensor, Tensor]
+    ]  # u^T p and v^T q, (l, b, r, c) and (l, b, r, d), a shape group
 
 
 def default_width(signature: Signature) -> int:
@@ -100,36 +109,34 @@ class Cores(nn.Module):
                 buffer.copy_(rounded(rows.mT, numbers))
 
     @torch.no_grad()
-    def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Views:
-        """The views of the LoRAs of a batch, in the type of the directions. No gradient goes through them.
+    def forward(self, batch: LoRABatch) -> Views:
+        """The views of the LoRAs of a batch, in the type of the directions. No gradient goes through them."""
+        return self.views(self.read(batch))
 
-        `roots` are those of the batch, where they are known already. Factors in bfloat16 meet directions
-        rounded to it where the machine is fast in it: their products carry its 8 bits.
-        """
-        weights = _weigh(
-            gram_roots(batch) if roots is None else roots, self.get_buffer("p_0").dtype
-        )
+    @torch.no_grad()
+    def read(self, batch: LoRABatch) -> Seen:
+        """All that is read of the factors: their roots, and what they are along the directions."""
+        factors = [g.u for g in batch.groups] + [g.v for g in batch.groups]
+        count = len(batch.groups)
+        names = [f"{name}_{index}" for name in "pq" for index in range(count)]
+        found = one_read(factors, [self.get_buffer(name) for name in names])
+        products = [read.product for read in found]
+        roots = gram_roots(batch, [read.gram for read in found])
+        return Seen(roots, list(zip(products[:count], products[count:], strict=True)))
+
+    @torch.no_grad()
+    def views(self, seen: Seen) -> Views:
+        """The views of LoRAs whose factors were read: neighbouring groups of the same c and d at once."""
+        weights = _weigh(seen.roots, self.get_buffer("p_0").dtype)
         views, start = [], 0
-        for x, y in self._project(batch):
+        for _, alike in groupby(seen.sides, lambda side: (side[0].shape[3], side[1].shape[3])):
+            x, y = (torch.cat(column) for column in zip(*alike, strict=True))
             places = slice(start, start + len(x))
             views.append(_views(x, y, Weights(*(part[places] for part in weights))))
             start += len(x)
         if len(views) == 1:
             return views[0]
         return Views(*(torch.cat(column, 1) for column in zip(*views, strict=True)))
-
-    def _project(self, batch: LoRABatch) -> Iterator[tuple[Tensor, Tensor]]:
-        """u^T p and v^T q, (l, b, r, c) and (l, b, r, d): neighbouring groups of the same c and d at once."""
-        sides = [
-            (
-                _product(group.u, self.get_buffer(f"p_{index}")),
-                _product(group.v, self.get_buffer(f"q_{index}")),
-            )
-            for index, group in enumerate(batch.groups)
-        ]
-        for _, alike in groupby(sides, lambda side: (side[0].shape[3], side[1].shape[3])):
-            x, y = (torch.cat(column) for column in zip(*alike, strict=True))
-            yield x, y
 
 
 class Weights(NamedTuple):
@@ -196,10 +203,3 @@ class _Triangle:
     def write(self, z: Tensor, out: Tensor) -> None:  # (k, r, c), (k, c (c + 1) / 2)
         torch.index_select((z.mT @ z).flatten(1), 1, self.places, out=out)
         out.mul_(self.scale)
-
-
-def _product(x: Tensor, p: Tensor) -> Tensor:  # (l, b, r, n), (l, n, c) -> (l, b, r, c) in p's type
-    narrow = x.dtype == torch.bfloat16 and p.dtype == torch.float32 and bfloat16_is_fast(x.device)
-    dtype = x.dtype if narrow else p.dtype
-    found = batched_matmul(x.to(dtype).flatten(1, 2), p.to(dtype))
-    return found.view(*x.shape[:3], -1).to(p.dtype)

@@ -61,7 +61,6 @@ from lorascope.models.smoother import Smoother
 from lorascope.models.spectra import Sizes
 from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
 from lorascope.models.trial import Trial, worth_it
-from lorascope.symmetry.roots import gram_roots
 
 __all__ = ["Fusion"]
 
@@ -177,7 +176,7 @@ class Fusion(ClosedForm):
         near = self._near(linear["sizes"], w)
         return (
             *linear.values(),
-            torch.stack(list(near.values()), 1),
+            *near.values(),
             self._hints(linear, near),
             self._layer_hints(linear),
         )
@@ -185,12 +184,10 @@ class Fusion(ClosedForm):
     def score(self, features: Features) -> Tensor:  # (b, k)
         """The one map that all mixtures were added up to, and its curve."""
         assert isinstance(features, tuple)
-        *linear, near, hints, layers = (part for part in features if isinstance(part, Tensor))
-        out = self._map(
-            "",
-            dict(zip(self.linear_names, linear, strict=True)),
-            dict(zip(LANDMARKED, near.unbind(1), strict=True)),
-        )
+        *seen, hints, layers = (part for part in features if isinstance(part, Tensor))
+        told = dict(zip((*self.linear_names, *LANDMARKED), seen, strict=True))
+        near = {name: told.pop(name) for name in LANDMARKED}
+        out = self._map("", told, near)
         if hints.shape[1]:
             out = out + hints @ self.get_buffer("hint") + layers @ self.get_buffer("layers")
             for name, kernel in self._alike(hints, layers).items():
@@ -201,10 +198,10 @@ class Fusion(ClosedForm):
         # factors of 16 bits are not widened: half as much is read
         narrow = batch.dtype.itemsize < self.dtype.itemsize and self.dtype == torch.float32
         batch = batch.to(None if narrow else self.dtype, self.device)
-        roots = gram_roots(batch)
+        seen = self.cores.read(batch)
         there = batch.present.to(self.dtype) - self.get_buffer("present_mean")
-        z = self.sizes_of(batch, roots).clamp(-FARTHEST, FARTHEST)
-        parts = [*self.cores(batch, roots), torch.cat([z, there], 1)]
+        z = self.sizes_of(batch, seen.roots).clamp(-FARTHEST, FARTHEST)
+        parts = [*self.cores.views(seen), torch.cat([z, there], 1)]
         if self.reads_magnitudes:
             parts.append(self.magnitudes_of(batch))
         return dict(zip(self.linear_names, parts, strict=True))

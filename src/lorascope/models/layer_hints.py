@@ -79,7 +79,11 @@ def answer_layers(
 ) -> Tensor:  # (b, k a)
     """What the blocks say of LoRAs."""
     told = []
-    for block, intercept in zip(blocks, intercepts, strict=True):
-        products = [parts[name][:, at] @ maps[name][at] for name, at in block.items()]
-        told.append(sum(products[1:], products[0]) + intercept.to(products[0].dtype))
+    for block, intercept in zip(
+        blocks, intercepts.to(next(iter(parts.values())).dtype), strict=True
+    ):
+        said = intercept
+        for name, at in block.items():
+            said = torch.addmm(said, parts[name][:, at], maps[name][at])
+        told.append(said)
     return torch.cat(told, 1)

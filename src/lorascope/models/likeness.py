@@ -20,9 +20,9 @@ def alike(
     """
     # by a product, in float64: small distances survive, and it is faster than one by one in float32
     one, other = x.double(), landmarks.double()
-    far = one.square().sum(1, keepdim=True) - 2 * one @ other.T + other.square().sum(1)
-    far = far.clamp(min=0) / usual
-    return {name: (-t * far).exp() for name, t in widths.items()}
+    both = one.square().sum(1, keepdim=True) + other.square().sum(1)
+    far = both.addmm_(one, other.T, alpha=-2).clamp_(min=0).div_(usual)
+    return {name: (far * -t).exp_() for name, t in widths.items()}
 
 
 def usual_distance(x: Tensor) -> Tensor:

@@ -14,38 +14,43 @@ d^2 >= 1 / 16 in float32. At rank 4, QR is left to 1 % of the factors u of langu
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lorascope.core.batch import LoRABatch
 
-__all__ = ["Roots", "factor_roots", "gram_roots"]
+__all__ = ["Roots", "factor_roots", "gram", "gram_roots"]
 
 FARTHEST_SPAN = 16.0  # 1 / d^2, at most, for Cholesky
-SMALLEST = 1e-30  # squared length of a row whose products may underflow in float32
+FEW_ROWS = 4  # of matrices that are decomposed all at once, and not one by one
+SMALLEST = 1e-15  # length of a row whose products may underflow in float32
 BLOCK_NUMBERS = 2**20
 """Factors are converted, and decomposed by QR, in blocks of this size, which stay in the cache: QR copies its
 input, and writing fresh memory costs three times as much as the QR itself (54 ms in one piece, 16 ms in blocks,
 for 88 MB)."""
 
 
-class Roots(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Roots:
     """R of both factors of every layer of a batch, layers in group order, in float64."""
 
     u: Tensor  # (l, b, r, r)
     v: Tensor  # (l, b, r, r)
 
-    @property
+    @cached_property
     def joined(self) -> Tensor:  # (l, b, r, r)
         """R_u R_v^T, which has the singular values of the update."""
         return self.u @ self.v.mT
 
 
 @torch.no_grad()
-def gram_roots(batch: LoRABatch) -> Roots:
+def gram_roots(batch: LoRABatch, grams: Sequence[Tensor] | None = None) -> Roots:
     """The roots of all Gram matrices of a batch. No gradient goes through them.
+
+    `grams` are those of all u, then of all v, (l, b, r, r) each, where they are known already.
 
     Under g: R_u R_v^T only turns, since its singular values are those of u v^T.
 
@@ -56,14 +61,18 @@ def gram_roots(batch: LoRABatch) -> Roots:
         [[[[12.0]]]]
     """
     count = len(batch.groups)
-    found = factor_roots([g.u for g in batch.groups] + [g.v for g in batch.groups])
+    found = factor_roots([g.u for g in batch.groups] + [g.v for g in batch.groups], grams)
     return Roots(torch.cat(found[:count]), torch.cat(found[count:]))
 
 
 @torch.no_grad()
-def factor_roots(factors: Sequence[Tensor]) -> list[Tensor]:  # (..., r, n) each -> (..., r, r) each
+def factor_roots(
+    factors: Sequence[Tensor],  # (..., r, n) each
+    grams: Sequence[Tensor] | None = None,  # (..., r, r) each
+) -> list[Tensor]:  # (..., r, r) each
     """The roots of some stacked factors of one rank, in float64."""
-    roots, safe = _cholesky(torch.cat([_gram(x) for x in factors]).double())
+    known = map(gram, factors) if grams is None else (g.reshape(-1, *g.shape[-2:]) for g in grams)
+    roots, safe = _cholesky(torch.cat(list(known)).double())
     unsafe = (~safe).nonzero().flatten()
     out, start = [], 0
     for x in factors:
@@ -77,11 +86,17 @@ def factor_roots(factors: Sequence[Tensor]) -> list[Tensor]:  # (..., r, n) each
     return out
 
 
-def _gram(x: Tensor) -> Tensor:  # (..., r, n) -> (N, r, r)
-    """x x^T, in at least float32. On a CPU no other product of torch or numpy is faster for small r."""
+@torch.no_grad()
+def gram(x: Tensor) -> Tensor:  # (..., r, n) -> (N, r, r)
+    """x x^T, in at least float32. On a CPU no other product of torch or numpy is faster for small r.
+
+    Example:
+        >>> gram(torch.ones(2, 1, 3)).tolist()
+        [[[3.0]], [[3.0]]]
+    """
     if x.ndim == 4 and not x.is_contiguous() and len(x):
         # part of a batch: copying it would cost more than a product a layer
-        return torch.cat([_gram(layer) for layer in x])
+        return torch.cat([gram(layer) for layer in x])
     rows = x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
     if x.dtype in (torch.float32, torch.float64):
         return torch.bmm(rows, rows.mT)
@@ -89,19 +104,39 @@ def _gram(x: Tensor) -> Tensor:  # (..., r, n) -> (N, r, r)
     return torch.cat([torch.bmm(part, part.mT) for part in wide])
 
 
-def _cholesky(gram: Tensor) -> tuple[Tensor, Tensor]:  # (N, r, r) -> (N, r, r), (N,) bool
+def _cholesky(square: Tensor) -> tuple[Tensor, Tensor]:  # (N, r, r) -> (N, r, r), (N,) bool
     """The upper factor, and where it can be relied on. A row of zeros, as padding has, is a column of zeros."""
-    square = gram.diagonal(dim1=-2, dim2=-1)
-    length = square.sqrt()
-    inverse = torch.where(square > 0, square.rsqrt(), 0.0)
-    even = gram * inverse.unsqueeze(-1) * inverse.unsqueeze(-2)
-    even.diagonal(dim1=-2, dim2=-1).fill_(1.0)
-    lower, info = torch.linalg.cholesky_ex(even)
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    # the diagonal of the inverse: 1 / d^2 of each row
-    span = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).square().sum(-2)
-    safe = (span <= FARTHEST_SPAN).all(-1) & ((square == 0) | (square > SMALLEST)).all(-1)
-    return lower.mT * length.unsqueeze(-2), safe & (info == 0)
+    square = square.permute(1, 2, 0).contiguous()  # (r, r, N): one step is a loop over all N
+    length = square.diagonal().T.sqrt()  # (r, N)
+    inverse = torch.where(length > 0, 1 / length, 0.0)
+    even = square * inverse.unsqueeze(1) * inverse
+    even.diagonal().fill_(1.0)
+    lower, span = _eliminate(even) if len(even) <= FEW_ROWS else _by_lapack(even)
+    # a step that failed leaves no number
+    safe = (span <= FARTHEST_SPAN).all(0) & ((length == 0) | (length > SMALLEST)).all(0)
+    return (lower * length.unsqueeze(1)).permute(2, 1, 0).contiguous(), safe
+
+
+def _eliminate(even: Tensor) -> tuple[Tensor, Tensor]:  # (r, r, N) -> (r, r, N), (r, N)
+    """The lower factor, and the diagonal of the inverse: 1 / d^2 of each row. `even` is used up."""
+    lower, turned = torch.zeros_like(even), torch.zeros_like(even)  # turned: the inverse of lower
+    for k in range(len(even)):
+        pivot = even[k, k].rsqrt()
+        column = torch.mul(even[k:, k], pivot, out=lower[k:, k])[1:]
+        even[k + 1 :, k + 1 :] -= column.unsqueeze(1) * column
+        turned[k, k] = pivot
+        done = lower[k, :k].unsqueeze(1) * turned[:k, :k]
+        turned[k, :k] = done.sum(0) * -pivot
+    return lower, turned.square().sum(0)
+
+
+def _by_lapack(even: Tensor) -> tuple[Tensor, Tensor]:  # (r, r, N) -> (r, r, N), (r, N)
+    """The same for many rows, matrix by matrix."""
+    lower, info = torch.linalg.cholesky_ex(even.permute(2, 0, 1))
+    eye = torch.eye(len(even), dtype=even.dtype, device=even.device).expand_as(lower)
+    span = torch.linalg.solve_triangular(lower, eye, upper=False).square().sum(-2)
+    span = torch.where((info == 0).unsqueeze(1), span, torch.nan)
+    return lower.permute(1, 2, 0), span.T
 
 
 def _carefully(x: Tensor, places: Tensor) -> Tensor:  # (..., r, n), (k,) -> (k, r, r) float64

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.factory.recipe import (
     base_digest,
     best_dtype,
-    home,
     recipe_digest,
     recipe_of,
     zoo_folder,
@@ -42,8 +40,6 @@ def test_zoos_live_at_home(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
     recipe = make(folder)
     assert zoo_folder(recipe) == tmp_path / "zoos" / f"planted-{recipe_digest(recipe)}"
-    monkeypatch.delenv("LORASCOPE_HOME")
-    assert home() == Path.home() / ".cache" / "lorascope"
 
 
 def test_a_folder_that_is_no_base_is_refused(folder):

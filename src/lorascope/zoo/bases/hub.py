@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lorascope.errors import FileError, MissingExtraError
-from lorascope.zoo.factory.recipe import home
+from lorascope.home import home
 
 __all__ = ["OnHub", "fetch"]
 

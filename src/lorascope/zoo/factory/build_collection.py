@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lorascope.errors import LorascopeError
+from lorascope.home import home
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import Zoo
 from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.memory import MemoryWatch
-from lorascope.zoo.factory.recipe import home
 from lorascope.zoo.families.collection import COLLECTION, NamedZoo, named_zoo
 
 __all__ = ["ZooSummary", "build_collection", "summary_table"]

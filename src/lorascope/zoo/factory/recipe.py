@@ -5,7 +5,6 @@ The count is not part of it: LoRA 7 is the same in a zoo of 8 and of 8,000, so a
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,15 @@ from typing import Any
 import torch
 
 from lorascope.errors import FileError
+from lorascope.home import home
 from lorascope.io.shards import recipe_sha256
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import Family, engine_of
 
-__all__ = ["best_dtype", "home", "recipe_digest", "recipe_of", "zoo_folder"]
+__all__ = ["best_dtype", "recipe_digest", "recipe_of", "zoo_folder"]
 
 
 PIECE = 1 << 22  # bytes of a base's file that are in memory together
-
-
-def home() -> Path:
-    """Where zoos and bases live: $LORASCOPE_HOME, by default ~/.cache/lorascope."""
-    return Path(os.environ.get("LORASCOPE_HOME") or Path.home() / ".cache" / "lorascope")
 
 
 def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lorascope.compiled import compiled
 from lorascope.zoo.engine.image import quick
 from tests.zoo.engine.image.conftest import make_base, make_job, make_unet
 
@@ -148,6 +149,7 @@ def test_training_with_the_kernels_equals_training_without():
 
 def test_no_compiler_is_said_once_and_does_no_harm(monkeypatch, caplog):
     quick.library.cache_clear()
+    compiled.cache_clear()
     monkeypatch.setenv("CC", "/no/such/compiler")
     try:
         assert quick.library() is None

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lorascope.errors import FileError, IntegrityError, MissingExtraError
+from lorascope.home import home
 from lorascope.zoo.bases.bundled import FACTS, BaseFacts, base_facts, sha256_of
 from lorascope.zoo.bases.quiet import quiet_loading
-from lorascope.zoo.factory.recipe import home
 
 __all__ = ["FACES", "FacesBase", "faces_folder", "load_faces", "write_faces", "write_unet"]
 

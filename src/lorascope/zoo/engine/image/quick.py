@@ -7,40 +7,26 @@ time of a step. Sums are float32; frozen weights get no gradient.
 
 import ctypes
 import functools
-import hashlib
 import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorascope.zoo.factory.recipe import home
+from lorascope.compiled import Unavailable, compiled
 
 __all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library", "run"]
-
-#: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
-#: or it would switch off subnormal numbers in the whole process.
-FLAGS = ("-O3", "-ffast-math", "-march=native", "-mprefer-vector-width=512", "-fPIC")
 
 log = logging.getLogger(__name__)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None, said once, where no C compiler works."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
-    sources = sorted(Path(str(files("lorascope") / "data" / "kernels")).glob("*.c"))
+    """The compiled kernels, with those of whole blocks, or None, said once, where no C compiler works."""
     try:
-        return ctypes.CDLL(str(_compiled(compiler, sources)))
-    except (OSError, subprocess.SubprocessError) as problem:
+        compiled("blocks")
+        return compiled("unet")
+    except Unavailable as problem:
         log.warning(
             "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
             "about half as fast. Try installing gcc, or setting CXX and CC",
@@ -49,45 +35,13 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
-def _compiled(compiler: str, sources: Sequence[Path]) -> Path:
-    """The shared object for these sources, compiler and processor; made at first use."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    written = [source.read_bytes() for source in sources]
-    facts = (*written, version, _processor().encode(), " ".join(FLAGS).encode())
-    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
-    place = home() / "kernels" / f"unet-{digest}.so"
-    if place.is_file():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-        parts = [Path(folder) / f"{source.stem}.o" for source in sources]
-        whole = Path(folder) / "unet.so"
-        for source, part in zip(sources, parts, strict=True):
-            command = [compiler, *FLAGS, "-c", str(source), "-o", str(part)]
-            subprocess.run(command, capture_output=True, check=True)
-        command = [compiler, "-shared", *map(str, parts), "-o", str(whole), "-lm"]
-        subprocess.run(command, capture_output=True, check=True)
-        whole.rename(place)
-    return place
-
-
-def _processor() -> str:
-    """What decides which instructions there are."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.is_file() else []
-    flags = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
-    return platform.machine() + "".join(sorted(set(flags)))
-
-
 def _half(x: Tensor) -> bool:
     return x.dtype == torch.bfloat16
 
 
-def run(name: str, *values: Any) -> None:
+def run(name: str, *values: Any, source: str = "unet") -> None:
     """Call a kernel: tensors by their addresses, truth values as an int, integers as 64 bits."""
-    made = library()
-    assert made is not None
-    getattr(made, name)(*map(_argument, values))
+    getattr(compiled(source), name)(*map(_argument, values))
 
 
 def _argument(value: Any) -> Any:

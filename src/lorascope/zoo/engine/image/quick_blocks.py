@@ -5,6 +5,7 @@ layer in torch every one of them is a pass over memory and a call. Weights lie a
 (inputs, outputs), a convolution's (taps, inputs, outputs); adapters in them have been added before.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ __all__ = [
     "resnet",
     "transformer",
 ]
+
+run_block = functools.partial(run, source="blocks")
 
 LANES = 8  # widths are multiples of it
 LARGEST = 1 << 17  # numbers of a picture that still lie in the cache with what is made of them
@@ -216,7 +219,7 @@ class FusedResnet(torch.autograd.Function):
         w1, b1, c1, d1, w2, b2, c2, d2, cs, ds = weights.tensors
         sizes = (n, n // slots, seen, 1 if late is None else len(late), h, w, a, b, d)
         tensors = (x, skip, late, y, middle, w1, b1, c1, d1, w2, b2, c2, d2, cs, ds)
-        run("resnet", *tensors, *sizes, groups, weights.groups, *weights.epsilons)
+        run_block("resnet", *tensors, *sizes, groups, weights.groups, *weights.epsilons)
         ctx.save_for_backward(x, skip, middle)
         ctx.facts = (weights, (n, h, w, a, b, d, groups, weights.groups, *weights.epsilons))
         return y
@@ -229,7 +232,7 @@ class FusedResnet(torch.autograd.Function):
         gx, gskip = torch.empty_like(x), None if skip is None else torch.empty_like(skip)
         w1, b1, c1, _, w2, b2, c2, _, cs, _ = weights.tensors
         made = (x, skip, middle, _last(gradient), gx, gskip)
-        run("resnet_backward", *made, w1, b1, c1, w2, b2, c2, cs, *sizes)
+        run_block("resnet_backward", *made, w1, b1, c1, w2, b2, c2, cs, *sizes)
         return gx, gskip, None, None, None
 
 
@@ -248,7 +251,7 @@ def transformer(
     sizes = (n, len(which), len(key), h * w, key.shape[1], c, weights.heads, weights.width)
     pointers = torch.tensor([each.data_ptr() for each in weights.tensors])
     made = (x, y, pointers, key, value, which)
-    run("transformer", *made, *sizes, weights.groups, *weights.epsilons, weights.scale)
+    run_block("transformer", *made, *sizes, weights.groups, *weights.epsilons, weights.scale)
     return y
 
 

@@ -1,0 +1,85 @@
+"""Kernels in C, compiled at first use and once for each processor. What they compute stands beside them.
+
+Whoever calls one has a way without: no compiler is needed for anything. The source is a file of this package;
+the compiler is $CC, or the system's.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from lorascope.home import home
+
+__all__ = ["Unavailable", "compiled", "wide_kernel"]
+
+#: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
+#: or it would switch off subnormal numbers in the whole process.
+FLAGS = ("-O3", "-ffast-math", "-march=native", "-mprefer-vector-width=512", "-fPIC")
+
+Unavailable = (OSError, subprocess.SubprocessError)
+"""What `compiled` raises where no C compiler works."""
+
+
+@functools.cache
+def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
+    """The kernels of `data/kernels/<name>.c`. Raises one of `Unavailable` where no C compiler works.
+
+    With `threads` it may use OpenMP, which is torch's own in the process: it is not linked, so that there are
+    never two of them.
+    """
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
+    source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
+    flags = (*FLAGS, "-fopenmp") if threads else FLAGS
+    return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
+
+
+@functools.cache
+def wide_kernel(name: str) -> Any:
+    """The function of the kernel of that name, made for lanes of 512 bits and for torch's threads.
+
+    None where the processor has no such lanes or no C compiler works.
+    """
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    try:
+        return getattr(compiled(name, threads=True), name)
+    except Unavailable:
+        return None
+
+
+def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:
+    """The shared object for this source, compiler and processor; made at first use."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    facts = (source.read_bytes(), version, _processor().encode(), " ".join(flags).encode())
+    digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
+    place = home() / "kernels" / f"{source.stem}-{digest}.so"
+    if place.is_file():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        part, whole = Path(folder) / "part.o", Path(folder) / "whole.so"
+        for command in (
+            [compiler, *flags, "-c", str(source), "-o", str(part)],
+            [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
+        ):
+            subprocess.run(command, capture_output=True, check=True)
+        whole.rename(place)
+    return place
+
+
+def _processor() -> str:
+    """What decides which instructions there are."""
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text().splitlines() if known.is_file() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features", "model name"))]
+    return platform.machine() + "".join(sorted(set(flags)))

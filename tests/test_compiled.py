@@ -1,0 +1,30 @@
+import shutil
+
+import pytest
+
+from lorascope.compiled import Unavailable, compiled
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    compiled.cache_clear()
+    yield tmp_path / "kernels"
+    compiled.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_kernel_is_compiled_once(fresh):
+    assert compiled("one_read", threads=True).one_read
+    (made,) = fresh.iterdir()
+    assert made.name.startswith("one_read-")
+    before = made.stat().st_mtime_ns
+    compiled.cache_clear()
+    compiled("one_read", threads=True)
+    assert [made.stat().st_mtime_ns] == [before]
+
+
+def test_without_a_compiler_it_is_unavailable(fresh, monkeypatch):
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    with pytest.raises(Unavailable):
+        compiled("one_read")
