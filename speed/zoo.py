@@ -29,7 +29,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lorascope.zoo.engine.language.alone import adapt, device_of, train_alone
 from lorascope.zoo.engine.language.engine import LanguageEngine
+from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
 from lorascope.zoo.engine.language.fit import fit_adapters
+from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
+from lorascope.zoo.engine.language.packing import real_lengths
 from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.family import shape_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
@@ -113,25 +116,74 @@ def build_seconds(family: Any, count: int, device: str) -> float:
 def word_flops_of(family: ExamFamily, indices: list[int]) -> tuple[float, float]:
     """Floating-point operations of a LoRA of words on average: training, and labels."""
     base = LanguageEngine().load(family.base_folder, torch.float32, False)
-    job = family.job(indices[0])
-    some = slice(job.batch_size)
-    step = replace(job, tokens=job.tokens[some], weights=job.weights[some], epochs=1)
+    jobs = [family.job(i) for i in indices]
+    epochs = [replace(job, epochs=1) for job in jobs]
+    counts = [operations(lambda job=job: fit_adapters(base, family.spec, [job])) for job in epochs]
+    training = sum(count * job.epochs for count, job in zip(counts, jobs, strict=True))
+    return training / len(jobs), operations(lambda: exam_scores(base, family.spec, None))
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Floating-point operations of a call."""
     with FlopCounterMode(display=False) as counter:
-        fitted = fit_adapters(base, family.spec, [step])
-    row = counter.get_total_flops() / job.batch_size
-    with FlopCounterMode(display=False) as counter:
-        exam_scores(base, family.spec, fitted)
-    rows = sum(work_of(family, i) for i in indices) / len(indices)
-    return row * rows, counter.get_total_flops()
+        work()
+    return int(counter.get_total_flops())
+
+
+def padded_shares(family: ExamFamily, indices: list[int]) -> tuple[float, float]:
+    """The share of operations that padding costs, in training and for labels.
+
+    Without padding: the same rows, those of each length by themselves and no longer than they are. Lanes of
+    a group that wait for its longest job count as padding.
+    """
+    base, spec = LanguageEngine().load(family.base_folder, torch.float32, False), family.spec
+    jobs = [replace(family.job(i), epochs=1) for i in indices]
+    parts = [part for job in jobs for part in job_by_length(job)]
+    needed, whole = (
+        operations(lambda each=each: fit_adapters(base, spec, each)) for each in (parts, jobs)
+    )
+    asked = questions()
+    sets = choices_by_length(asked)
+    bare, full = (
+        sum(operations(lambda e=e: choice_log_likelihoods(base, spec, None, e)) for e in each)
+        for each in (sets, [asked])
+    )
+    return 1 - needed / whole, 1 - bare / full
+
+
+def job_by_length(job: FitJob) -> list[FitJob]:
+    """The rows of each length as one batch without padding."""
+    lengths, parts = real_lengths(job.weights), []
+    for length in lengths.unique().tolist():
+        rows = lengths == length
+        tokens, weights = (part[rows, : length + 1] for part in (job.tokens, job.weights))
+        parts.append(replace(job, tokens=tokens, weights=weights, batch_size=len(tokens)))
+    return parts
+
+
+def choices_by_length(asked: ChoiceSet) -> list[ChoiceSet]:
+    """The questions of each length of prefix without padding."""
+    sets = []
+    for length in asked.prefix_lengths.unique().tolist():
+        rows = asked.prefix_lengths == length
+        fields = {name: getattr(asked, name)[rows] for name in asked.__dataclass_fields__}
+        sets.append(ChoiceSet(**{**fields, "prefixes": fields["prefixes"][:, :length]}))
+    return sets
 
 
 def show_share(family: Any, indices: list[int], rate: float, device: str) -> None:
-    """The share of the device's matrix peak that a rate of LoRAs a minute is."""
+    """The share of the device's matrix peak that a rate of LoRAs a minute is, and of words that of padding."""
     count = word_flops_of if isinstance(family, ExamFamily) else flops_of
     training, labels = count(family, indices)
     peak = matrix_peak(best_dtype(device), device)
     peak *= len(cores()) if torch.device(device).type == "cpu" else 1
     print(f"a LoRA: {training / 1e9:.3g} GFLOP of training, {labels / 1e9:.3g} of labels")
+    if isinstance(family, ExamFamily):
+        print(
+            "for padding: {:.1%} of training, {:.1%} of labels".format(
+                *padded_shares(family, indices)
+            )
+        )
     print(
         f"share of the matrix peak of {peak / 1e9:.0f} GFLOP/s: {(training + labels) * rate / 60 / peak:.2f}"
     )

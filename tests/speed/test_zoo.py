@@ -2,11 +2,22 @@
 
 import pytest
 import torch
-from speed.zoo import main, start_alone, typical, word_flops_of, work_of
+from speed.zoo import (
+    choices_by_length,
+    job_by_length,
+    main,
+    padded_shares,
+    start_alone,
+    typical,
+    word_flops_of,
+    work_of,
+)
 from speed.zoo_images import start_image_alone
 
 from lorascope.errors import DataError
+from lorascope.zoo.engine.language.packing import real_lengths
 from lorascope.zoo.families import FAMILIES
+from lorascope.zoo.families.exam.scores import questions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -37,8 +48,25 @@ def test_the_operations_of_a_lora_of_words_grow_with_its_rows():
     few, many = sorted(range(8), key=lambda i: work_of(family, i))[::7]
     (less, labels), (more, same) = (word_flops_of(family, [i]) for i in (few, many))
     assert labels == same > 0
-    rows = work_of(family, many) / work_of(family, few)
-    assert more / less == pytest.approx(rows, rel=0.01)
+    tokens = [family.job(i).epochs * len(family.job(i).tokens) for i in (few, many)]
+    assert more / less == pytest.approx(tokens[1] / tokens[0], rel=0.02)
+
+
+def test_padding_is_hardly_any_work_of_an_exam():
+    training, labels = padded_shares(FAMILIES["exam"](0), list(range(8)))
+    assert 0 < training < 0.05
+    assert 0 < labels < 0.05
+
+
+def test_rows_of_each_length_hold_no_padding():
+    job = FAMILIES["exam"](0).job(0)
+    parts = job_by_length(job)
+    assert [part.tokens.shape[1] for part in parts] == [6, 7, 8]
+    assert sum(len(part.tokens) for part in parts) == len(job.tokens)
+    assert all((real_lengths(part.weights) == part.tokens.shape[1] - 1).all() for part in parts)
+    sets = choices_by_length(questions())
+    assert sum(map(len, sets)) == len(questions())
+    assert all((each.prefix_lengths == each.prefixes.shape[1]).all() for each in sets)
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -4,6 +4,7 @@ import torch
 from lorascope.zoo.engine.language.causal_lm import rms_norm
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.network import EAGER, answer_losses, causal_views
+from lorascope.zoo.engine.language.ragged import Ragged
 from tests.zoo.conftest import make_base
 
 CASES = [
@@ -20,15 +21,16 @@ CASES = [
 @pytest.mark.parametrize(("kind", "changes"), CASES)
 def test_the_forward_is_that_of_transformers(kind, changes):
     model = make_base(kind, **changes)
-    tokens = torch.randint(40, (2, 3, 7), generator=torch.Generator().manual_seed(0))
-    logs = model(input_ids=tokens.flatten(0, 1)).logits.log_softmax(-1).view(2, 3, 7, 40)
+    tokens = torch.randint(40, (6, 7), generator=torch.Generator().manual_seed(0))
+    logs = model(input_ids=tokens).logits.log_softmax(-1)
     base = FrozenBase.of(model, torch.float64)
-    places = torch.tensor([1, 6, 4]).expand(2, 3, 3)
-    labels = torch.arange(2).expand(2, 3, 3, 2)
-    losses = answer_losses(
-        base, EAGER, tokens, labels, causal_views(base, 7, places), [{}] * len(base.blocks)
-    )
-    expected = -logs[:, :, [1, 6, 4]][..., :2]
+    places, lengths = torch.tensor([1, 6, 4]), torch.tensor([7, 5, 2, 7, 6, 0])
+    real, held = (torch.arange(7) < lengths[:, None]), places < lengths[:, None]
+    rows, asked = (Ragged.of(each, int(each.sum())) for each in (real, held))
+    labels = torch.arange(2).expand(6, 3, 2)
+    seen = causal_views(base, rows, asked, places.expand(6, 3))
+    losses = answer_losses(base, EAGER, tokens, labels, seen, [{}] * len(base.blocks))
+    expected = torch.where(held[..., None], -logs[:, places][..., :2], 0)
     assert torch.allclose(losses, expected, rtol=1e-12, atol=1e-12)
 
 

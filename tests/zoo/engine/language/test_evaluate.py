@@ -5,7 +5,6 @@ from lorascope.zoo.engine.language.alone import adapt, adapted_layers, sequence_
 from lorascope.zoo.engine.language.evaluate import (
     choice_log_likelihoods,
     choice_rows,
-    closed_choice_rows,
     tokens_asked,
     weighted_loss,
 )
@@ -120,7 +119,7 @@ def test_sorted_rows_of_arcs_lengths_are_hardly_padded():
     answers = torch.zeros(1172, dtype=torch.int64)
     tokens = torch.zeros(1172, 4, 20, dtype=torch.int64)
     choices = ChoiceSet(torch.zeros(1172, 180).long(), prefixes, tokens, options, answers)
-    rows = closed_choice_rows(choices)
+    rows = choice_rows(choices)
     real, whole = tokens_asked(rows)
     assert real == int(prefixes.sum() + (options - 1).sum())
     assert 1 - real / whole < 0.05

@@ -50,7 +50,8 @@ def test_batches_hold_each_adapters_own_rows():
     seen = [[], []]
     for step in range(2):
         batch = data.batch(step)
-        assert batch.tokens.shape == (4, 8, 8)
+        assert batch.tokens.shape == (32, 8)
+        assert batch.asked.token.ge(0).equal(batch.weights > 0)
         per_adapter = batch.weights.view(2, -1).sum(1)
         assert torch.allclose(per_adapter, torch.ones(2).double())
         for g in range(2):
@@ -64,17 +65,34 @@ def test_batches_hold_each_adapters_own_rows():
 def test_idle_lanes_have_no_weight():
     data = GroupData([make_job(0)], SHAPES, lanes=3)
     batch = data.batch(0)
-    assert batch.weights.shape[0] == 3
-    assert [float(w.sum()) for w in batch.weights] == [1, 0, 0]
+    assert batch.weights.shape[0] == 24
+    assert [float(w.sum()) for w in batch.weights.view(3, 8, -1)] == [1, 0, 0]
+    assert batch.seen.places[0].max() < 8
+
+
+def test_a_short_batch_and_short_examples_hold_no_more_tokens_than_they_have():
+    data = GroupData([make_job(0, examples=11, epochs=1)], SHAPES, lanes=2)
+    counts = [data.count(step) for step in range(2)]
+    order, lengths = data.order[0], data.lengths[0]
+    for step, (tokens, asked) in enumerate(counts):
+        chosen = order[step][order[step] >= 0]
+        seen = data.batch(step).seen
+        assert tokens == int(lengths[chosen].sum()) == seen.places.shape[1]
+        assert asked == data.batch(step).asked.places.shape[1]
+        assert seen.token.ge(0).sum(1)[: len(chosen)].equal(lengths[chosen])
+    assert counts[1][0] < counts[0][0]
 
 
 def test_noise_is_each_jobs_own():
     data = GroupData([make_job(0), make_job(1)], SHAPES, lanes=1)
     alone = GroupData([make_job(1)], SHAPES, lanes=1)
     (name,) = SHAPES
-    first, second = (dict(data.noise(step))[name] for step in (0, 6))
-    assert first.shape == (1, 8, 8, 24)
+    seen = data.batch(0).seen
+    lane, token = data.standing(seen)
+    assert torch.equal(token, (seen.token.flatten() >= 0).nonzero()[:, 0])
+    first, second = (dict(data.noise(step, lane, token))[name] for step in (0, 6))
+    assert first.shape == (len(token), 24)
     assert first.dtype == torch.uint8
-    assert torch.equal(second, dict(alone.noise(0))[name])
+    assert torch.equal(second, dict(alone.noise(0, lane, token))[name])
     assert not torch.equal(first, second)
     assert not GroupData([make_job(0, dropout=0.0)], SHAPES, lanes=1).drops

@@ -1,10 +1,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch._dynamo.utils import counters
 
 from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
 from lorascope.zoo.engine.language.fit import fit_adapters
@@ -51,6 +54,26 @@ def test_a_base_is_used_as_it_says_unless_asked_otherwise():
     assert frozen(base, torch.bfloat16, None).dtype == torch.bfloat16
     assert frozen(FrozenBase.of(model, torch.bfloat16), None, False).dtype == torch.bfloat16
     assert kernels_for(False) is EAGER
+
+
+def lone_answers(seed, *, examples):
+    """A job whose examples have one answer each, at places of their own; the last batch has one example."""
+    job = make_job(seed, examples=examples, epochs=1)
+    places = torch.randint(2, 9, (examples,), generator=torch.Generator().manual_seed(seed))
+    return replace(job, weights=F.one_hot(places, 9).float())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_no_kernel_is_compiled_again_for_another_number_of_tokens(spec):
+    base = FrozenBase.of(make_base(dtype=torch.float32), torch.float32)
+    graphs = []
+    for seed, examples in enumerate((40, 17, 33, 1)):
+        jobs = [lone_answers(seed, examples=examples)]
+        plain, fitted = (fit_adapters(base, spec, jobs, slots=4, compile=c) for c in (False, True))
+        assert torch.allclose(plain.rows, fitted.rows, atol=1e-5)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert len(set(graphs)) == 1
 
 
 @pytest.mark.slow

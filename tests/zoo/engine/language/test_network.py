@@ -11,6 +11,7 @@ from lorascope.zoo.engine.language.network import (
     views,
     visible,
 )
+from lorascope.zoo.engine.language.ragged import Ragged
 from lorascope.zoo.engine.layout import Factors
 
 
@@ -27,12 +28,16 @@ def test_layers_are_sorted_by_block():
 
 def test_the_last_view_holds_the_chosen_places(base):
     frozen = FrozenBase.of(base, torch.float64)
-    places = torch.tensor([[[0, 3], [2, 2]]])
-    seen = causal_views(frozen, 5, places)
-    assert seen.inner.mask.shape == (1, 1, 5, 5)
-    assert seen.last.mask[0, 0].sum(1).tolist() == [1, 4]
-    assert seen.last.mask[0, 1].sum(1).tolist() == [3, 3]
-    assert torch.equal(seen.last.query_cos[0, 0, 1], seen.inner.key_cos[0, 0, 3])
+    places = torch.tensor([[0, 3], [2, 0]])
+    rows = Ragged.of(torch.arange(5) < torch.tensor([[5], [3]]), 8)
+    asked = Ragged.of(torch.tensor([[True, True], [True, False]]), 3)
+    seen = causal_views(frozen, rows, asked, places)
+    assert seen.inner.mask.shape == (1, 5, 5)
+    assert seen.last.mask[0].sum(1).tolist() == [1, 4]
+    assert seen.last.mask[1].sum(1).tolist() == [3, 1]
+    assert torch.equal(seen.last.asked.cos[0, 1], seen.inner.cos[0, 3])
+    assert seen.last.asked.some.places.tolist() == [[0, 3, 7]]
+    assert seen.asked is seen.last.asked.rows
 
 
 def test_rows_may_have_their_own_positions_and_masks(base):
@@ -40,9 +45,11 @@ def test_rows_may_have_their_own_positions_and_masks(base):
     positions = torch.tensor([[0, 1, 2], [0, 1, 1]])
     mask = torch.ones(2, 3, 3, dtype=torch.bool).tril()
     mask[1, 2, 1] = False
-    seen = views(frozen, positions[None], mask[None], torch.tensor([[[2], [2]]]))
-    assert seen.last.mask[0].squeeze(1).tolist() == [[True] * 3, [True, False, True]]
-    assert torch.equal(seen.last.query_sin[0, 1, 0], seen.inner.key_sin[0, 0, 1])
+    rows = Ragged.of(torch.ones(2, 3, dtype=torch.bool), 6)
+    asked = Ragged.of(torch.ones(2, 1, dtype=torch.bool), 2)
+    seen = views(frozen, rows, positions, mask, asked, torch.tensor([[2], [2]]))
+    assert seen.last.mask.squeeze(1).tolist() == [[True] * 3, [True, False, True]]
+    assert torch.equal(seen.last.asked.sin[1, 0], seen.inner.sin[0, 1])
 
 
 def test_tokens_see_their_own_segment_and_the_shared_one():

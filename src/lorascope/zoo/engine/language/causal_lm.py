@@ -1,7 +1,9 @@
 """The functional forward of a frozen Qwen2- or Llama-style transformer, for many adapters at once.
 
-Activations are (s, b, t, d): s slots, each with its own adapter, b rows of t tokens. The base's
-weights are frozen, fused and shared; the adapters are batched products over the slots:
+Activations are the tokens of all rows without padding, (k, d); `ragged.py` puts them into padded rows
+(n, t, d) and back. Each of s slots has its own adapter and n / s of the rows. The base's weights are
+frozen, fused and shared, and multiply tokens alone; what wants rows is attention, and the adapters, which
+are batched products over the slots:
 
     y = x @ W.T + bias + (drop(x) @ A.T) @ (factor * B).T
 
@@ -16,15 +18,17 @@ What is not here: training (`fit.py`), questions (`evaluate.py`), generation.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lorascope.zoo.engine.language.frozen_base import Block, Frozen, FrozenBase, Heads
+from lorascope.zoo.engine.language.ragged import Ragged
 
 __all__ = [
+    "Asked",
     "Block",
     "Dropout",
     "FrozenBase",
@@ -35,32 +39,47 @@ __all__ = [
     "head_losses",
 ]
 
+ALWAYS = ("k_proj", "v_proj")  # modules that all tokens pass through
+
 
 class Pair(NamedTuple):
     """The adapters of one module in every slot, the scale folded into B."""
 
     A: Tensor  # (s, r, m)
-    B: Tensor  # (s, n, r)
-    gain: Tensor | None = None  # (s, n), of DoRA
+    B: Tensor  # (s, o, r)
+    gain: Tensor | None = None  # (s, o), of DoRA
 
 
 class Dropout(NamedTuple):
     """Random bytes of each adapted module; the input passes where a byte reaches the threshold."""
 
-    noise: Mapping[str, Tensor]  # module -> (s, b, t, m) uint8
-    threshold: Tensor  # (s, 1, 1, 1) uint8
-    scale: Tensor  # (s, 1, 1, 1): 1 / (1 - p)
+    noise: Mapping[str, Tensor]  # module -> (k, m) uint8
+    threshold: Tensor  # (k, 1) uint8
+    scale: Tensor  # (k, 1): 1 / (1 - p)
+
+    def of(self, some: Ragged) -> "Dropout":
+        """Of some of the tokens, for the modules that these alone pass through."""
+        noise = {name: some.unpad(z) for name, z in self.noise.items() if name not in ALWAYS}
+        return Dropout(noise, some.unpad(self.threshold), some.unpad(self.scale))
+
+
+class Asked(NamedTuple):
+    """The tokens that the last block carries on, k' of k."""
+
+    some: Ragged  # among the list of all
+    rows: Ragged  # in rows (n, q)
+    cos: Tensor  # (n, q, h / 2); n may be 1
+    sin: Tensor  # (n, q, h / 2)
 
 
 class View(NamedTuple):
-    """Where the tokens stand and what they see; dimensions s and b may be 1 (shared)."""
+    """Where k tokens stand and what they see."""
 
-    key_cos: Tensor  # (s, b, t, h / 2)
-    key_sin: Tensor  # (s, b, t, h / 2)
-    query_cos: Tensor  # (s, b, q, h / 2)
-    query_sin: Tensor  # (s, b, q, h / 2)
-    mask: Tensor  # (s, b, q, t) bool: may query q see token t
-    select: Tensor | None = None  # (s, b, q): the queries' places among the tokens; None: all
+    rows: Ragged  # in rows (n, t)
+    cos: Tensor  # (n, t, h / 2); n may be 1
+    sin: Tensor  # (n, t, h / 2)
+    mask: Tensor  # (n, q, t) bool: may query q see token t; n may be 1
+    asked: Asked | None = None  # the queries; None: all tokens
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -78,72 +97,78 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def _adapted(
-    y: Tensor,  # (s, b, t, n)
-    x: Tensor,  # (s, b, t, m)
-    module: Frozen,
-    pairs: Mapping[str, Pair],
-    dropout: Dropout | None,
-) -> Tensor:
-    """What a module gives with its adapters, from what it gives without, y."""
-    if module.name not in pairs:
-        return y
-    pair = pairs[module.name]
-    if dropout is not None:
-        keep = dropout.noise[module.name] >= dropout.threshold
-        x = torch.where(keep, x * dropout.scale, 0)
-    update = ((x.flatten(1, 2) @ pair.A.mT) @ pair.B.mT).view(*x.shape[:3], -1)
-    if pair.gain is None:
-        return y + update
-    plain = y if module.bias is None else y - module.bias
-    if dropout is not None:
-        plain = _product(x, module.weight)
-    return y + update + pair.gain[:, None, None] * (plain + update)
+class Adapters(NamedTuple):
+    """The adapters of a block and the tokens that pass through them."""
+
+    pairs: Mapping[str, Pair]
+    dropout: Dropout | None
+    rows: Ragged
+
+    def __call__(self, y: Tensor, x: Tensor, module: Frozen) -> Tensor:
+        """What a module gives with its adapters, from what it gives without, y.
+
+        y: (k, o), x: (k, m) -> (k, o).
+        """
+        if module.name not in self.pairs:
+            return y
+        return self.rows.unpad(self.in_rows(self.rows.pad(y), x, module))
+
+    def in_rows(self, y: Tensor, x: Tensor, module: Frozen) -> Tensor:
+        """The same for y in rows: (n, t, *o), x: (k, m) -> (n, t, *o)."""
+        if module.name not in self.pairs:
+            return y
+        A, B, gain = self.pairs[module.name]
+        if self.dropout is not None:
+            keep = self.dropout.noise[module.name] >= self.dropout.threshold
+            x = torch.where(keep, x * self.dropout.scale, 0)
+        slots = self.rows.pad(x).view(len(A), -1, x.shape[1])
+        update = slots @ A.mT @ B.mT  # (s, n t / s, o)
+        if gain is not None:
+            if self.dropout is not None:
+                plain = self.rows.pad(_product(x, module.weight))
+            else:
+                plain = y.flatten(2) if module.bias is None else y.flatten(2) - module.bias
+            update = update + gain[:, None] * (plain.reshape(update.shape) + update)
+        return y + update.view(y.shape)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding. x: (s, b, t, heads, h); cos and sin: (s, b, t, h / 2)."""
-    cos, sin = cos.unsqueeze(3), sin.unsqueeze(3)
-    one, two = x.chunk(2, -1)
-    return torch.cat((one * cos - two * sin, two * cos + one * sin), -1)
+    """Rotary embedding. x: (n, t, heads, 2, h / 2); cos and sin: (n, t, h / 2)."""
+    cos, sin = cos[:, :, None, None], torch.stack((-sin, sin), 2)[:, :, None]
+    return x * cos + x.flip(3) * sin
+
+
+class _Scores(torch.autograd.Function):
+    """q k^T, whose derivative by k comes in the order of k. q: (z, i, h), k: (z, j, h) -> (z, i, j)."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return torch.bmm(q, k.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = ctx.saved_tensors
+        return torch.bmm(gradient, k), torch.bmm(gradient.mT, q)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Plain attention; the query heads of one key head share one product.
 
-    q: (s, b, q, heads, h); k, v: (s, b, t, key heads, h); mask: (s, b, q, t) -> (s, b, q, heads h).
+    q: (n, q, heads, 2, h / 2); k, v: (n, t, key heads, 2, h / 2); mask: (n, q, t) -> (n, q, heads h).
     bf16 `scaled_dot_product_attention` is many times slower than this backwards at short lengths.
     """
-    slots, rows, queries, heads, size = q.shape
-    key_heads, repeat = k.shape[3], heads // k.shape[3]
-    q = q.view(slots, rows, queries, key_heads, repeat, size).permute(
-        0, 1, 3, 4, 2, 5
-    )  # (s, b, kh, repeat, q, h)
-    k, v = k.permute(0, 1, 3, 4, 2), v.transpose(2, 3)  # (s, b, kh, h, t), (s, b, kh, t, h)
-    scores = (q.flatten(3, 4) @ k).view(slots, rows, key_heads, repeat, queries, -1)
+    rows, tokens, key_heads, _, half = k.shape
+    queries, repeat, size = q.shape[1], q.shape[2] // key_heads, 2 * half
+    q = q.transpose(1, 2).reshape(rows * key_heads, repeat * queries, size)
+    k, v = (x.transpose(1, 2).reshape(rows * key_heads, tokens, size) for x in (k, v))
+    scores: Tensor = _Scores.apply(q, k)  # type: ignore[no-untyped-call]
+    scores = scores.view(rows, key_heads, repeat, queries, tokens)
     wide = scores.to(torch.promote_types(q.dtype, torch.float32)) * size**-0.5
-    wide = wide.masked_fill(~mask[:, :, None, None], float("-inf"))
+    wide = wide.masked_fill(~mask[:, None, None], float("-inf"))
     shares = torch.softmax(wide, -1).to(v.dtype)
-    mixed = (shares.flatten(3, 4) @ v).view(slots, rows, key_heads, repeat, queries, size)
-    return mixed.permute(0, 1, 4, 2, 3, 5).reshape(slots, rows, queries, heads * size)
-
-
-def _take(x: Tensor, select: Tensor | None) -> Tensor:
-    """The selected tokens. x: (s, b, t, d); select: (s, b, q) -> (s, b, q, d)."""
-    if select is None:
-        return x
-    index = select.expand(x.shape[0], x.shape[1], -1)
-    return x.gather(2, index[..., None].expand(-1, -1, -1, x.shape[-1]))
-
-
-def _selected_dropout(dropout: Dropout | None, select: Tensor | None) -> Dropout | None:
-    if dropout is None or select is None:
-        return dropout
-    late = {
-        name: noise if name in ("k_proj", "v_proj") else _take(noise, select)
-        for name, noise in dropout.noise.items()
-    }
-    return dropout._replace(noise=late)
+    mixed = torch.bmm(shares.view(rows * key_heads, repeat * queries, tokens), v)
+    return mixed.view(rows, key_heads * repeat, queries, size).transpose(1, 2)
 
 
 def block_forward(
@@ -154,54 +179,62 @@ def block_forward(
     dropout: Dropout | None,
     heads: Heads,
 ) -> Tensor:
-    """One transformer block of every slot. x: (s, b, t, d) -> (s, b, q, d).
+    """One transformer block of every slot. x: (k, d) -> (k', d).
 
-    With `view.select` only these tokens are carried on (the last block needs no others); keys and
+    With `view.asked` only these are carried on (the last block needs no others); keys and
     values are still computed of all.
     """
-    dropout = _selected_dropout(dropout, view.select)
-    h = rms_norm(x, block.input_norm, heads.epsilon)
-    x, late = _take(x, view.select), _take(h, view.select)
-    q, k, v = _project(h, late, block, heads, view.select is None)
-    q, k, v = (
-        _adapted(y, z, block.part(name, heads), pairs, dropout).view(*z.shape[:3], -1, heads.size)
-        for name, y, z in (("q_proj", q, late), ("k_proj", k, h), ("v_proj", v, h))
-    )
-    q, k = _rotate(q, view.query_cos, view.query_sin), _rotate(k, view.key_cos, view.key_sin)
-    mixed = _attend(q, k, v, view.mask)
-    out = block.part("o_proj", heads)
-    x = x + _adapted(_product(mixed, block.out), mixed, out, pairs, dropout)
-    return x + _mlp(x, block, pairs, dropout, heads)
+    every = some = Adapters(pairs, dropout, view.rows)
+    h = late = rms_norm(x, block.input_norm, heads.epsilon)
+    cos, sin = view.cos, view.sin
+    if view.asked is not None:
+        chosen, rows, cos, sin = view.asked
+        x, late = chosen.unpad(x), chosen.unpad(h)
+        some = Adapters(pairs, None if dropout is None else dropout.of(chosen), rows)
+    q, k, v = _project(h, late, block, view, heads)
+    q = _rotate(some.in_rows(q, late, block.part("q_proj", heads)), cos, sin)
+    k = _rotate(every.in_rows(k, h, block.part("k_proj", heads)), view.cos, view.sin)
+    v = every.in_rows(v, h, block.part("v_proj", heads))
+    mixed = some.rows.unpad(_attend(q, k, v, view.mask)).flatten(1)
+    x = x + some(_product(mixed, block.out), mixed, block.part("o_proj", heads))
+    return x + _mlp(x, block, some, heads)
 
 
 def _project(
-    h: Tensor, late: Tensor, block: Block, heads: Heads, whole: bool
-) -> tuple[Tensor, ...]:
-    """Queries of `late`, keys and values of `h`; one product where they are the same."""
-    query, rest = heads.query * heads.size, heads.key_value * heads.size
-    if whole:
-        return torch.split(_product(h, block.qkv, block.qkv_bias), [query, rest, rest], -1)
+    h: Tensor, late: Tensor, block: Block, view: View, heads: Heads
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries of `late`, keys and values of `h`; one product where they are the same.
+
+    h: (k, d), late: (k', d) -> in rows, heads in halves, (n, q, heads, 2, h / 2) and two (n, t, ...).
+    """
+
+    def in_heads(y: Tensor, rows: Ragged) -> Tensor:
+        return rows.pad(y.view(len(y), -1, 2, heads.size // 2))
+
+    if view.asked is None:
+        y = in_heads(_product(h, block.qkv, block.qkv_bias), view.rows)
+        q, k, v = torch.split(y, [heads.query, heads.key_value, heads.key_value], 2)
+        return q, k, v
+    query = heads.query * heads.size
     bias, others = (None, None) if block.qkv_bias is None else block.qkv_bias.tensor_split([query])
-    q = _product(late, block.qkv[:query], bias)
-    return q, *_product(h, block.qkv[query:], others).chunk(2, -1)
+    q = in_heads(_product(late, block.qkv[:query], bias), view.asked.rows)
+    k, v = in_heads(_product(h, block.qkv[query:], others), view.rows).chunk(2, 2)
+    return q, k, v
 
 
-def _mlp(
-    x: Tensor, block: Block, pairs: Mapping[str, Pair], dropout: Dropout | None, heads: Heads
-) -> Tensor:
+def _mlp(x: Tensor, block: Block, adapters: Adapters, heads: Heads) -> Tensor:
     h = rms_norm(x, block.mlp_norm, heads.epsilon)
     gate, up = _product(h, block.gate_up).chunk(2, -1)
-    gate = _adapted(gate, h, block.part("gate_proj", heads), pairs, dropout)
-    up = _adapted(up, h, block.part("up_proj", heads), pairs, dropout)
+    gate = adapters(gate, h, block.part("gate_proj", heads))
+    up = adapters(up, h, block.part("up_proj", heads))
     inner = F.silu(gate) * up
-    down = block.part("down_proj", heads)
-    return _adapted(_product(inner, block.down), inner, down, pairs, dropout)
+    return adapters(_product(inner, block.down), inner, block.part("down_proj", heads))
 
 
 def head_losses(x: Tensor, norm: Tensor, head: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Cross entropy of the labels of each place, w of them.
+    """Cross entropy of the labels of each token, w of them.
 
-    x: (s, b, q, d), labels: (s, b, q, w) -> (s, b, q, w).
+    x: (k, d), labels: (k, w) -> (k, w).
     """
     logits = F.linear(rms_norm(x, norm, epsilon), head)
     wide = logits.to(torch.promote_types(x.dtype, torch.float32))

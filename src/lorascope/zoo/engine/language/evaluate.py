@@ -7,12 +7,12 @@ The options of a question share its prefix, so the prefix goes through the base 
 where a token of an option sees the prefix and the earlier tokens of its own option, and stands at
 the position where it would stand alone. The answers are those of scoring each option by itself.
 
-Rows may be sorted: questions of different lengths stand without gaps, those of about one length go
-through the base together, and little is padding. Else all have the length of the longest.
+What is padding is no work for the base's matrices (`causal_lm.py`), but for attention. Rows may be sorted:
+those of about one length go through the base together. Else all are padded to the longest.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -35,10 +35,11 @@ from lorascope.zoo.engine.language.network import (
     visible,
 )
 from lorascope.zoo.engine.language.packing import real_lengths
+from lorascope.zoo.engine.language.ragged import Ragged
 
 __all__ = [
     "choice_log_likelihoods",
-    "closed_choice_rows",
+    "choice_rows",
     "example_rows",
     "tokens_asked",
     "weighted_loss",
@@ -64,9 +65,11 @@ class Rows:
         return len(self.tokens)
 
     def take(self, index: Tensor) -> "Rows":
-        """The questions of an index of any shape; past the end the last is repeated."""
+        """The questions of an index of any shape; past the end stand empty rows."""
+        held = index < len(self)
         index = index.clamp(max=len(self) - 1)
-        return Rows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        found = Rows(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return replace(found, lengths=found.lengths * held, asked=found.asked * held)
 
     def cut(self) -> "Rows":
         """The same rows, as long and with as many places as the longest needs."""
@@ -79,6 +82,15 @@ class Rows:
     def to(self, device: torch.device) -> "Rows":
         """The same on a device."""
         return Rows(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+    def ragged(self) -> tuple[Ragged, Ragged]:
+        """The tokens that count in rows (..., t) and the places that do in rows (..., q); on the CPU."""
+        parts = ((self.tokens.shape[-1], self.lengths), (self.places.shape[-1], self.asked))
+        tokens, places = (
+            Ragged.of(torch.arange(width) < counts[..., None], int(counts.sum()))
+            for width, counts in parts
+        )
+        return tokens, places
 
 
 @torch.no_grad()
@@ -97,7 +109,7 @@ def choice_log_likelihoods(
 
     Without `fitted` the base alone is asked, and g is 1. `by_length` sorts the rows.
     """
-    rows = closed_choice_rows(choices) if by_length else choice_rows(choices)
+    rows = choice_rows(choices)
     losses = _ask(frozen(base, dtype, compile), spec, fitted, rows, slots, by_length)
     longest = choices.options.shape[2]
     first = losses[:, :, 0, :]  # (g, e, options)
@@ -105,8 +117,7 @@ def choice_log_likelihoods(
         return -first
     used = torch.arange(1, longest) < choices.option_lengths[..., None]
     # the place of each option's second token, counted over those that the rows hold
-    held = used if by_length else torch.ones_like(used)
-    place = held.flatten(1).cumsum(1).view(held.shape) * held
+    place = used.flatten(1).cumsum(1).view(used.shape) * used
     rest = losses[..., 0].gather(2, place.flatten(1).expand(len(losses), -1, -1))
     return -(first + torch.where(used, rest.view(*first.shape, -1), 0).sum(3))
 
@@ -147,13 +158,13 @@ def example_rows(tokens: Tensor, weights: Tensor) -> tuple[Rows, Tensor]:
     return rows, chosen
 
 
-def closed_choice_rows(choices: ChoiceSet) -> Rows:
-    """The questions as rows without gaps."""
-    return closed_up(choice_rows(choices), valid_tokens(choices))
-
-
 def choice_rows(choices: ChoiceSet) -> Rows:
-    """The questions as rows: prefix once, then the options side by side."""
+    """The questions as rows: prefix once, then the options side by side, without gaps."""
+    return closed_up(gapped_rows(choices), valid_tokens(choices))
+
+
+def gapped_rows(choices: ChoiceSet) -> Rows:
+    """The questions as rows whose prefixes and options are as long as the longest."""
     questions, count, longest = choices.options.shape
     width, each = choices.prefixes.shape[1], longest - 1
     total = width + count * each
@@ -216,22 +227,28 @@ def _ask(
     order = by_need(rows) if by_length else torch.arange(len(rows))
     rows = rows.take(order)
     # a slot is one adapter and one chunk of questions, so that any number of adapters fills them
-    adapters = torch.arange(len(fitted)).repeat_interleave(chunks)
-    firsts = torch.arange(chunks).repeat(len(fitted)) * ROWS
-    slots = slots if kernels.static else min(slots, len(adapters))
+    total = len(fitted) * chunks
+    slots = slots if kernels.static else min(slots, total)
     parts = []
-    for start in range(0, len(adapters), slots):
-        index = torch.arange(start, start + slots).clamp(max=len(adapters) - 1)
-        asked = factors[adapters[index].to(base.device)]
-        pairs = pairs_by_block(fitted.layout.unpack(asked), len(base.blocks))
-        some = rows.take(firsts[index][:, None] + torch.arange(ROWS))
-        some = (some.cut() if by_length else some).to(base.device)
-        seen = views(base, some.positions, visible(some.segments), some.places)
+    for start in range(0, total, slots):
+        index = torch.arange(start, start + slots)
+        first = torch.where(
+            index < total, index % chunks * ROWS, len(rows)
+        )  # past the end: nothing
+        adapters = (index // chunks).clamp(max=len(fitted) - 1)
+        pairs = pairs_by_block(
+            fitted.layout.unpack(factors[adapters.to(base.device)]), len(base.blocks)
+        )
+        some = rows.take((first[:, None] + torch.arange(ROWS)).flatten())
+        some = some.cut() if by_length else some
+        tokens, asked = (each.to(base.device) for each in some.ragged())
+        some = some.to(base.device)
+        seen = views(base, tokens, some.positions, visible(some.segments), asked, some.places)
         found = answer_losses(base, kernels, some.tokens, some.labels, seen, pairs)
-        short = rows.places.shape[1] - found.shape[2]
+        short = rows.places.shape[1] - found.shape[1]
         parts.append(F.pad(found, (0, 0, 0, short)) if short else found)
-    losses = torch.cat(parts)[: len(adapters)].cpu()
-    losses = losses.view(len(fitted), chunks * ROWS, *losses.shape[2:])[:, : len(rows)]
+    losses = torch.cat(parts)[: total * ROWS].cpu()
+    losses = losses.view(len(fitted), chunks * ROWS, *losses.shape[1:])[:, : len(rows)]
     return losses[:, order.argsort()] if by_length else losses
 
 

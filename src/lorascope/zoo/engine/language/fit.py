@@ -110,7 +110,7 @@ def schedule(jobs: Sequence[FitJob]) -> Tensor:
 class WordLesson:
     """What a group of language jobs is trained on: its data, step by step, and its loss."""
 
-    compiles: ClassVar[bool] = True  # all steps of a group have one shape
+    compiles: ClassVar[bool] = True  # the rows of all steps of a group have one shape
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class WordLesson:
         scaled = with_gains(self.layout, rows * scales, self.base.weight_of)
         scaled = scaled.to(self.base.dtype).repeat_interleave(self.data.copies, 0)
         pairs = pairs_by_block(self.layout.unpack(scaled), len(self.base.blocks))
-        views = causal_views(self.base, self.data.length, batch.places)
+        views = causal_views(self.base, batch.seen, batch.asked, batch.places)
+        lane, token = self.data.standing(batch.seen)
         losses = answer_losses(
             self.base,
             self.kernels,
@@ -154,17 +155,22 @@ class WordLesson:
             batch.labels[..., None],
             views,
             pairs,
-            self.dropout(step),
+            self.dropout(step, lane, token),
         )
         weighted = losses[..., 0] * batch.weights.to(losses.dtype)
         return weighted.view(len(rows), -1).sum(1)
 
-    def dropout(self, step: int) -> list[Dropout] | None:
-        """The dropout of each block at a step, None where no job asks for any."""
+    def dropout(self, step: int, lane: Tensor, token: Tensor) -> list[Dropout] | None:
+        """The dropout of each block at a step, None where no job asks for any.
+
+        lane: (k,) of each token, token: (k,) which of its lane's padded batch it is.
+        """
         if not self.data.drops:
             return None
-        jobs = self.data.at(step)[0].repeat_interleave(self.data.copies)
-        threshold = self.data.thresholds[jobs][:, None, None, None]
-        scale = self.data.scales[jobs].to(self.base.dtype)[:, None, None, None]
-        noise = noise_by_block(dict(self.data.noise(step)), len(self.base.blocks))
-        return [Dropout(each, threshold, scale) for each in noise]
+        job = self.data.at(step)[0][lane]
+        threshold = self.data.thresholds[job][:, None]
+        scale = self.data.scales[job].to(self.base.dtype)[:, None]
+        noise = dict(self.data.noise(step, lane, token))
+        return [
+            Dropout(each, threshold, scale) for each in noise_by_block(noise, len(self.base.blocks))
+        ]

@@ -4,11 +4,14 @@ import functools
 import logging
 import random
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch._dynamo.config as dynamo
-from torch import nn
+from torch import Tensor, nn
+from torch._dynamo import maybe_mark_dynamic
 
+from lorascope.zoo.engine.language.causal_lm import Block, Dropout, Heads, View
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.network import EAGER, Kernels
 
@@ -39,7 +42,7 @@ def compiler_works() -> bool:
 
 @functools.cache
 def kernels_for(compiled: bool) -> Kernels:
-    """The plain kernels, or the compiled ones."""
+    """The plain kernels, or those compiled for any number of tokens; a single one takes the plain."""
     if not compiled:
         return EAGER
     # a shape and a place in the network compile once each: more than the default of 8
@@ -47,7 +50,35 @@ def kernels_for(compiled: bool) -> Kernels:
     block, head = (
         torch.compile(kernel, dynamic=False, fullgraph=True) for kernel in (EAGER.block, EAGER.head)
     )
-    return Kernels(block, head, static=True)
+
+    def any_block(
+        x: Tensor, weights: Block, pairs: Any, view: View, dropout: Dropout | None, heads: Heads
+    ) -> Tensor:
+        asked = view.asked
+        if (view.rows if asked is None else asked.rows).places.shape[1] == 1:
+            return EAGER.block(x, weights, pairs, view, dropout, heads)
+        any_count(0, x)
+        any_count(1, view.rows.places)
+        if asked is not None:
+            any_count(0, asked.some.token)
+            any_count(1, asked.some.places, asked.rows.places)
+        if dropout is not None:
+            any_count(0, dropout.threshold, dropout.scale, *dropout.noise.values())
+        return block(x, weights, pairs, view, dropout, heads)
+
+    def any_head(x: Tensor, norm: Tensor, weight: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+        if len(x) == 1:
+            return EAGER.head(x, norm, weight, labels, epsilon)
+        any_count(0, x, labels)
+        return head(x, norm, weight, labels, epsilon)
+
+    return Kernels(any_block, any_head, static=True)
+
+
+def any_count(dim: int, *tensors: Tensor) -> None:
+    """Say that a dimension counts tokens, so that no kernel is compiled again for another number."""
+    for x in tensors:
+        maybe_mark_dynamic(x, dim)
 
 
 def frozen(

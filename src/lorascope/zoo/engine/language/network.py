@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lorascope.zoo.engine.language.causal_lm import Dropout, Pair, View, block_forward, head_losses
+from lorascope.zoo.engine.language.causal_lm import (
+    Asked,
+    Dropout,
+    Pair,
+    View,
+    block_forward,
+    head_losses,
+)
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.ragged import Ragged
 from lorascope.zoo.engine.layout import Factors
 
 __all__ = [
@@ -43,6 +51,7 @@ class Views:
 
     inner: View
     last: View
+    asked: Ragged  # what the last one carries on, in rows (n, q)
 
 
 def split_name(layer: str) -> tuple[int, str]:
@@ -69,25 +78,30 @@ def noise_by_block(noise: Mapping[str, Tensor], blocks: int) -> list[dict[str, T
     return sorted_noise
 
 
-def views(base: FrozenBase, positions: Tensor, mask: Tensor, places: Tensor) -> Views:
-    """Views of rows whose last block is needed at some places only.
-
-    positions: (s, b, t) int64, mask: (s, b, t, t) bool; s and b may be 1; places: (s, b, q).
-    """
+def views(
+    base: FrozenBase,
+    rows: Ragged,  # the tokens in rows (n, t)
+    positions: Tensor,  # (n, t) int64; n may be 1
+    mask: Tensor,  # (n, t, t) bool; n may be 1
+    asked: Ragged,  # what is asked, in rows (n, q)
+    places: Tensor,  # (n, q): where in its row each stands, none twice
+) -> Views:
+    """Views of rows whose last block is needed at some places only."""
     cos, sin = base.rope(positions)
-    inner = View(cos, sin, cos, sin, mask)
-    query_cos, query_sin = base.rope(positions.expand(*places.shape[:2], -1).gather(2, places))
-    slots = torch.arange(places.shape[0], device=places.device)[:, None, None]
-    rows = torch.arange(places.shape[1], device=places.device)[None, :, None]
-    seen = mask.expand(*places.shape[:2], -1, -1)[slots, rows, places]
-    return Views(inner, View(cos, sin, query_cos, query_sin, seen, places))
+    at = torch.arange(len(places), device=places.device)[:, None], places
+    query_cos, query_sin, seen = (
+        part.expand(len(places), *part.shape[1:])[at] for part in (cos, sin, mask)
+    )
+    queries = Asked(asked.within(rows, rows.token[at]), asked, query_cos, query_sin)
+    return Views(View(rows, cos, sin, mask), View(rows, cos, sin, seen, queries), asked)
 
 
-def causal_views(base: FrozenBase, length: int, places: Tensor) -> Views:
-    """Views of plain rows: token i sees 0..i. places: (s, b, q)."""
+def causal_views(base: FrozenBase, rows: Ragged, asked: Ragged, places: Tensor) -> Views:
+    """Views of plain rows: token i sees 0..i. places: (n, q)."""
+    length = rows.token.shape[1]
     mask = torch.ones(length, length, dtype=torch.bool, device=places.device).tril()
     positions = torch.arange(length, device=places.device)
-    return views(base, positions[None, None], mask[None, None], places)
+    return views(base, rows, positions[None], mask[None], asked, places)
 
 
 def visible(segments: Tensor) -> Tensor:
@@ -104,17 +118,18 @@ def visible(segments: Tensor) -> Tensor:
 def answer_losses(
     base: FrozenBase,
     kernels: Kernels,
-    tokens: Tensor,  # (s, b, t)
-    labels: Tensor,  # (s, b, q, w)
+    tokens: Tensor,  # (n, t)
+    labels: Tensor,  # (n, q, w)
     views: Views,
     pairs: list[dict[str, Pair]],
     dropout: list[Dropout] | None = None,
 ) -> Tensor:
-    """Cross entropy of the w labels at each place of each slot: (s, b, q, w)."""
-    x = F.embedding(tokens, base.embedding)
+    """Cross entropy of the w labels at each place of each row, 0 where nothing is asked: (n, q, w)."""
+    x = F.embedding(tokens[views.inner.rows.places.unbind()], base.embedding)
     last = len(base.blocks) - 1
     for i, block in enumerate(base.blocks):
         view = views.last if i == last else views.inner
         noise = None if dropout is None else dropout[i]
         x = kernels.block(x, block, pairs[i], view, noise, base.heads)
-    return kernels.head(x, base.norm, base.head, labels, base.heads.epsilon)
+    chosen = labels[views.asked.places.unbind()]
+    return views.asked.pad(kernels.head(x, base.norm, base.head, chosen, base.heads.epsilon))

@@ -15,7 +15,6 @@ from torch import Tensor
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.draws import data_order
-from lorascope.zoo.engine.language.causal_lm import Dropout
 from lorascope.zoo.engine.language.fit import WordLesson
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import Batch
@@ -24,12 +23,12 @@ from lorascope.zoo.engine.language.network import (
     PADDING,
     Kernels,
     answer_losses,
-    noise_by_block,
     pairs_by_block,
     views,
     visible,
 )
 from lorascope.zoo.engine.language.packing import Packed, pack, real_lengths, spread
+from lorascope.zoo.engine.language.ragged import Ragged
 from lorascope.zoo.engine.layout import Layout
 
 __all__ = ["PackedLesson", "PackedRows", "tokens_learned"]
@@ -47,11 +46,12 @@ class PackedRows(NamedTuple):
     asked: Tensor  # (s, q) the answer's example among those of the job
     answer: Tensor  # (s, q) which of that example's answers
     start: Tensor  # (s, q) where in the row that example begins
-    used: Tensor  # (s, q) bool: False past a row's last answer
+    seen: Ragged  # the tokens in rows (s, t)
+    used: Ragged  # the answers in rows (s, q)
 
     def to(self, device: torch.device) -> "PackedRows":
         """The same on a device."""
-        return PackedRows(*(part.to(device) for part in self))
+        return PackedRows(**{name: part.to(device) for name, part in self._asdict().items()})
 
 
 class PackedLesson(WordLesson):
@@ -77,20 +77,22 @@ class PackedLesson(WordLesson):
         """The loss of the adapter in each lane, 0 where it is idle: (lanes, p) -> (lanes,)."""
         where = self.rows_of(step).to(self.base.device)
         batch = self.packed_batch(step, where)
+        mask = visible(where.segment)
+        token = where.place * self.data.length + where.position  # (s, t)
+        lane = where.lane[:, None].expand_as(token)
         scales = self.scales if len(self.scales) == 1 else self.scales[self.data.at(step)[0]]
         scaled = with_gains(self.layout, rows * scales, self.base.weight_of)
         scaled = scaled.to(self.base.dtype)[where.lane]
-        seen = visible(where.segment)[:, None]
         losses = answer_losses(
             self.base,
             self.kernels,
             batch.tokens,
             batch.labels[..., None],
-            views(self.base, where.position[:, None], seen, batch.places),
+            views(self.base, batch.seen, where.position, mask, batch.asked, batch.places),
             pairs_by_block(self.layout.unpack(scaled), len(self.base.blocks)),
-            self.packed_dropout(step, where),
+            self.dropout(step, *(part[batch.seen.places.unbind()] for part in (lane, token))),
         )
-        weighted = (losses[..., 0] * batch.weights.to(losses.dtype)).sum((1, 2))
+        weighted = (losses[..., 0] * batch.weights.to(losses.dtype)).sum(1)
         return weighted.new_zeros(len(rows)).index_add(0, where.lane, weighted)
 
     def packed(self, step: int) -> Packed:
@@ -130,40 +132,24 @@ class PackedLesson(WordLesson):
             examples.gather(1, answers.owner),
             torch.where(answers.used, answers.within, 0),
             starts.gather(1, answers.owner),
-            answers.used,
+            *(Ragged.of(each.used, int(each.used.sum())) for each in (tokens, answers)),
         )
 
     def packed_batch(self, step: int, where: PackedRows) -> Batch:
-        """The rows of one step: s slots of b = 1 rows."""
+        """The rows of one step: each a slot."""
         data, job = self.data, where.job[:, None]
         jobs, local = data.at(step)
         order = data.order[jobs, local]
         weights = data.weights[jobs[:, None], order.clamp(min=0)] * (order >= 0)[..., None]
-        share = data.weights[job, where.asked, where.answer] * where.used
+        used = where.used.token >= 0
+        share = data.weights[job, where.asked, where.answer] * used
         parts = (
             data.tokens[job, where.example, where.position],
-            (data.places[job, where.asked, where.answer] + where.start) * where.used,
+            (data.places[job, where.asked, where.answer] + where.start) * used,
             data.labels[job, where.asked, where.answer],
             share / weights.sum((1, 2))[where.lane][:, None],
         )
-        return Batch(*(part[:, None] for part in parts))
-
-    def packed_dropout(self, step: int, where: PackedRows) -> list[Dropout] | None:
-        """The dropout of each block at a step: of a token the bytes that it has in the padded batch."""
-        if not self.data.drops:
-            return None
-        token = where.place * self.data.length + where.position  # (s, t)
-        jobs, local = self.data.at(step)
-        noise = {}
-        for name, offsets in self.data.offsets.items():
-            m = self.layout.shapes[name].m
-            first = offsets[jobs, local][where.lane][:, None] + token * m
-            bytes_of = self.data.bank.unfold(0, m, 1).index_select(0, first.flatten())
-            noise[name] = bytes_of.view(len(first), 1, -1, m)
-        threshold = self.data.thresholds[where.job][:, None, None, None]
-        scale = self.data.scales[where.job].to(self.base.dtype)[:, None, None, None]
-        blocks = noise_by_block(noise, len(self.base.blocks))
-        return [Dropout(each, threshold, scale) for each in blocks]
+        return Batch(where.seen, where.used, *parts)
 
 
 def tokens_learned(job: FitJob) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.language.engine import LanguageEngine, PackedEngine
 from lorascope.zoo.engine.language.evaluate import (
     choice_log_likelihoods,
-    closed_choice_rows,
+    choice_rows,
     example_rows,
     tokens_asked,
     weighted_loss,
@@ -187,8 +187,7 @@ class ArcFamily:
         counts = {
             "training": [tokens_learned(self.job(index)) for index in indices],
             "evaluation": [
-                tokens_asked(rows)
-                for rows in (closed_choice_rows(asked), example_rows(*held_out)[0])
+                tokens_asked(rows) for rows in (choice_rows(asked), example_rows(*held_out)[0])
             ],
         }
         shares = {}
