@@ -2,7 +2,7 @@
 
 import torch
 
-from lorascope.models.likeness import alike, leading, principal, some_rows, usual_distance
+from lorascope.models.likeness import alike, apart, leading, principal, some_rows, usual_distance
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 
@@ -10,7 +10,7 @@ X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 def test_nearness_is_that_of_the_squared_distance():
     usual = usual_distance(X)
     far = torch.cdist(X.double(), X.double()).square() / usual
-    found = alike(X, X, usual, {"wide": 0.1, "narrow": 2.0})
+    found = alike(apart(X, X, usual), {"wide": 0.1, "narrow": 2.0})
     for name, t in (("wide", 0.1), ("narrow", 2.0)):
         torch.testing.assert_close(found[name], (-t * far).exp(), rtol=1e-9, atol=1e-12)
 

@@ -40,7 +40,7 @@ from lorascope.models.closed_form import ClosedForm, Labels, Study
 from lorascope.models.cores import Cores, default_width
 from lorascope.models.curve import bend, no_curve
 from lorascope.models.layer_hints import Hints, answer_layers, blocks_of, learn_layers
-from lorascope.models.likeness import alike, leading, principal, some_rows, usual_distance
+from lorascope.models.likeness import alike, apart, leading, principal, some_rows, usual_distance
 from lorascope.models.magnitudes import MagnitudeFeatures
 from lorascope.models.mixed_kernels import Kernels, Mixture, share
 from lorascope.models.mixtures import (
@@ -248,16 +248,16 @@ class Fusion(ClosedForm):
 
     def _near(self, z: Tensor, w: Tensor) -> dict[str, Tensor]:  # LANDMARKED: (b, M) each
         """`near` and `turned` between LoRAs and the landmarks."""
-        near = alike(z, self.get_buffer("landmark_z"), self.typical, NEAR)
+        near = alike(apart(z, self.get_buffer("landmark_z"), self.typical), NEAR)
         same = w.double() @ self.get_buffer("landmark_w").double().T
         return near | {name: near[other] * same for name, other in TURNED.items()}
 
     def _alike(self, hints: Tensor, layers: Tensor) -> dict[str, Tensor]:  # SECOND: (b, M) each
         """Nearness to the landmarks by hints, and by layers' hints too."""
-        near = alike(hints, self.get_buffer("landmark_hint"), self.hint_typical, HINT | JOINT)
+        far = apart(hints, self.get_buffer("landmark_hint"), self.hint_typical)
         g = layers @ self.get_buffer("layer_components")
-        other = alike(g, self.get_buffer("landmark_layers"), self.layer_typical, JOINT)
-        return near | {name: near[name] * other[name] for name in JOINT}
+        other = apart(g, self.get_buffer("landmark_layers"), self.layer_typical)
+        return alike(far, HINT) | alike(far + other, JOINT)
 
     # --- fitting ------------------------------------------------------------------------------
 

@@ -5,23 +5,32 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["alike", "leading", "principal", "some_rows", "usual_distance"]
+__all__ = ["alike", "apart", "leading", "principal", "some_rows", "usual_distance"]
 
 
-def alike(
-    x: Tensor, landmarks: Tensor, usual: Tensor, widths: Mapping[str, float]
-) -> dict[str, Tensor]:  # (b, F), (M, F) -> (b, M) each
-    """exp(-t |x - x'|^2 / usual) for each t, in float64.
+def apart(
+    x: Tensor, landmarks: Tensor, usual: Tensor
+) -> Tensor:  # (b, F), (M, F), () -> (b, M) float64
+    """|x - x'|^2 / usual.
 
     Example:
         >>> x = torch.tensor([[0.0], [2.0]])
-        >>> alike(x, x, torch.tensor(4.0), {"wide": 1.0})["wide"].log().tolist()
-        [[0.0, -1.0], [-1.0, 0.0]]
+        >>> apart(x, x, torch.tensor(4.0)).tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
     """
     # by a product, in float64: small distances survive, and it is faster than one by one in float32
     one, other = x.double(), landmarks.double()
     both = one.square().sum(1, keepdim=True) + other.square().sum(1)
-    far = both.addmm_(one, other.T, alpha=-2).clamp_(min=0).div_(usual)
+    return both.addmm_(one, other.T, alpha=-2).clamp_(min=0).div_(usual)
+
+
+def alike(far: Tensor, widths: Mapping[str, float]) -> dict[str, Tensor]:  # (b, M) -> (b, M) each
+    """exp(-t far) for each t.
+
+    Example:
+        >>> alike(torch.tensor([0.0, 1.0]), {"wide": 1.0})["wide"].log().tolist()
+        [0.0, -1.0]
+    """
     return {name: (far * -t).exp_() for name, t in widths.items()}
 
 
@@ -32,9 +41,9 @@ def usual_distance(x: Tensor) -> Tensor:
         >>> usual_distance(torch.tensor([[0.0], [2.0]])).item()
         4.0
     """
-    apart = torch.pdist(x[:1000]).square()
-    apart = apart[apart > 0]
-    return apart.median() if apart.numel() else torch.ones(())
+    far = torch.pdist(x[:1000]).square()
+    far = far[far > 0]
+    return far.median() if far.numel() else torch.ones(())
 
 
 def leading(x: Tensor, most: int) -> Tensor:  # (b, a) -> (b, at most `most`)

@@ -10,6 +10,7 @@ the fitted buffers whose size only the training set knows. What it is not: a tra
 training may compute it once for a whole set and draw minibatches with `select_features`.
 """
 
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -163,7 +164,7 @@ class Model(nn.Module):
         return self._first_float().device
 
     def _first_float(self) -> Tensor:
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in chain(self.parameters(), self.buffers()):
             if tensor.is_floating_point():
                 return tensor
         return torch.empty(0)

@@ -14,7 +14,7 @@ typedef int64_t i64;
 typedef float lanes __attribute__((vector_size(64)));
 typedef float loose __attribute__((vector_size(64), aligned(4)));
 
-enum { WIDE = 16, TILE = 8, SIDE = 4, AT_ONCE = 128 /* rows of a task */ };
+enum { WIDE = 16, TILE = 8, SIDE = 4, AT_ONCE = 256 /* rows of a task */ };
 
 static i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
@@ -37,7 +37,7 @@ static void tile(const float *x, i64 i, i64 rows, i64 n, const float *p, i64 wid
     i64 k = 0;
     for (; k + WIDE <= n; k += WIDE) {
         for (i64 j = TILE; j < 2 * TILE; j++) __builtin_prefetch(x + (i + j) * n + k, 0, 2);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (i64 e = 0; e < WIDE; e++) STEP(k + e)
     }
     for (; k < n; k++) STEP(k)
