@@ -197,7 +197,8 @@ def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
     packed = None if scene.packed is None else scene.packed.transformers.get(spatial.name)
     plain = scene.slots == 1 and not scene.pairs and not torch.is_grad_enabled()
-    if packed is not None and plain and quick_blocks.fits(x, x.shape[1]):
+    widest = max(x.shape[1], x.shape[-2:].numel())  # of its numbers, and of what a place sees
+    if packed is not None and plain and quick_blocks.fits(x, widest):
         context = scene.contexts[spatial.blocks[0].attentions[1].name]
         which = texts_of(scene, x.shape[0], x.device)
         return quick_blocks.transformer(x, context.key[0], context.value[0], which, packed)

@@ -16,9 +16,11 @@ from lorascope.zoo.engine.image.plan import Plan, Resnet, Spatial
 from lorascope.zoo.engine.image.quick import run
 
 __all__ = [
+    "LARGEST",
     "Packed",
     "ResnetWeights",
     "TransformerWeights",
+    "fits",
     "pack",
     "pack_resnet",
     "resnet",
@@ -229,6 +231,7 @@ class FusedResnet(torch.autograd.Function):
         """Of the pictures and of a skip that is as long."""
         x, skip, middle = ctx.saved_tensors
         weights, sizes = ctx.facts
+        assert skip is None or len(skip) == len(x)
         gx, gskip = torch.empty_like(x), None if skip is None else torch.empty_like(skip)
         w1, b1, c1, _, w2, b2, c2, _, cs, _ = weights.tensors
         made = (x, skip, middle, _last(gradient), gx, gskip)

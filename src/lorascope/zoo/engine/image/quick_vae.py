@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lorascope.zoo.engine.image import quick, quick_blocks
 from lorascope.zoo.engine.image.plan import Conv, Norm, Resnet
-from lorascope.zoo.engine.image.quick_blocks import ResnetWeights, pack_resnet
+from lorascope.zoo.engine.image.quick_blocks import LARGEST, ResnetWeights, pack_resnet
 
 __all__ = ["QuickVAE"]
 
@@ -72,7 +72,7 @@ class QuickVAE:
             if type(module).__name__ != "ResnetBlock2D":
                 continue
             packed = packed_resnet(module) if dtype == torch.float32 else None
-            if packed is not None:
+            if packed is not None and self.config.sample_size**2 * max(packed.sizes) <= LARGEST:
                 self.decoder.set_submodule(name, WholeResnet(packed))
                 continue
             module.norm1, module.norm2 = (NormSilu(m) for m in (module.norm1, module.norm2))
