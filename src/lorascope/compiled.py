@@ -60,7 +60,8 @@ def wide_kernel(name: str) -> Any:
 def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:
     """The shared object for this source, compiler and processor; made at first use."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-    facts = (source.read_bytes(), version, _processor().encode(), " ".join(flags).encode())
+    shared = [part.read_bytes() for part in sorted(source.parent.glob("*.h"))]
+    facts = (source.read_bytes(), *shared, version, _processor().encode(), " ".join(flags).encode())
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
     place = home() / "kernels" / f"{source.stem}-{digest}.so"
     if place.is_file():

@@ -11,6 +11,7 @@ from lorascope.errors import MissingExtraError
 from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language import quick
 from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import JobShape
@@ -32,7 +33,7 @@ class LanguageEngine:
 
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
-        return compiler_works()
+        return quick.library() is not None or compiler_works()
 
     def load(
         self,
@@ -46,8 +47,9 @@ class LanguageEngine:
         if not exact_steps:
             base = FrozenBase.of(load_model(folder), dtype).to(device=device)
             return replace(base, compiled=compiled)
-        # the opening is short: compiling it, too, would take longer than it saves
         exact = FrozenBase.of(load_model(folder), torch.float32).to(device=device)
+        # the opening is short: to have torch compile it, too, would take longer than it saves
+        exact = replace(exact, compiled=compiled and quick.packed(exact) is not None)
         return replace(exact.opened(dtype, exact_steps), compiled=compiled)
 
     def shape(self, job: FitJob) -> JobShape:

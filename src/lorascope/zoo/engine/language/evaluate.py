@@ -219,7 +219,8 @@ def _ask(
     by_length: bool,
 ) -> Tensor:
     """Losses of every label for every adapter: (g, e, q, w) on the CPU; 0 where sorted rows end earlier."""
-    kernels = kernels_for(base.compiled and fitted is not None and not by_length)
+    dora = fitted is not None and fitted.layout.norms is not None
+    kernels = kernels_for(base, dora=dora, alike=fitted is not None and not by_length)
     fitted = fitted or untrained(spec, layout_of(base, [spec]))
     factors = with_gains(fitted.layout, fitted.scaled.to(base.device), base.weight_of)
     factors = factors.to(base.dtype)

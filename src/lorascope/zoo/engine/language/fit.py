@@ -83,7 +83,7 @@ def fit_adapters(
     base, specs = frozen(base, dtype, compile), specs_of(specs, len(jobs))
     layout = layout_of(base.exact or base, specs)
     kind = lesson or WordLesson
-    kernels = kernels_for(base.compiled and kind.compiles)
+    kernels = kernels_for(base, dora=layout.norms is not None, alike=kind.alike)
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([JobShape.of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
@@ -110,7 +110,7 @@ def schedule(jobs: Sequence[FitJob]) -> Tensor:
 class WordLesson:
     """What a group of language jobs is trained on: its data, step by step, and its loss."""
 
-    compiles: ClassVar[bool] = True  # the rows of all steps of a group have one shape
+    alike: ClassVar[bool] = True  # the rows of all steps of a group have one shape
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class WordLesson:
         made = copy.copy(self)
         made.base, made.data = base, self.data.part(spans)
         made.timeline = made.data.timeline
-        made.kernels = kernels_for(base.compiled and self.compiles)
+        made.kernels = kernels_for(base, dora=self.layout.norms is not None, alike=self.alike)
         return made
 
     def loss(self, step: int, rows: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class FrozenBase:
     dtype: torch.dtype
     linear_shapes: Mapping[str, LayerShape]  # module path -> shape, in the model's order
 
-    compiled: bool = False  # whether compiled kernels are to be used: known to work here
+    compiled: bool = False  # whether compiled kernels are to be used, where they work
     exact: "FrozenBase | None" = None  # in float32, for the first steps (`opening.py`)
     exact_steps: int = 0  # of each adapter
 

@@ -34,15 +34,30 @@ __all__ = [
 PADDING, SHARED = -2, -1  # segments: of no one's tokens, and of those that all in the row may see
 
 
-class Kernels(NamedTuple):
-    """The two functions that do the work, plain or compiled."""
+Pairs = Mapping[str, Pair]
 
-    block: Callable[..., Tensor]
-    head: Callable[..., Tensor]
+
+class Kernels(NamedTuple):
+    """The two functions that do the work: plain, in C, or compiled."""
+
+    block: Callable[[Tensor, FrozenBase, int, Pairs, View, Dropout | None], Tensor]
+    head: Callable[[Tensor, FrozenBase, Tensor], Tensor]
     static: bool = False  # compiled for fixed shapes: short groups are padded
 
 
-EAGER = Kernels(block_forward, head_losses)
+def plain_block(
+    x: Tensor, base: FrozenBase, number: int, pairs: Pairs, view: View, dropout: Dropout | None
+) -> Tensor:
+    """One block of a base, by its number. x: (k, d) -> (k', d)."""
+    return block_forward(x, base.blocks[number], pairs, view, dropout, base.heads)
+
+
+def plain_head(x: Tensor, base: FrozenBase, labels: Tensor) -> Tensor:
+    """Cross entropy of the labels of each token. x: (k, d), labels: (k, w) -> (k, w)."""
+    return head_losses(x, base.norm, base.head, labels, base.heads.epsilon)
+
+
+EAGER = Kernels(plain_block, plain_head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +142,9 @@ def answer_losses(
     """Cross entropy of the w labels at each place of each row, 0 where nothing is asked: (n, q, w)."""
     x = F.embedding(tokens[views.inner.rows.places.unbind()], base.embedding)
     last = len(base.blocks) - 1
-    for i, block in enumerate(base.blocks):
+    for i in range(len(base.blocks)):
         view = views.last if i == last else views.inner
         noise = None if dropout is None else dropout[i]
-        x = kernels.block(x, block, pairs[i], view, noise, base.heads)
+        x = kernels.block(x, base, i, pairs[i], view, noise)
     chosen = labels[views.asked.places.unbind()]
-    return views.asked.pad(kernels.head(x, base.norm, base.head, chosen, base.heads.epsilon))
+    return views.asked.pad(kernels.head(x, base, chosen))

@@ -57,7 +57,7 @@ class PackedRows(NamedTuple):
 class PackedLesson(WordLesson):
     """What a group of language jobs is trained on, step by step in packed rows, and its loss."""
 
-    compiles: ClassVar[bool] = False
+    alike: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -1,0 +1,667 @@
+/* Blocks of a Qwen2- or Llama-style transformer with adapters, and its head: forward and backward, slot by slot.
+ *
+ * A slot is some rows with one adapter; its tokens stand one after another in the list of all tokens, without
+ * padding. What lies between two layers of a slot stays in the processor's cache; only what the backward needs
+ * is kept. In float32. Widths are multiples of LANES; frozen weights are packed (`pack`) and get no gradient.
+ */
+#include "tiles.h"
+
+EXP(exp_wide, wide, wide_int)
+EXP(exp_half, half, half_int)
+typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+
+enum { Q, K, V, O, GATE, UP, DOWN, MODULES };
+
+/* The numbers of one call. Angles and masks: of so many rows, 1 or all. */
+typedef struct {
+    i64 slots, rows, tokens, asked, width, inner, heads, groups, size, length, places;
+    i64 angles, asked_angles, masks;
+    i64 learns; /* whether the input gets a gradient */
+    i64 rank[MODULES], step_A[MODULES], step_B[MODULES]; /* rank 0: none; numbers from slot to slot */
+} Sizes;
+
+/* Packed, (inputs, outputs): as they multiply tokens, and turned, as they multiply gradients. */
+typedef struct {
+    const float *norm1, *q, *q_bias, *kv, *kv_bias, *out, *norm2, *gate_up, *down;
+    const float *q_turned, *kv_turned, *out_turned, *gate_up_turned, *down_turned;
+} Weights;
+
+/* Where the tokens stand: row and column of each; which of them are carried on (0: all), their row and place. */
+typedef struct {
+    const i64 *row, *column, *some, *asked_row, *asked_place;
+    const float *cos, *sin, *asked_cos, *asked_sin; /* (angles, length or places, size / 2) */
+    const uint8_t *mask;                            /* (masks, places, length) */
+} View;
+
+typedef struct {
+    const float *A[MODULES], *B[MODULES]; /* (slots, r, m), (slots, o, r) */
+    const uint8_t *noise[MODULES];        /* (tokens or asked, m), or 0 */
+    const uint8_t *threshold, *some_threshold;
+    const float *scale, *some_scale;
+} Adapters;
+
+/* What the backward needs: of each token keys, values and what K and V have between A and B; of each asked
+ * token its queries, shares, attention's answer, the sum after it, gate and up, and the same of the others. */
+typedef struct {
+    float *kv, *z_all, *q, *shares, *mixed, *middle, *gate_up, *z_some;
+} Kept;
+
+static i64 ceiling(i64 x) { return (x + LANES - 1) / LANES * LANES; }
+
+/* W (c, d) with the columns of a tile side by side. */
+void pack(const float *W, float *to, i64 c, i64 d) {
+    for (i64 j = 0, width; j < d; j += width) {
+        width = width_of(d - j);
+        for (i64 k = 0; k < c; k++, to += width) memcpy(to, W + k * d + j, width * sizeof(float));
+    }
+}
+
+/* y (rows, d) = first + x (rows, c) W, rows of x and y some numbers apart; without `first` it is added to y. */
+static void product(float *y, i64 apart_y, const float *x, i64 apart_x, const float *W, i64 across,
+                    const float *first, i64 rows, i64 c, i64 d) {
+    i64 tap = 0;
+    multiply((Rows){y, x, rows, apart_y, 1, apart_x, c}, W, across, first, d, &tap, 1);
+}
+
+static float inverse_root(const float *x, i64 d, float epsilon) {
+    float sum = 0;
+    for (i64 j = 0; j < d; j++) sum += x[j] * x[j];
+    return 1.0f / sqrtf(sum / d + epsilon);
+}
+
+static void norms(float *to, const float *x, const float *weight, i64 rows, i64 d, float epsilon) {
+    for (i64 i = 0; i < rows; i++, to += d, x += d) {
+        float rate = inverse_root(x, d, epsilon);
+        for (i64 j = 0; j < d; j++) to[j] = weight[j] * (x[j] * rate);
+    }
+}
+
+/* The gradient of a norm, added: g (rows, d) is that of its output. */
+static void norms_backward(float *to, const float *g, const float *x, const float *weight, i64 rows,
+                           i64 d, float epsilon) {
+    for (i64 i = 0; i < rows; i++, to += d, x += d, g += d) {
+        float rate = inverse_root(x, d, epsilon), sum = 0;
+        for (i64 j = 0; j < d; j++) sum += g[j] * weight[j] * x[j];
+        sum *= rate * rate * rate / d;
+        for (i64 j = 0; j < d; j++) to[j] += g[j] * weight[j] * rate - x[j] * sum;
+    }
+}
+
+/* What each input of a module's adapter is multiplied with: where its byte reaches the threshold the scale. */
+static void masks(float *restrict to, const uint8_t *restrict noise, const uint8_t *threshold,
+                  const float *scale, i64 rows, i64 m) {
+    for (i64 i = 0; i < rows; i++) {
+        const int least = threshold[i];
+        const float by = scale[i];
+        for (i64 j = 0; j < m; j++) to[i * m + j] = noise[i * m + j] >= least ? by : 0.0f;
+    }
+}
+
+static void turn(float *to, const float *x, i64 rows, i64 c, i64 apart, i64 across) {
+    for (i64 i = 0; i < rows; i++)
+        for (i64 j = 0; j < c; j++) to[j * across + i] = x[i * apart + j];
+}
+
+/* One module's adapter in one slot: rows of inputs m and outputs o. */
+typedef struct {
+    i64 m, o, rank, rows;
+    const float *A, *B; /* (rank, m), (o, rank) */
+    const uint8_t *noise, *threshold;
+    const float *scale;
+    float *z, *room; /* z (rows, rank); room for rows (3 m + rank) + rank o numbers */
+} Adapter;
+
+/* to (rows, rank) = x W^T of rows some numbers apart, W (rank, c): few outputs, each a sum of vectors. */
+static void narrow(float *to, const float *x, i64 apart, const float *W, i64 rows, i64 c, i64 rank) {
+    for (i64 i = 0; i < rows; i++, x += apart)
+        for (i64 r = 0; r < rank; r += 4) {
+            i64 some = rank - r < 4 ? rank - r : 4, j = 0;
+            const float *w[4];
+            wide sum[4] = {};
+            float all[4] = {};
+            for (i64 k = 0; k < 4; k++) w[k] = W + (r + (k < some ? k : 0)) * c;
+            for (; j + WIDE <= c; j += WIDE)
+                for (i64 k = 0; k < 4; k++) sum[k] += *(const wide *)(x + j) * *(const wide *)(w[k] + j);
+            for (i64 k = 0; k < 4; k++)
+                for (i64 l = 0; l < WIDE; l++) all[k] += sum[k][l];
+            for (; j < c; j++)
+                for (i64 k = 0; k < 4; k++) all[k] += x[j] * w[k][j];
+            for (i64 k = 0; k < some; k++) to[i * rank + r + k] = all[k];
+        }
+}
+
+/* y += thinned(x) A^T B^T. */
+static void adapt(Adapter a, float *y, i64 apart, const float *x) {
+    if (!a.rank) return;
+    float *B = a.room, *inputs = B + a.rank * a.o;
+    if (a.noise) {
+        masks(inputs, a.noise, a.threshold, a.scale, a.rows, a.m);
+        for (i64 i = 0; i < a.rows * a.m; i++) inputs[i] *= x[i];
+        x = inputs;
+    }
+    narrow(a.z, x, a.m, a.A, a.rows, a.m, a.rank);
+    turn(B, a.B, a.o, a.rank, a.rank, a.o);
+    product(y, apart, a.z, a.rank, B, a.o, 0, a.rows, a.rank, a.o);
+}
+
+/* Gradients of A (rank, m) and B (o, rank), and, unless 0, of the inputs, added to gx (rows, m). */
+static void adapt_backward(Adapter a, const float *g, i64 apart, const float *x, float *gA, float *gB,
+                           float *gx) {
+    if (!a.rank) return;
+    i64 all = a.rows * a.m;
+    float *B = a.room, *mask = B + a.rank * a.o, *inputs = mask + all, *back = inputs + all, *gz = back + all;
+    turn(B, a.B, a.o, a.rank, a.rank, a.o);
+    if (a.noise) {
+        masks(mask, a.noise, a.threshold, a.scale, a.rows, a.m);
+        for (i64 i = 0; i < all; i++) inputs[i] = x[i] * mask[i];
+        x = inputs;
+    }
+    narrow(gz, g, apart, B, a.rows, a.o, a.rank);
+    if (gx && !a.noise) product(gx, a.m, gz, a.rank, a.A, a.m, 0, a.rows, a.rank, a.m);
+    if (gx && a.noise) {
+        float none[a.m];
+        memset(none, 0, sizeof none);
+        product(back, a.m, gz, a.rank, a.A, a.m, none, a.rows, a.rank, a.m);
+        for (i64 i = 0; i < all; i++) gx[i] += back[i] * mask[i];
+    }
+    float *turned = back; /* no longer needed: (rank, rows) */
+    memset(gA, 0, a.rank * a.m * sizeof(float));
+    memset(B, 0, a.rank * a.o * sizeof(float));
+    turn(turned, gz, a.rows, a.rank, a.rank, a.rows);
+    product(gA, a.m, turned, a.rows, x, a.m, 0, a.rank, a.rows, a.m);
+    turn(turned, a.z, a.rows, a.rank, a.rank, a.rows);
+    product(B, a.o, turned, a.rows, g, apart, 0, a.rank, a.rows, a.o);
+    turn(gB, B, a.rank, a.o, a.o, a.rank);
+}
+
+/* Rotary embedding of the heads of a token, or (back = -1) its inverse. */
+static void rotate(float *x, i64 heads, i64 size, const float *cos, const float *sin, float back) {
+    i64 middle = size / 2; /* a multiple of 4 */
+    for (i64 h = 0; h < heads; h++, x += size)
+        for (i64 j = 0; j < middle; j += 4) {
+            quarter a = *(quarter *)(x + j), b = *(quarter *)(x + middle + j);
+            quarter c = *(const quarter *)(cos + j), s = back * *(const quarter *)(sin + j);
+            *(quarter *)(x + j) = a * c - b * s;
+            *(quarter *)(x + middle + j) = b * c + a * s;
+        }
+}
+
+/* The tokens of a slot, of which some are carried on, and room for what is made of them. */
+typedef struct {
+    const Sizes *s;
+    const View *view;
+    i64 first, count, first_asked, asked; /* tokens and asked tokens */
+    i64 across;                           /* numbers of a row of shares */
+    float *room;
+} Slot;
+
+static i64 row_of(const Slot *slot, i64 asked) {
+    return slot->view->some ? slot->view->asked_row[asked] : slot->view->row[asked];
+}
+
+static i64 place_of(const Slot *slot, i64 asked) {
+    return slot->view->some ? slot->view->asked_place[asked] : slot->view->column[asked];
+}
+
+/* Turn keys (kv) or queries (q) of all tokens of a slot to where they stand, or their gradients back. */
+static void rotate_all(const Slot *slot, float *q, float *kv, float back) {
+    const Sizes *s = slot->s;
+    const View *v = slot->view;
+    i64 half = s->size / 2, wide = s->heads * s->size, keys = 2 * s->groups * s->size;
+    for (i64 i = 0; i < slot->count; i++) {
+        i64 t = slot->first + i, row = s->angles > 1 ? v->row[t] : 0;
+        i64 at = (row * s->length + v->column[t]) * half;
+        rotate(kv + i * keys, s->groups, s->size, v->cos + at, v->sin + at, back);
+    }
+    i64 places = v->some ? s->places : s->length;
+    const float *cos = v->some ? v->asked_cos : v->cos, *sin = v->some ? v->asked_sin : v->sin;
+    for (i64 i = 0; i < slot->asked; i++) {
+        i64 t = slot->first_asked + i, row = s->asked_angles > 1 ? row_of(slot, t) : 0;
+        i64 at = (row * places + place_of(slot, t)) * half;
+        rotate(q + i * wide, s->heads, s->size, cos + at, sin + at, back);
+    }
+}
+
+/* The tokens of one row of a slot: which, counted within the slot. */
+typedef struct {
+    i64 row, from, keys, from_asked, queries;
+} Row;
+
+/* The next row that holds a token; 0 after the last. */
+static int next_row(const Slot *slot, Row *r) {
+    i64 at = r->from + r->keys, asked = r->from_asked + r->queries;
+    if (at == slot->count) return 0;
+    const i64 *rows = slot->view->row + slot->first;
+    *r = (Row){rows[at], at, 0, asked, 0};
+    while (at + r->keys < slot->count && rows[at + r->keys] == r->row) r->keys++;
+    while (asked + r->queries < slot->asked &&
+           row_of(slot, slot->first_asked + asked + r->queries) == r->row)
+        r->queries++;
+    return 1;
+}
+
+/* 1 for the keys that each query of a row may see, 0 for the others: (queries, used). */
+static void sight(float *to, const Slot *slot, const Row *r, i64 used) {
+    const Sizes *s = slot->s;
+    const i64 *column = slot->view->column + slot->first + r->from;
+    for (i64 i = 0; i < r->queries; i++, to += used) {
+        i64 place = place_of(slot, slot->first_asked + r->from_asked + i);
+        const uint8_t *seen =
+            slot->view->mask + ((s->masks > 1 ? r->row : 0) * s->places + place) * s->length;
+        for (i64 j = 0; j < used; j++) to[j] = j < r->keys && seen[column[j]] ? 1.0f : 0.0f;
+    }
+}
+
+/* softmax(scale x) of the keys that a query sees; 0 for the others. Of multiples of LANES. */
+static void shares_of(float *x, const float *sees, i64 across, float scale) {
+    float best[LANES], sums[LANES] = {}, top = -1e30f, total = 0;
+    for (i64 l = 0; l < LANES; l++) best[l] = -1e30f;
+    for (i64 j = 0; j < across; j += LANES)
+        for (i64 l = 0; l < LANES; l++) {
+            x[j + l] = scale * x[j + l] + 1e30f * (sees[j + l] - 1.0f);
+            best[l] = x[j + l] > best[l] ? x[j + l] : best[l];
+        }
+    for (i64 l = 0; l < LANES; l++) top = best[l] > top ? best[l] : top;
+    for (i64 j = 0; j < across; j += LANES) {
+        *(half *)(x + j) = exp_half(*(half *)(x + j) - top) * *(const half *)(sees + j);
+        *(half *)sums += *(half *)(x + j);
+    }
+    for (i64 l = 0; l < LANES; l++) total += sums[l];
+    total = 1.0f / total;
+    for (i64 j = 0; j < across; j += LANES) *(half *)(x + j) *= total;
+}
+
+/* Attention in every row: mixed (asked, heads size), the shares are kept (asked, heads, across). */
+static void attend(const Slot *slot, float *mixed, float *shares, const float *q, const float *kv) {
+    const Sizes *s = slot->s;
+    i64 size = s->size, wide = s->heads * size, keys = 2 * s->groups * size, across = slot->across;
+    float *turned = slot->room, none[across > size ? across : size], scale = 1.0f / sqrtf((float)size);
+    memset(none, 0, sizeof none);
+    for (Row r = {0}; next_row(slot, &r);) {
+        float *to = mixed + r.from_asked * wide, *share = shares + r.from_asked * s->heads * across;
+        i64 used = ceiling(r.keys);
+        float *sees = turned + size * used;
+        sight(sees, slot, &r, used);
+        memset(share, 0, r.queries * s->heads * across * sizeof(float));
+        for (i64 h = 0; h < s->heads; h++) {
+            i64 group = h / (s->heads / s->groups);
+            const float *k = kv + r.from * keys + group * size, *value = k + s->groups * size;
+            if (h % (s->heads / s->groups) == 0) {
+                memset(turned, 0, size * used * sizeof(float));
+                turn(turned, k, r.keys, size, keys, used);
+            }
+            float *x = share + h * across;
+            product(x, s->heads * across, q + r.from_asked * wide + h * size, wide, turned, used, none,
+                    r.queries, size, used);
+            for (i64 i = 0; i < r.queries; i++)
+                shares_of(x + i * s->heads * across, sees + i * used, used, scale);
+            product(to + h * size, wide, x, s->heads * across, value, keys, none, r.queries, r.keys, size);
+        }
+    }
+}
+
+/* Gradients of queries gq (asked, heads size) and of keys and values gkv (count, 2 groups size). */
+static void attend_backward(const Slot *slot, float *gq, float *gkv, const float *g,
+                            const float *shares, const float *q, const float *kv) {
+    const Sizes *s = slot->s;
+    i64 size = s->size, wide = s->heads * size, keys = 2 * s->groups * size, across = slot->across;
+    float none[across > size ? across : size], scale = 1.0f / sqrtf((float)size);
+    memset(none, 0, sizeof none);
+    memset(gkv, 0, slot->count * keys * sizeof(float));
+    for (Row r = {0}; next_row(slot, &r);) {
+        i64 used = ceiling(r.keys), queries = r.queries;
+        float *turned = slot->room, *gs = turned + size * used, *back = gs + queries * used;
+        for (i64 h = 0; h < s->heads; h++) {
+            i64 group = h / (s->heads / s->groups), at = r.from * keys + group * size;
+            const float *k = kv + at, *value = k + s->groups * size;
+            const float *share = shares + (r.from_asked * s->heads + h) * across;
+            const float *head = q + r.from_asked * wide + h * size;
+            const float *gm = g + r.from_asked * wide + h * size;
+            float *gk = gkv + at, *gv = gk + s->groups * size;
+            if (h % (s->heads / s->groups) == 0) {
+                memset(turned, 0, size * used * sizeof(float));
+                turn(turned, value, r.keys, size, keys, used);
+            }
+            product(gs, used, gm, wide, turned, used, none, queries, size, used);
+            turn(back, share, queries, r.keys, s->heads * across, queries);
+            product(gv, keys, back, queries, gm, wide, 0, r.keys, queries, size);
+            for (i64 i = 0; i < queries; i++) {
+                const float *p = share + i * s->heads * across;
+                float sum = 0;
+                for (i64 j = 0; j < used; j++) sum += p[j] * gs[i * used + j];
+                for (i64 j = 0; j < used; j++) gs[i * used + j] = scale * p[j] * (gs[i * used + j] - sum);
+            }
+            product(gq + r.from_asked * wide + h * size, wide, gs, used, k, keys, none, queries, r.keys,
+                    size);
+            turn(back, gs, queries, r.keys, used, queries);
+            product(gk, keys, back, queries, head, wide, 0, r.keys, queries, size);
+        }
+    }
+}
+
+/* silu(gate) up of rows of 2 f. */
+static void gates(float *to, const float *x, i64 rows, i64 f) {
+    for (i64 i = 0; i < rows; i++, x += 2 * f, to += f) {
+#define GATE(NAME)                                                                                \
+    do {                                                                                          \
+        NAME gate = *(const NAME *)(x + j), up = *(const NAME *)(x + f + j);                      \
+        *(NAME *)(to + j) = gate / (1.0f + exp_##NAME(-gate)) * up;                               \
+    } while (0)
+        EACH(GATE, f)
+    }
+}
+
+/* Gradients of gate and up (rows, 2 f) from that of silu(gate) up, g (rows, f). */
+static void gates_backward(float *to, const float *g, const float *x, i64 rows, i64 f) {
+    for (i64 i = 0; i < rows; i++, x += 2 * f, to += 2 * f, g += f) {
+#define GATE_BACKWARD(NAME)                                                                       \
+    do {                                                                                          \
+        NAME gate = *(const NAME *)(x + j), up = *(const NAME *)(x + f + j);                      \
+        NAME by = *(const NAME *)(g + j), s = 1.0f / (1.0f + exp_##NAME(-gate));                  \
+        *(NAME *)(to + j) = by * up * s * (1.0f + gate * (1.0f - s));                             \
+        *(NAME *)(to + f + j) = by * gate * s;                                                    \
+    } while (0)
+        EACH(GATE_BACKWARD, f)
+    }
+}
+
+/* Where each slot's tokens begin in a list of the rows that tokens stand in, and where the last one's end. */
+static void begins(i64 *to, const i64 *row, i64 count, const Sizes *s) {
+    i64 at = 0, each = s->rows / s->slots;
+    for (i64 slot = 0; slot <= s->slots; slot++) {
+        while (at < count && row[at] < slot * each) at++;
+        to[slot] = at;
+    }
+}
+
+static const i64 MINE[] = {K, V}, SOME[] = {Q, O, GATE, UP, DOWN};
+
+static i64 inputs_of(const Sizes *s, i64 module) {
+    return module == O ? s->heads * s->size : module == DOWN ? s->inner : s->width;
+}
+
+static i64 outputs_of(const Sizes *s, i64 module) {
+    i64 all[] = {s->heads * s->size, s->groups * s->size, s->groups * s->size, s->width,
+                 s->inner,           s->inner,            s->width};
+    return all[module];
+}
+
+/* The adapter of a module in a slot. */
+static Adapter adapter(const Sizes *s, const Adapters *all, const Slot *slot, const Kept *kept, i64 which,
+                       i64 module) {
+    i64 every = module == K || module == V, rank = s->rank[module];
+    i64 first = every ? slot->first : slot->first_asked, rows = every ? slot->count : slot->asked;
+    Adapter a = {.m = inputs_of(s, module), .o = outputs_of(s, module), .rank = rank, .rows = rows};
+    if (!rank) return a;
+    a.A = all->A[module] + which * s->step_A[module];
+    a.B = all->B[module] + which * s->step_B[module];
+    const uint8_t *noise = all->noise[module];
+    if (noise) {
+        a.noise = noise + first * a.m;
+        a.threshold = (every ? all->threshold : all->some_threshold) + first;
+        a.scale = (every ? all->scale : all->some_scale) + first;
+    }
+    a.z = every ? kept->z_all : kept->z_some;
+    const i64 *order = every ? MINE : SOME;
+    for (i64 i = 0; order[i] != module; i++) a.z += rows * s->rank[order[i]];
+    a.room = slot->room;
+    return a;
+}
+
+/* A slot's part of what is kept, or room for it where nothing is. */
+static Kept part_of(const Kept *kept, const Sizes *s, const Slot *slot, float *room) {
+    i64 wide = s->heads * s->size, keys = 2 * s->groups * s->size, mine = 0, some = 0;
+    for (i64 i = 0; i < 2; i++) mine += s->rank[MINE[i]];
+    for (i64 i = 0; i < 5; i++) some += s->rank[SOME[i]];
+    i64 of_all[] = {keys, mine}, of_some[] = {wide, s->heads * slot->across, wide, s->width, 2 * s->inner, some};
+    Kept part;
+    float **all[] = {&part.kv, &part.z_all};
+    float **rest[] = {&part.q, &part.shares, &part.mixed, &part.middle, &part.gate_up, &part.z_some};
+    float *const from_all[] = {kept->kv, kept->z_all};
+    float *const from_rest[] = {kept->q, kept->shares, kept->mixed, kept->middle, kept->gate_up, kept->z_some};
+    for (i64 i = 0; i < 2; i++) {
+        *all[i] = from_all[i] ? from_all[i] + slot->first * of_all[i] : room;
+        room += slot->count * of_all[i];
+    }
+    for (i64 i = 0; i < 6; i++) {
+        *rest[i] = from_rest[i] ? from_rest[i] + slot->first_asked * of_some[i] : room;
+        room += slot->asked * of_some[i];
+    }
+    return part;
+}
+
+/* Room that a slot needs at most: what is kept, what layers make, what adapters and attention need. */
+static i64 room_of(const Sizes *s, const Slot *slot) {
+    i64 wide = s->heads * s->size, keys = 2 * s->groups * s->size, rank = 0, most = s->inner;
+    for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
+    most = most > s->width ? most : s->width;
+    most = most > wide ? most : wide;
+    i64 rows = slot->count > slot->asked ? slot->count : slot->asked;
+    i64 held = rows * (keys + 2 * wide + s->heads * slot->across + 2 * s->width + 2 * s->inner + 7 * rank);
+    i64 made = rows * (5 * s->width + 2 * wide + keys + 4 * s->inner) + s->width;
+    i64 own = rows * (3 * most + rank) + rank * most;
+    i64 seen = s->size * slot->across + 2 * rows * slot->across;
+    return held + made + own + seen + 16 * 16;
+}
+
+/* What the slots have in common, and one of them. */
+typedef struct {
+    const Sizes *s;
+    const View *view;
+    i64 *first, *first_asked;
+} Slots;
+
+static Slots slots_of(const Sizes *s, const View *v) {
+    Slots all = {s, v, malloc((s->slots + 1) * sizeof(i64)), malloc((s->slots + 1) * sizeof(i64))};
+    begins(all.first, v->row, s->tokens, s);
+    begins(all.first_asked, v->some ? v->asked_row : v->row, s->asked, s);
+    return all;
+}
+
+static Slot slot_of(const Slots *all, i64 which) {
+    i64 at = all->first[which], asked = all->first_asked[which];
+    return (Slot){all->s, all->view, at, all->first[which + 1] - at, asked,
+                  all->first_asked[which + 1] - asked, ceiling(all->s->length), 0};
+}
+
+/* Rows of the tokens that are carried on, out of all of a slot's: (asked, d). */
+static const float *carried(float *to, const float *x, const Slot *slot, i64 d) {
+    const i64 *some = slot->view->some;
+    if (!some) return x;
+    for (i64 i = 0; i < slot->asked; i++)
+        memcpy(to + i * d, x + (some[slot->first_asked + i] - slot->first) * d, d * sizeof(float));
+    return to;
+}
+
+static void forward_slot(const Sizes *s, const Weights *w, const Adapters *adapters, Slot slot, i64 which,
+                         const Kept *all, const float *x, float *y, float epsilon) {
+    i64 d = s->width, f = s->inner, wide = s->heads * s->size, keys = 2 * s->groups * s->size;
+    i64 count = slot.count, asked = slot.asked;
+    float *begin = room(room_of(s, &slot)), *h = begin, *late = h + count * d, *inner = late + asked * d;
+    float *rest = inner + asked * f;
+    slot.room = rest; /* of adapters and attention; what is kept comes last, as it may need none */
+    i64 rank = 0, most = f > d ? f : d;
+    most = most > wide ? most : wide;
+    for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
+    i64 rows = count > asked ? count : asked;
+    rest += rows * (3 * most + rank) + rank * most + s->size * slot.across + 2 * rows * slot.across;
+    Kept kept = part_of(all, s, &slot, rest);
+    x += slot.first * d;
+    y += slot.first_asked * d;
+#define ADAPT(MODULE, TO, APART, FROM)                                                            \
+    adapt(adapter(s, adapters, &slot, &kept, which, MODULE), TO, APART, FROM)
+    norms(h, x, w->norm1, count, d, epsilon);
+    const float *seen = carried(late, h, &slot, d);
+    product(kept.kv, keys, h, d, w->kv, 0, w->kv_bias, count, d, keys);
+    product(kept.q, wide, seen, d, w->q, 0, w->q_bias, asked, d, wide);
+    ADAPT(K, kept.kv, keys, h);
+    ADAPT(V, kept.kv + keys / 2, keys, h);
+    ADAPT(Q, kept.q, wide, seen);
+    rotate_all(&slot, kept.q, kept.kv, 1.0f);
+    attend(&slot, kept.mixed, kept.shares, kept.q, kept.kv);
+    const float *before = carried(kept.middle, x, &slot, d);
+    if (before == x) memcpy(kept.middle, x, asked * d * sizeof(float));
+    product(kept.middle, d, kept.mixed, wide, w->out, 0, 0, asked, wide, d);
+    ADAPT(O, kept.middle, d, kept.mixed);
+    norms(late, kept.middle, w->norm2, asked, d, epsilon);
+    memset(inner, 0, f * sizeof(float)); /* no bias */
+    for (i64 i = 0; i < 2; i++)
+        product(kept.gate_up + i * f, 2 * f, late, d, w->gate_up + i * d * f, 0, inner, asked, d, f);
+    ADAPT(GATE, kept.gate_up, 2 * f, late);
+    ADAPT(UP, kept.gate_up + f, 2 * f, late);
+    gates(inner, kept.gate_up, asked, f);
+    memcpy(y, kept.middle, asked * d * sizeof(float));
+    product(y, d, inner, f, w->down, 0, 0, asked, f, d);
+    ADAPT(DOWN, y, d, inner);
+#undef ADAPT
+    free(begin);
+}
+
+/* x (tokens, d) -> y (asked, d). */
+void block(const Sizes *s, const Weights *w, const View *v, const Adapters *adapters, const Kept *kept,
+           const float *x, float *y, float epsilon) {
+    Slots all = slots_of(s, v);
+#pragma omp parallel for schedule(dynamic)
+    for (i64 which = 0; which < s->slots; which++) {
+        Slot slot = slot_of(&all, which);
+        if (slot.count) forward_slot(s, w, adapters, slot, which, kept, x, y, epsilon);
+    }
+    free(all.first);
+    free(all.first_asked);
+}
+
+/* Gradients of a slot's A and B; where it has no token they are 0. */
+typedef struct {
+    float *A[MODULES], *B[MODULES];
+} Gradients;
+
+static void backward_slot(const Sizes *s, const Weights *w, const Adapters *adapters, Slot slot, i64 which,
+                          const Kept *all, const Gradients *to, const float *x, const float *g, float *gx,
+                          float epsilon) {
+    i64 d = s->width, f = s->inner, wide = s->heads * s->size, keys = 2 * s->groups * s->size;
+    i64 count = slot.count, asked = slot.asked;
+    float *begin = room(room_of(s, &slot)), *h = begin, *late = h + count * d, *middle = late + asked * d;
+    float *gq = middle + asked * d, *gmixed = gq + asked * wide, *gkv = gmixed + asked * wide;
+    float *inner = gkv + count * keys, *ginner = inner + asked * f, *ggate = ginner + asked * f;
+    float *gh = ggate + 2 * asked * f, *none = gh + (count + asked) * d;
+    slot.room = none + d;
+    Kept kept = part_of(all, s, &slot, 0);
+    x += slot.first * d;
+    g += slot.first_asked * d;
+    memset(none, 0, d * sizeof(float));
+#define BACK(MODULE, G, APART, FROM, GX)                                                          \
+    do {                                                                                          \
+        i64 r = s->rank[MODULE], m = inputs_of(s, MODULE), o = outputs_of(s, MODULE);             \
+        adapt_backward(adapter(s, adapters, &slot, &kept, which, MODULE), G, APART, FROM,         \
+                       r ? to->A[MODULE] + which * r * m : 0, r ? to->B[MODULE] + which * o * r : 0, GX); \
+    } while (0)
+    /* the feed-forward layer */
+    if (s->rank[DOWN]) gates(inner, kept.gate_up, asked, f);
+    memset(ginner, 0, asked * f * sizeof(float));
+    product(ginner, f, g, d, w->down_turned, 0, 0, asked, d, f);
+    BACK(DOWN, g, d, inner, ginner);
+    gates_backward(ggate, ginner, kept.gate_up, asked, f);
+    product(middle, d, ggate, 2 * f, w->gate_up_turned, 0, none, asked, 2 * f, d);
+    if (s->rank[GATE] || s->rank[UP]) {
+        norms(late, kept.middle, w->norm2, asked, d, epsilon);
+        BACK(GATE, ggate, 2 * f, late, middle);
+        BACK(UP, ggate + f, 2 * f, late, middle);
+    }
+    float *gmiddle = late; /* of the sum after attention */
+    memcpy(gmiddle, g, asked * d * sizeof(float));
+    norms_backward(gmiddle, middle, kept.middle, w->norm2, asked, d, epsilon);
+    /* attention */
+    memset(gmixed, 0, asked * wide * sizeof(float));
+    product(gmixed, wide, gmiddle, d, w->out_turned, 0, 0, asked, d, wide);
+    BACK(O, gmiddle, d, kept.mixed, gmixed);
+    attend_backward(&slot, gq, gkv, gmixed, kept.shares, kept.q, kept.kv);
+    rotate_all(&slot, gq, gkv, -1.0f);
+    norms(h, x, w->norm1, count, d, epsilon);
+    const float *seen = carried(middle, h, &slot, d);
+    if (!s->learns) {
+        BACK(K, gkv, keys, h, 0);
+        BACK(V, gkv + keys / 2, keys, h, 0);
+        BACK(Q, gq, wide, seen, 0);
+        free(begin);
+        return;
+    }
+    gx += slot.first * d;
+    float *gseen = slot.view->some ? gh + count * d : gh;
+    product(gh, d, gkv, keys, w->kv_turned, 0, none, count, keys, d);
+    if (slot.view->some)
+        product(gseen, d, gq, wide, w->q_turned, 0, none, asked, wide, d);
+    else
+        product(gseen, d, gq, wide, w->q_turned, 0, 0, asked, wide, d);
+    BACK(K, gkv, keys, h, gh);
+    BACK(V, gkv + keys / 2, keys, h, gh);
+    BACK(Q, gq, wide, seen, gseen);
+    memset(gx, 0, count * d * sizeof(float));
+    for (i64 i = 0; i < asked; i++) {
+        i64 t = slot.view->some ? slot.view->some[slot.first_asked + i] - slot.first : i;
+        for (i64 j = 0; j < d; j++) gx[t * d + j] += gmiddle[i * d + j];
+        for (i64 j = 0; j < d && slot.view->some; j++) gh[t * d + j] += gseen[i * d + j];
+    }
+    norms_backward(gx, gh, x, w->norm1, count, d, epsilon);
+#undef BACK
+    free(begin);
+}
+
+/* From g (asked, d), the gradient of the output, that of x (tokens, d) and of all A and B. */
+void block_backward(const Sizes *s, const Weights *w, const View *v, const Adapters *adapters,
+                    const Kept *kept, const Gradients *to, const float *x, const float *g, float *gx,
+                    float epsilon) {
+    Slots all = slots_of(s, v);
+#pragma omp parallel for schedule(dynamic)
+    for (i64 which = 0; which < s->slots; which++) {
+        Slot slot = slot_of(&all, which);
+        if (slot.count)
+            backward_slot(s, w, adapters, slot, which, kept, to, x, g, gx, epsilon);
+        else
+            for (i64 i = 0; i < MODULES; i++) {
+                i64 r = s->rank[i], m = inputs_of(s, i), o = outputs_of(s, i);
+                if (!r) continue;
+                memset(to->A[i] + which * r * m, 0, r * m * sizeof(float));
+                memset(to->B[i] + which * o * r, 0, o * r * sizeof(float));
+            }
+    }
+    free(all.first);
+    free(all.first_asked);
+}
+
+#define CHUNK 64 /* tokens whose logits stand in the cache */
+
+/* The loss of w labels of each token: x (k, d), head packed (d, across), of which `words` count; labels (k, w),
+ * losses (k, w). With g (k, w), the gradient of the losses, also gx (k, d), that of x. */
+void head(const float *x, const float *norm, const float *W, const float *turned, const i64 *labels,
+          float *losses, const float *g, float *gx, i64 tokens, i64 d, i64 across, i64 words, i64 w,
+          float epsilon) {
+#pragma omp parallel for schedule(dynamic)
+    for (i64 at = 0; at < tokens; at += CHUNK) {
+        i64 rows = tokens - at < CHUNK ? tokens - at : CHUNK;
+        i64 most = across > d ? across : d;
+        float *h = room(rows * (d + across) + most), *logits = h + rows * d, *none = logits + rows * across;
+        memset(none, 0, most * sizeof(float));
+        norms(h, x + at * d, norm, rows, d, epsilon);
+        product(logits, across, h, d, W, 0, none, rows, d, across);
+        for (i64 i = 0; i < rows; i++) {
+            float *z = logits + i * across, top = z[0], total = 0, all = 0;
+            const i64 *label = labels + (at + i) * w;
+            float *loss = losses + (at + i) * w;
+            for (i64 j = 1; j < words; j++) top = z[j] > top ? z[j] : top;
+            for (i64 j = 0; j < w && !g; j++) loss[j] = top - z[label[j]];
+            for (i64 j = words; j < across; j++) z[j] = -1e30f;
+            for (i64 j = 0; j < across; j += LANES) *(half *)(z + j) = exp_half(*(half *)(z + j) - top);
+            for (i64 j = 0; j < words; j++) total += z[j];
+            for (i64 j = 0; j < w && !g; j++) loss[j] += logf(total);
+            for (i64 j = 0; j < w && g; j++) all += g[(at + i) * w + j];
+            for (i64 j = 0; j < across && g; j++) z[j] *= j < words ? all / total : 0.0f;
+            for (i64 j = 0; j < w && g; j++) z[label[j]] -= g[(at + i) * w + j];
+        }
+        if (g) {
+            product(h, d, logits, across, turned, 0, none, rows, across, d);
+            memset(gx + at * d, 0, rows * d * sizeof(float));
+            norms_backward(gx + at * d, h, x + at * d, norm, rows, d, epsilon);
+        }
+        free(h);
+    }
+}

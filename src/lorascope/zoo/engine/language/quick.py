@@ -1,0 +1,281 @@
+"""Blocks of a causal language model in C, in float32: forward, and backward to the adapters.
+
+The same as `causal_lm.py`: what lies between the layers of a slot stays in the processor's cache
+(`data/kernels/decoder.c`), and nothing is traced or compiled for a shape. Layer by layer in torch every step is
+a pass over memory and a call, and rows are filled and emptied.
+"""
+
+import ctypes
+import functools
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lorascope.compiled import Unavailable, compiled
+from lorascope.zoo.engine.language.causal_lm import Block, Dropout, Heads, Pair, View
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+
+__all__ = ["Packed", "block", "fits", "head", "library", "packed"]
+
+LANES = 8  # widths are multiples of it
+LARGEST = 1 << 20  # numbers of a block's weights that still lie in the cache
+LONGEST = 128  # tokens of a row: its shares are made at once
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+EVERY = ("k_proj", "v_proj")  # modules that all tokens pass through
+
+
+@functools.cache
+def library() -> Any:
+    """The kernels, or None where no C compiler works."""
+    try:
+        return compiled("decoder", threads=True)
+    except Unavailable:
+        return None
+
+
+class Packed(NamedTuple):
+    """The weights of a base as the kernels read them."""
+
+    blocks: tuple[tuple[Tensor, ...], ...]  # of each block, in the order of the kernel's `Weights`
+    norm: Tensor
+    head: tuple[Tensor, Tensor]  # as it multiplies tokens, and gradients
+    words: int
+
+
+_known: weakref.WeakKeyDictionary[FrozenBase, Packed | None] = weakref.WeakKeyDictionary()
+
+
+def packed(base: FrozenBase) -> Packed | None:
+    """What the kernels read of a base, made once; None where they cannot compute it or would gain nothing."""
+    if base not in _known:
+        _known[base] = _pack(base)
+    return _known[base]
+
+
+def _pack(base: FrozenBase) -> Packed | None:
+    if library() is None or not all(_usual(each, base) for each in base.blocks):
+        return None
+    words, width = base.head.shape
+    head = base.head.new_zeros(-(-words // LANES) * LANES, width)
+    head[:words] = base.head
+    blocks = tuple(_pack_block(each, base.heads) for each in base.blocks)
+    return Packed(
+        blocks, base.norm.contiguous(), (_side_by_side(head.mT), _side_by_side(head)), words
+    )
+
+
+def _usual(block: Block, base: FrozenBase) -> bool:
+    tensors = [base.norm, base.head, *(each for each in block if each is not None)]
+    sizes = (len(block.input_norm), block.down.shape[1], base.heads.size)
+    return (
+        all(each.dtype == torch.float32 and each.device.type == "cpu" for each in tensors)
+        and all(size % LANES == 0 for size in sizes)
+        and sum(each.numel() for each in tensors[2:]) <= LARGEST
+    )
+
+
+def _side_by_side(weight: Tensor) -> Tensor:
+    """(inputs, outputs) with the columns that the kernel makes at once side by side."""
+    weight = weight.contiguous()
+    to = torch.empty_like(weight)
+    c, d = (ctypes.c_int64(size) for size in weight.shape)
+    library().pack(_pointer(weight), _pointer(to), c, d)
+    return to
+
+
+def _pack_block(block: Block, heads: Heads) -> tuple[Tensor, ...]:
+    query = heads.query * heads.size
+    q, kv = block.qkv[:query], block.qkv[query:]
+    bias = block.qkv.new_zeros(len(block.qkv)) if block.qkv_bias is None else block.qkv_bias
+    gate, up = block.gate_up.chunk(2)
+    gate_up = torch.cat([_side_by_side(gate.mT).flatten(), _side_by_side(up.mT).flatten()])
+    return (
+        block.input_norm.contiguous(),
+        *(
+            _side_by_side(q.mT),
+            bias[:query].contiguous(),
+            _side_by_side(kv.mT),
+            bias[query:].contiguous(),
+        ),
+        *(
+            _side_by_side(block.out.mT),
+            block.mlp_norm.contiguous(),
+            gate_up,
+            _side_by_side(block.down.mT),
+        ),
+        *(_side_by_side(each) for each in (q, kv, block.out, block.gate_up, block.down)),
+    )
+
+
+def fits(x: Tensor, pairs: Mapping[str, Pair], view: View) -> bool:
+    """Whether the kernels compute a block of these tokens with these adapters."""
+    plain = all(pair.gain is None and pair.A.dtype == torch.float32 for pair in pairs.values())
+    return plain and x.dtype == torch.float32 and view.rows.token.shape[-1] <= LONGEST
+
+
+def block(
+    x: Tensor,
+    packed: Packed,
+    number: int,
+    heads: Heads,
+    pairs: Mapping[str, Pair],
+    view: View,
+    dropout: Dropout | None,
+) -> Tensor:
+    """One transformer block of every slot, as `causal_lm.block_forward`. x: (k, d) -> (k', d)."""
+    names = tuple(name for name in MODULES if name in pairs)
+    factors = [part for name in names for part in pairs[name][:2]]
+    call = Call(packed.blocks[number], heads, names, view, dropout)
+    found: Tensor = _Block.apply(x, call, *factors)  # type: ignore[no-untyped-call]
+    return found
+
+
+def head(x: Tensor, packed: Packed, labels: Tensor, epsilon: float) -> Tensor:
+    """Cross entropy of the labels of each token, as `causal_lm.head_losses`. labels: (k, w) -> (k, w)."""
+    found: Tensor = _Head.apply(x, packed, labels.contiguous(), epsilon)  # type: ignore[no-untyped-call]
+    return found
+
+
+class Call(NamedTuple):
+    """What a block is computed of, but for its input and the numbers of the adapters."""
+
+    weights: tuple[Tensor, ...]
+    heads: Heads
+    names: tuple[str, ...]  # of the adapted modules
+    view: View
+    dropout: Dropout | None
+
+
+class Told:
+    """What the kernels are told of a call, as they read it. Holds all tensors that it points to."""
+
+    def __init__(self, call: Call, x: Tensor, factors: Sequence[Tensor], learns: bool):
+        self.held: list[Tensor | None] = []
+        self.heads, asked = call.heads, call.view.asked
+        inner, d = call.weights[8].shape
+        count = len(x) if asked is None else asked.some.places.shape[1]
+        A, B = (dict(zip(call.names, factors[i::2], strict=True)) for i in (0, 1))
+        ranks = [A[name].shape[1] if name in A else 0 for name in MODULES]
+        steps = [made[name].stride(0) if name in made else 0 for made in (A, B) for name in MODULES]
+        rows, length = call.view.rows.token.shape
+        angles, masks = len(call.view.cos), len(call.view.mask)
+        asked_angles = angles if asked is None else len(asked.cos)
+        self.sizes = _integers(
+            *(len(factors[0]) if factors else rows, rows, len(x), count, d, inner, *self.heads[:3]),
+            *(length, call.view.mask.shape[1], angles, asked_angles, masks),
+            *(learns, *ranks, *steps),
+        )
+        self.weights = self.point(call.weights)
+        self.view = self.point(_view(call.view))
+        self.adapters = self.point(_adapters(call, A, B))
+        all_tokens = sum(rank for rank, name in zip(ranks, MODULES, strict=True) if name in EVERY)
+        query, across = self.heads.query * self.heads.size, -(-length // LANES) * LANES
+        self.shape = (count, d)
+        self.kept_of_all = (2 * self.heads.key_value * self.heads.size, all_tokens)
+        rest = sum(ranks) - all_tokens
+        self.kept_of_some = (query, self.heads.query * across, query, d, 2 * inner, rest)
+
+    def point(self, tensors: Sequence[Tensor | None]) -> Any:
+        """The addresses of tensors, which must lie without gaps; of none 0."""
+        self.held += tensors
+        return _integers(*(0 if each is None else each.data_ptr() for each in tensors))
+
+    def keep(self, count: int) -> Any:
+        """Room for what the backward needs of a call of so many tokens."""
+        widths = [(count, n) for n in self.kept_of_all]
+        widths += [(self.shape[0], n) for n in self.kept_of_some]
+        return self.point([torch.empty(each) for each in widths])
+
+
+def _view(view: View) -> list[Tensor | None]:
+    """In the order of the kernel's `View`."""
+    row, column = view.rows.places
+    some: list[Tensor | None] = [None] * 3
+    angles: list[Tensor | None] = [view.cos.contiguous(), view.sin.contiguous(), None, None]
+    if view.asked is not None:
+        some = [*view.asked.some.places, *view.asked.rows.places]
+        angles[2:] = [view.asked.cos.contiguous(), view.asked.sin.contiguous()]
+    return [row, column, *some, *angles, view.mask.contiguous()]
+
+
+def _adapters(call: Call, A: Mapping[str, Tensor], B: Mapping[str, Tensor]) -> list[Tensor | None]:
+    """In the order of the kernel's `Adapters`."""
+    every = some = call.dropout
+    if every is None or some is None:
+        return [*(made.get(name) for made in (A, B) for name in MODULES), *[None] * 11]
+    if call.view.asked is not None:
+        some = every.of(call.view.asked.some)
+    noise = {name: (every if name in EVERY else some).noise[name] for name in call.names}
+    chances = (every.threshold, some.threshold, every.scale, some.scale)
+    return [*(made.get(name) for made in (A, B, noise) for name in MODULES), *chances]
+
+
+class _Block(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: Call, *factors: Tensor) -> Tensor:
+        x, factors = x.contiguous(), tuple(_dense(part) for part in factors)
+        told = Told(call, x, factors, ctx.needs_input_grad[0])
+        kept = told.keep(len(x)) if any(ctx.needs_input_grad) else _integers(*[0] * 8)
+        y = torch.empty(told.shape)
+        facts = (told.sizes, told.weights, told.view, told.adapters, kept)
+        epsilon = ctypes.c_float(call.heads.epsilon)
+        library().block(*facts, _pointer(x), _pointer(y), epsilon)
+        ctx.facts = (told, *facts, x, epsilon, call.names, [part.shape for part in factors])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        told, *facts, x, epsilon, names, shapes = ctx.facts
+        gradient, found = gradient.contiguous(), [torch.empty(shape) for shape in shapes]
+        gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        made = (dict(zip(names, found[i::2], strict=True)) for i in (0, 1))
+        to = told.point([part.get(name) for part in made for name in MODULES])
+        library().block_backward(*facts, to, *map(_pointer, (x, gradient, gx)), epsilon)
+        return gx, None, *found
+
+
+class _Head(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: Packed, labels: Tensor, epsilon: float) -> Tensor:
+        x = x.contiguous()
+        ctx.facts = (x, packed, labels, epsilon)
+        losses = torch.empty(labels.shape)
+        _call_head(x, packed, labels, epsilon, losses, None, None)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, packed, labels, epsilon = ctx.facts
+        gx = torch.empty_like(x)
+        _call_head(x, packed, labels, epsilon, None, gradient.contiguous(), gx)
+        return gx, None, None, None
+
+
+def _call_head(
+    x: Tensor,
+    packed: Packed,
+    labels: Tensor,
+    epsilon: float,
+    losses: Tensor | None,
+    gradient: Tensor | None,
+    gx: Tensor | None,
+) -> None:
+    tensors = (x, packed.norm, *packed.head, labels, losses, gradient, gx)
+    sizes = (*x.shape, len(packed.head[1]), packed.words, labels.shape[1])
+    library().head(*map(_pointer, tensors), *map(ctypes.c_int64, sizes), ctypes.c_float(epsilon))
+
+
+def _dense(factor: Tensor) -> Tensor:
+    """Factors of the slots, each without gaps."""
+    return factor if factor[0].is_contiguous() else factor.contiguous()
+
+
+def _pointer(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _integers(*values: int) -> Any:
+    return (ctypes.c_int64 * len(values))(*values)

@@ -1,0 +1,219 @@
+"""Blocks and head in C against the same in torch; skipped where no C compiler works."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lorascope.compiled import Unavailable
+from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.language import quick
+from lorascope.zoo.engine.language.causal_lm import Dropout, Pair
+from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
+from lorascope.zoo.engine.language.fit import fit_adapters
+from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.language.kernels import QUICK, kernels_for
+from lorascope.zoo.engine.language.network import EAGER, causal_views, views, visible
+from lorascope.zoo.engine.language.ragged import Ragged
+from tests.zoo.conftest import make_base, make_job
+from tests.zoo.engine.language.test_evaluate import make_choices
+
+pytestmark = pytest.mark.skipif(quick.library() is None, reason="no C compiler")
+
+SIZES = {"hidden_size": 32, "intermediate_size": 40}
+WIDE = {"hidden_size": 96, "intermediate_size": 256, "vocab_size": 67}
+EVERY = quick.MODULES
+
+
+def frozen_base(kind="qwen2", **changes):
+    """Small, used with kernels, and the same in float64."""
+    model = make_base(kind, dtype=torch.float32, **{**SIZES, **changes})
+    base = FrozenBase.of(model, torch.float32)
+    return replace(base, compiled=True), base.to(torch.float64)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def scene(base, *, rows=12, length=9, lone=False):
+    """Views of rows of different lengths, one slot of three without any; some tokens are asked."""
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(1, length + 1, (rows,), generator=generator)
+    lengths[4:8] = 0
+    seen = torch.arange(length) < lengths[:, None]
+    places = torch.stack([(lengths - 1).clamp(min=0), (lengths - 2).clamp(min=0)], 1)
+    used = torch.stack([lengths > 0, lengths > 1], 1)
+    if lone:
+        places, used = places[:, :1], used[:, :1]
+    tokens, asked = (Ragged.of(each, int(each.sum())) for each in (seen, used))
+    return causal_views(base, tokens, asked, places)
+
+
+def branches(base, rows=6, length=11):
+    """Views of rows that fork after three tokens: places and sights of their own."""
+    segments = torch.full((rows, length), -1)
+    segments[:, 3:7], segments[:, 7:] = 0, 1
+    positions = torch.arange(length).repeat(rows, 1)
+    positions[:, 7:] -= 4
+    positions += torch.arange(rows)[:, None]
+    everything = torch.ones(rows, length, dtype=torch.bool)
+    places = torch.tensor([6, 10, 2]).expand(rows, -1)
+    tokens, asked = Ragged.of(everything, rows * length), Ragged.of(everything[:, :3], rows * 3)
+    return views(base, tokens, positions, visible(segments), asked, places)
+
+
+def adapters(base, names, slots=3, rank=3):
+    """Pairs in float64 of those modules in each slot, of rank 3, 4, ..."""
+    pairs = {}
+    for i, name in enumerate(names):
+        o, m = base.blocks[1].part(name, base.heads).weight.shape
+        r = rank + i
+        pairs[name] = Pair(randn(slots, r, m, seed=i) / 5, randn(slots, o, r, seed=i + 50) / 5)
+    return pairs
+
+
+def thinning(base, names, count):
+    generator = torch.Generator().manual_seed(4)
+    noise = {
+        name: torch.randint(
+            256,
+            (count, base.blocks[1].part(name, base.heads).weight.shape[1]),
+            generator=generator,
+            dtype=torch.uint8,
+        )
+        for name in names
+    }
+    threshold = torch.randint(0, 200, (count, 1), generator=generator).to(torch.uint8)
+    return Dropout(noise, threshold, 1 / (1 - threshold.double() / 256))
+
+
+def outcome(kernels, base, x, pairs, view, dropout):
+    """Output and gradients of a block, of all that goes in."""
+    x = x.to(base.dtype).requires_grad_()
+    pairs = {
+        name: Pair(*(part.to(base.dtype).requires_grad_() for part in pair[:2]))
+        for name, pair in pairs.items()
+    }
+    if dropout is not None:
+        dropout = dropout._replace(scale=dropout.scale.to(base.dtype))
+    y = kernels.block(x, base, 1, pairs, view, dropout)
+    parts = [x, *(part for pair in pairs.values() for part in pair[:2])]
+    return y, *torch.autograd.grad(y, parts, randn(*y.shape, seed=9).to(base.dtype))
+
+
+def near(found, exact, most=3e-6):
+    return all(
+        float((a.detach().double() - b.detach()).norm()) <= most * float(b.detach().norm())
+        for a, b in zip(found, exact, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("names", [("k_proj", "v_proj"), EVERY, ()])
+@pytest.mark.parametrize("make", [scene, branches])
+def test_a_block_and_its_gradients_are_those_of_torch(kind, dropped, last, names, make):
+    base, exact = frozen_base(kind)
+    seen, wide = (make(each) for each in (base, exact))
+    view, same = (each.last if last else each.inner for each in (seen, wide))
+    x = randn(view.rows.places.shape[1], 32)
+    pairs, drop = adapters(base, names), thinning(base, names, len(x)) if dropped else None
+    assert near(
+        outcome(QUICK, base, x, pairs, view, drop), outcome(EAGER, exact, x, pairs, same, drop)
+    )
+
+
+@pytest.mark.parametrize("sizes", [WIDE, {"hidden_size": 64, "intermediate_size": 104}])
+def test_widths_of_every_tile_and_many_rows(sizes):
+    base, exact = frozen_base(**sizes)
+    view, same = (scene(each, rows=48, length=19).inner for each in (base, exact))
+    x, pairs = randn(view.rows.places.shape[1], sizes["hidden_size"]), adapters(base, EVERY)
+    assert near(
+        outcome(QUICK, base, x, pairs, view, None), outcome(EAGER, exact, x, pairs, same, None)
+    )
+
+
+def test_threads_share_the_slots_and_change_nothing():
+    base, _ = frozen_base()
+    view, pairs = scene(base).inner, adapters(base, EVERY)
+    x, found, before = randn(view.rows.places.shape[1], 32), [], torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(outcome(QUICK, base, x, pairs, view, None))
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("sizes", [SIZES, WIDE])
+@pytest.mark.parametrize("count", [1, 150])
+def test_the_head_and_its_gradient_are_those_of_torch(sizes, count):
+    base, exact = frozen_base(**sizes)
+    words, width = exact.head.shape
+    labels = torch.randint(words, (count, 3), generator=torch.Generator().manual_seed(1))
+    results = []
+    for kernels, each in ((QUICK, base), (EAGER, exact)):
+        x = randn(count, width).to(each.dtype).requires_grad_()
+        losses = kernels.head(x, each, labels)
+        gradient = randn(*losses.shape, seed=2).to(each.dtype)
+        results.append((losses, *torch.autograd.grad(losses, x, gradient)))
+    assert near(*results)
+
+
+def test_which_bases_the_kernels_take():
+    base, exact = frozen_base()
+    assert kernels_for(base) is QUICK
+    assert kernels_for(replace(base, compiled=False)) is EAGER
+    assert kernels_for(base, dora=True) is not QUICK
+    odd = frozen_base(hidden_size=24)[0]  # heads of 6
+    large = frozen_base(hidden_size=512, intermediate_size=1024)[0]
+    for other in (exact, base.to(torch.bfloat16), odd, large):
+        assert quick.packed(other) is None
+    assert quick.packed(base) is quick.packed(base)
+    assert kernels_for(replace(odd, compiled=True), alike=False) is EAGER
+
+
+def test_what_a_kernel_does_not_take_is_computed_by_torch():
+    base, exact = frozen_base()
+    long = scene(base, rows=3, length=quick.LONGEST + 1).inner
+    x, pairs = randn(long.rows.places.shape[1], 32), adapters(base, EVERY)
+    assert not quick.fits(x.float(), {}, long)
+    long_exact = scene(exact, rows=3, length=quick.LONGEST + 1).inner
+    found, wanted = (
+        outcome(QUICK, each, x, pairs, view, None)
+        for each, view in ((base, long), (exact, long_exact))
+    )
+    assert near(found, wanted)
+
+
+def test_without_a_c_compiler_there_are_no_kernels(monkeypatch):
+    def unavailable(name, *, threads):
+        raise OSError("no compiler")
+
+    quick.library.cache_clear()
+    monkeypatch.setattr(quick, "compiled", unavailable)
+    try:
+        base = frozen_base()[0]
+        assert quick.library() is None
+        assert quick.packed(base) is None
+        assert issubclass(OSError, Unavailable)
+    finally:
+        quick.library.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+def test_adapters_and_answers_are_those_of_the_plain_path(kind):
+    base, exact = frozen_base(kind)
+    spec = AdapterSpec(("k_proj", "v_proj", "down_proj"), rank=3, alpha=8)
+    jobs = [make_job(s, examples=30, batch_size=b) for s, b in enumerate((8, 8, 16, 4, 8))]
+    fitted = fit_adapters(base, spec, jobs, slots=4)
+    plain = fit_adapters(exact, spec, jobs, slots=4)
+    for i in range(len(jobs)):
+        assert float(plain.to_lora(i).cosine(fitted.to_lora(i))) > 1 - 1e-5
+    for by_length in (False, True):
+        found, wanted = (
+            choice_log_likelihoods(each, spec, fitted, make_choices(), by_length=by_length)
+            for each in (base, replace(base, compiled=False))
+        )
+        assert float((found - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
