@@ -4,10 +4,8 @@
  * padding. What lies between two layers of a slot stays in the processor's cache; only what the backward needs
  * is kept. In float32. Widths are multiples of LANES; frozen weights are packed (`pack`) and get no gradient.
  */
-#include "tiles.h"
+#include "layers.h"
 
-EXP(exp_wide, wide, wide_int)
-EXP(exp_half, half, half_int)
 typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
 
 enum { Q, K, V, O, GATE, UP, DOWN, MODULES };
@@ -46,23 +44,6 @@ typedef struct {
     float *kv, *z_all, *q, *shares, *mixed, *middle, *gate_up, *z_some;
 } Kept;
 
-static i64 ceiling(i64 x) { return (x + LANES - 1) / LANES * LANES; }
-
-/* W (c, d) with the columns of a tile side by side. */
-void pack(const float *W, float *to, i64 c, i64 d) {
-    for (i64 j = 0, width; j < d; j += width) {
-        width = width_of(d - j);
-        for (i64 k = 0; k < c; k++, to += width) memcpy(to, W + k * d + j, width * sizeof(float));
-    }
-}
-
-/* y (rows, d) = first + x (rows, c) W, rows of x and y some numbers apart; without `first` it is added to y. */
-static void product(float *y, i64 apart_y, const float *x, i64 apart_x, const float *W, i64 across,
-                    const float *first, i64 rows, i64 c, i64 d) {
-    i64 tap = 0;
-    multiply((Rows){y, x, rows, apart_y, 1, apart_x, c}, W, across, first, d, &tap, 1);
-}
-
 static float inverse_root(const float *x, i64 d, float epsilon) {
     float sum = 0;
     for (i64 j = 0; j < d; j++) sum += x[j] * x[j];
@@ -85,93 +66,6 @@ static void norms_backward(float *to, const float *g, const float *x, const floa
         sum *= rate * rate * rate / d;
         for (i64 j = 0; j < d; j++) to[j] += g[j] * weight[j] * rate - x[j] * sum;
     }
-}
-
-/* What each input of a module's adapter is multiplied with: where its byte reaches the threshold the scale. */
-static void masks(float *restrict to, const uint8_t *restrict noise, const uint8_t *threshold,
-                  const float *scale, i64 rows, i64 m) {
-    for (i64 i = 0; i < rows; i++) {
-        const int least = threshold[i];
-        const float by = scale[i];
-        for (i64 j = 0; j < m; j++) to[i * m + j] = noise[i * m + j] >= least ? by : 0.0f;
-    }
-}
-
-static void turn(float *to, const float *x, i64 rows, i64 c, i64 apart, i64 across) {
-    for (i64 i = 0; i < rows; i++)
-        for (i64 j = 0; j < c; j++) to[j * across + i] = x[i * apart + j];
-}
-
-/* One module's adapter in one slot: rows of inputs m and outputs o. */
-typedef struct {
-    i64 m, o, rank, rows;
-    const float *A, *B; /* (rank, m), (o, rank) */
-    const uint8_t *noise, *threshold;
-    const float *scale;
-    float *z, *room; /* z (rows, rank); room for rows (3 m + rank) + rank o numbers */
-} Adapter;
-
-/* to (rows, rank) = x W^T of rows some numbers apart, W (rank, c): few outputs, each a sum of vectors. */
-static void narrow(float *to, const float *x, i64 apart, const float *W, i64 rows, i64 c, i64 rank) {
-    for (i64 i = 0; i < rows; i++, x += apart)
-        for (i64 r = 0; r < rank; r += 4) {
-            i64 some = rank - r < 4 ? rank - r : 4, j = 0;
-            const float *w[4];
-            wide sum[4] = {};
-            float all[4] = {};
-            for (i64 k = 0; k < 4; k++) w[k] = W + (r + (k < some ? k : 0)) * c;
-            for (; j + WIDE <= c; j += WIDE)
-                for (i64 k = 0; k < 4; k++) sum[k] += *(const wide *)(x + j) * *(const wide *)(w[k] + j);
-            for (i64 k = 0; k < 4; k++)
-                for (i64 l = 0; l < WIDE; l++) all[k] += sum[k][l];
-            for (; j < c; j++)
-                for (i64 k = 0; k < 4; k++) all[k] += x[j] * w[k][j];
-            for (i64 k = 0; k < some; k++) to[i * rank + r + k] = all[k];
-        }
-}
-
-/* y += thinned(x) A^T B^T. */
-static void adapt(Adapter a, float *y, i64 apart, const float *x) {
-    if (!a.rank) return;
-    float *B = a.room, *inputs = B + a.rank * a.o;
-    if (a.noise) {
-        masks(inputs, a.noise, a.threshold, a.scale, a.rows, a.m);
-        for (i64 i = 0; i < a.rows * a.m; i++) inputs[i] *= x[i];
-        x = inputs;
-    }
-    narrow(a.z, x, a.m, a.A, a.rows, a.m, a.rank);
-    turn(B, a.B, a.o, a.rank, a.rank, a.o);
-    product(y, apart, a.z, a.rank, B, a.o, 0, a.rows, a.rank, a.o);
-}
-
-/* Gradients of A (rank, m) and B (o, rank), and, unless 0, of the inputs, added to gx (rows, m). */
-static void adapt_backward(Adapter a, const float *g, i64 apart, const float *x, float *gA, float *gB,
-                           float *gx) {
-    if (!a.rank) return;
-    i64 all = a.rows * a.m;
-    float *B = a.room, *mask = B + a.rank * a.o, *inputs = mask + all, *back = inputs + all, *gz = back + all;
-    turn(B, a.B, a.o, a.rank, a.rank, a.o);
-    if (a.noise) {
-        masks(mask, a.noise, a.threshold, a.scale, a.rows, a.m);
-        for (i64 i = 0; i < all; i++) inputs[i] = x[i] * mask[i];
-        x = inputs;
-    }
-    narrow(gz, g, apart, B, a.rows, a.o, a.rank);
-    if (gx && !a.noise) product(gx, a.m, gz, a.rank, a.A, a.m, 0, a.rows, a.rank, a.m);
-    if (gx && a.noise) {
-        float none[a.m];
-        memset(none, 0, sizeof none);
-        product(back, a.m, gz, a.rank, a.A, a.m, none, a.rows, a.rank, a.m);
-        for (i64 i = 0; i < all; i++) gx[i] += back[i] * mask[i];
-    }
-    float *turned = back; /* no longer needed: (rank, rows) */
-    memset(gA, 0, a.rank * a.m * sizeof(float));
-    memset(B, 0, a.rank * a.o * sizeof(float));
-    turn(turned, gz, a.rows, a.rank, a.rank, a.rows);
-    product(gA, a.m, turned, a.rows, x, a.m, 0, a.rank, a.rows, a.m);
-    turn(turned, a.z, a.rows, a.rank, a.rank, a.rows);
-    product(B, a.o, turned, a.rows, g, apart, 0, a.rank, a.rows, a.o);
-    turn(gB, B, a.rank, a.o, a.o, a.rank);
 }
 
 /* Rotary embedding of the heads of a token, or (back = -1) its inverse. */
@@ -252,50 +146,29 @@ static void sight(float *to, const Slot *slot, const Row *r, i64 used) {
     }
 }
 
-/* softmax(scale x) of the keys that a query sees; 0 for the others. Of multiples of LANES. */
-static void shares_of(float *x, const float *sees, i64 across, float scale) {
-    float best[LANES], sums[LANES] = {}, top = -1e30f, total = 0;
-    for (i64 l = 0; l < LANES; l++) best[l] = -1e30f;
-    for (i64 j = 0; j < across; j += LANES)
-        for (i64 l = 0; l < LANES; l++) {
-            x[j + l] = scale * x[j + l] + 1e30f * (sees[j + l] - 1.0f);
-            best[l] = x[j + l] > best[l] ? x[j + l] : best[l];
-        }
-    for (i64 l = 0; l < LANES; l++) top = best[l] > top ? best[l] : top;
-    for (i64 j = 0; j < across; j += LANES) {
-        *(half *)(x + j) = exp_half(*(half *)(x + j) - top) * *(const half *)(sees + j);
-        *(half *)sums += *(half *)(x + j);
-    }
-    for (i64 l = 0; l < LANES; l++) total += sums[l];
-    total = 1.0f / total;
-    for (i64 j = 0; j < across; j += LANES) *(half *)(x + j) *= total;
+static Head head_of(const Slot *slot, const Row *r) {
+    const Sizes *s = slot->s;
+    i64 used = ceiling(r->keys), wide = s->heads * s->size, keys = 2 * s->groups * s->size;
+    return (Head){r->queries, r->keys, used, s->size, wide, keys, s->heads * slot->across, used,
+                  1.0f / sqrtf((float)s->size)};
 }
 
 /* Attention in every row: mixed (asked, heads size), the shares are kept (asked, heads, across). */
 static void attend(const Slot *slot, float *mixed, float *shares, const float *q, const float *kv) {
     const Sizes *s = slot->s;
-    i64 size = s->size, wide = s->heads * size, keys = 2 * s->groups * size, across = slot->across;
-    float *turned = slot->room, none[across > size ? across : size], scale = 1.0f / sqrtf((float)size);
-    memset(none, 0, sizeof none);
+    i64 size = s->size, keys = 2 * s->groups * size, each = s->heads / s->groups;
     for (Row r = {0}; next_row(slot, &r);) {
-        float *to = mixed + r.from_asked * wide, *share = shares + r.from_asked * s->heads * across;
-        i64 used = ceiling(r.keys);
-        float *sees = turned + size * used;
-        sight(sees, slot, &r, used);
-        memset(share, 0, r.queries * s->heads * across * sizeof(float));
+        Head head = head_of(slot, &r);
+        float *share = shares + r.from_asked * head.apart_shares;
+        float *turned = slot->room, *sees = turned + size * head.used;
+        sight(sees, slot, &r, head.used);
+        memset(share, 0, r.queries * head.apart_shares * sizeof(float));
+        memset(turned, 0, size * head.used * sizeof(float));
         for (i64 h = 0; h < s->heads; h++) {
-            i64 group = h / (s->heads / s->groups);
-            const float *k = kv + r.from * keys + group * size, *value = k + s->groups * size;
-            if (h % (s->heads / s->groups) == 0) {
-                memset(turned, 0, size * used * sizeof(float));
-                turn(turned, k, r.keys, size, keys, used);
-            }
-            float *x = share + h * across;
-            product(x, s->heads * across, q + r.from_asked * wide + h * size, wide, turned, used, none,
-                    r.queries, size, used);
-            for (i64 i = 0; i < r.queries; i++)
-                shares_of(x + i * s->heads * across, sees + i * used, used, scale);
-            product(to + h * size, wide, x, s->heads * across, value, keys, none, r.queries, r.keys, size);
+            const float *k = kv + r.from * keys + h / each * size, *value = k + s->groups * size;
+            i64 at = r.from_asked * head.apart + h * size;
+            if (h % each == 0) turn(turned, k, r.keys, size, keys, head.used);
+            attend_head(head, mixed + at, share + h * slot->across, q + at, turned, value, sees);
         }
     }
 }
@@ -304,37 +177,19 @@ static void attend(const Slot *slot, float *mixed, float *shares, const float *q
 static void attend_backward(const Slot *slot, float *gq, float *gkv, const float *g,
                             const float *shares, const float *q, const float *kv) {
     const Sizes *s = slot->s;
-    i64 size = s->size, wide = s->heads * size, keys = 2 * s->groups * size, across = slot->across;
-    float none[across > size ? across : size], scale = 1.0f / sqrtf((float)size);
-    memset(none, 0, sizeof none);
+    i64 size = s->size, keys = 2 * s->groups * size, each = s->heads / s->groups;
     memset(gkv, 0, slot->count * keys * sizeof(float));
     for (Row r = {0}; next_row(slot, &r);) {
-        i64 used = ceiling(r.keys), queries = r.queries;
-        float *turned = slot->room, *gs = turned + size * used, *back = gs + queries * used;
+        Head head = head_of(slot, &r);
+        float *turned = slot->room;
+        memset(turned, 0, size * head.used * sizeof(float));
         for (i64 h = 0; h < s->heads; h++) {
-            i64 group = h / (s->heads / s->groups), at = r.from * keys + group * size;
-            const float *k = kv + at, *value = k + s->groups * size;
-            const float *share = shares + (r.from_asked * s->heads + h) * across;
-            const float *head = q + r.from_asked * wide + h * size;
-            const float *gm = g + r.from_asked * wide + h * size;
-            float *gk = gkv + at, *gv = gk + s->groups * size;
-            if (h % (s->heads / s->groups) == 0) {
-                memset(turned, 0, size * used * sizeof(float));
-                turn(turned, value, r.keys, size, keys, used);
-            }
-            product(gs, used, gm, wide, turned, used, none, queries, size, used);
-            turn(back, share, queries, r.keys, s->heads * across, queries);
-            product(gv, keys, back, queries, gm, wide, 0, r.keys, queries, size);
-            for (i64 i = 0; i < queries; i++) {
-                const float *p = share + i * s->heads * across;
-                float sum = 0;
-                for (i64 j = 0; j < used; j++) sum += p[j] * gs[i * used + j];
-                for (i64 j = 0; j < used; j++) gs[i * used + j] = scale * p[j] * (gs[i * used + j] - sum);
-            }
-            product(gq + r.from_asked * wide + h * size, wide, gs, used, k, keys, none, queries, r.keys,
-                    size);
-            turn(back, gs, queries, r.keys, used, queries);
-            product(gk, keys, back, queries, head, wide, 0, r.keys, queries, size);
+            i64 own = r.from * keys + h / each * size, values = own + s->groups * size;
+            i64 at = r.from_asked * head.apart + h * size;
+            const float *share = shares + (r.from_asked * s->heads + h) * slot->across;
+            if (h % each == 0) turn(turned, kv + values, r.keys, size, keys, head.used);
+            attend_head_backward(head, gq + at, gkv + own, gkv + values, g + at, share, q + at, kv + own,
+                                 turned, turned + size * head.used);
         }
     }
 }
@@ -530,7 +385,7 @@ void block(const Sizes *s, const Weights *w, const View *v, const Adapters *adap
     free(all.first_asked);
 }
 
-/* Gradients of a slot's A and B; where it has no token they are 0. */
+/* Where the gradients of all A and B are added. */
 typedef struct {
     float *A[MODULES], *B[MODULES];
 } Gradients;
@@ -606,7 +461,7 @@ static void backward_slot(const Sizes *s, const Weights *w, const Adapters *adap
     free(begin);
 }
 
-/* From g (asked, d), the gradient of the output, that of x (tokens, d) and of all A and B. */
+/* From g (asked, d), the gradient of the output, that of x (tokens, d), and those of all A and B, added. */
 void block_backward(const Sizes *s, const Weights *w, const View *v, const Adapters *adapters,
                     const Kept *kept, const Gradients *to, const float *x, const float *g, float *gx,
                     float epsilon) {
@@ -614,15 +469,7 @@ void block_backward(const Sizes *s, const Weights *w, const View *v, const Adapt
 #pragma omp parallel for schedule(dynamic)
     for (i64 which = 0; which < s->slots; which++) {
         Slot slot = slot_of(&all, which);
-        if (slot.count)
-            backward_slot(s, w, adapters, slot, which, kept, to, x, g, gx, epsilon);
-        else
-            for (i64 i = 0; i < MODULES; i++) {
-                i64 r = s->rank[i], m = inputs_of(s, i), o = outputs_of(s, i);
-                if (!r) continue;
-                memset(to->A[i] + which * r * m, 0, r * m * sizeof(float));
-                memset(to->B[i] + which * o * r, 0, o * r * sizeof(float));
-            }
+        if (slot.count) backward_slot(s, w, adapters, slot, which, kept, to, x, g, gx, epsilon);
     }
     free(all.first);
     free(all.first_asked);

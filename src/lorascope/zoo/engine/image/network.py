@@ -29,6 +29,8 @@ from lorascope.zoo.engine.image.plan import (
     Spatial,
 )
 from lorascope.zoo.engine.image.quick_blocks import Packed
+from lorascope.zoo.engine.image.quick_transformer import adaptable
+from lorascope.zoo.engine.image.quick_transformer import transformer as quick_transformer
 
 SMALL = 1 << 12  # places seen from places: beyond, torch multiplies faster than the kernel in C
 LARGE = (
@@ -196,12 +198,16 @@ def fused_resnet(
 def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
     packed = None if scene.packed is None else scene.packed.transformers.get(spatial.name)
-    plain = scene.slots == 1 and not scene.pairs and not torch.is_grad_enabled()
     widest = max(x.shape[1], x.shape[-2:].numel())  # of its numbers, and of what a place sees
-    if packed is not None and plain and quick_blocks.fits(x, widest):
+    if (
+        packed is not None
+        and quick_blocks.fits(x, widest)
+        and adaptable(packed, scene.pairs, spatial)
+    ):
         context = scene.contexts[spatial.blocks[0].attentions[1].name]
-        which = texts_of(scene, x.shape[0], x.device)
-        return quick_blocks.transformer(x, context.key[0], context.value[0], which, packed)
+        which = texts_of(scene, x.shape[0] // scene.slots, x.device)
+        if len(which) * scene.slots == len(x) or not torch.is_grad_enabled():
+            return quick_transformer(x, *context, which, packed, scene.pairs)
     tokens = tokens_of(scene, group_norm(scene, spatial.norm, x, silu=False))
     tokens = mix(scene, f"{spatial.name}.proj_in", tokens)
     for block in spatial.blocks:

@@ -1,8 +1,9 @@
-"""Whole blocks of a UNet in C, in float32: a resnet with its gradient, a transformer for evaluation.
+"""Whole blocks of a UNet in C, in float32: what they read, and a resnet with its gradient.
 
 What lies between the layers of a picture stays in the processor's cache (`data/kernels/blocks.c`): layer by
-layer in torch every one of them is a pass over memory and a call. Weights lie as the kernels read them,
-(inputs, outputs), a convolution's (taps, inputs, outputs); adapters in them have been added before.
+layer in torch every one of them is a pass over memory and a call. Weights lie as the kernels read them, a
+convolution's (taps, inputs, outputs); adapters in them have been added before. Transformers:
+`quick_transformer.py`.
 """
 
 import functools
@@ -12,19 +13,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lorascope.zoo.engine.image.plan import Plan, Resnet, Spatial
+from lorascope.zoo.engine.image.plan import Plan, Resnet
 from lorascope.zoo.engine.image.quick import run
+from lorascope.zoo.engine.image.quick_transformer import TransformerWeights, pack_transformer
 
 __all__ = [
     "LARGEST",
     "Packed",
     "ResnetWeights",
-    "TransformerWeights",
     "fits",
     "pack",
     "pack_resnet",
     "resnet",
-    "transformer",
 ]
 
 run_block = functools.partial(run, source="blocks")
@@ -40,17 +40,6 @@ class ResnetWeights(NamedTuple):
     sizes: tuple[int, int, int]  # inputs, outputs, groups of norm 1
     groups: int  # of norm 2
     epsilons: tuple[float, float]
-
-
-class TransformerWeights(NamedTuple):
-    """Of one transformer of one block."""
-
-    tensors: tuple[Tensor, ...]  # in the order that the kernel names
-    heads: int
-    width: int  # of the feed-forward layer
-    groups: int
-    epsilons: tuple[float, float, float, float]
-    scale: float
 
 
 class Packed(NamedTuple):
@@ -73,7 +62,7 @@ def pack(plan: Plan, weights: Mapping[str, Tensor]) -> Packed:
             if packed is not None:
                 resnets[part.name] = packed
         for spatial in level.spatials:
-            found = None if spatial is None else _pack_transformer(spatial, weights)
+            found = None if spatial is None else pack_transformer(spatial, weights)
             if spatial is not None and found is not None:
                 transformers[spatial.name] = found
     return Packed(norms, resnets, transformers)
@@ -109,57 +98,6 @@ def pack_resnet(part: Resnet, weights: Mapping[str, Tensor]) -> ResnetWeights | 
         (inputs, outputs, part.norms[0].groups),
         part.norms[1].groups,
         (part.norms[0].epsilon, part.norms[1].epsilon),
-    )
-
-
-def _pack_transformer(spatial: Spatial, weights: Mapping[str, Tensor]) -> TransformerWeights | None:
-    if len(spatial.blocks) != 1 or spatial.blocks[0].activation != "geglu":
-        return None
-    (block,) = spatial.blocks
-    first, second = block.attentions
-    back = f"{block.name}.ff.net.2"
-    width, channels = weights[f"{back}.weight"].shape[::-1]
-    inner = weights[f"{first.name}.to_q.weight"].shape[0]
-    biased = any(f"{part.name}.to_{x}.bias" in weights for part in block.attentions for x in "qkv")
-    alike = (first.heads, first.scale) == (second.heads, second.scale)
-    usual = (
-        not biased
-        and alike
-        and inner == channels == weights[f"{spatial.name}.proj_in.weight"].shape[1]
-        and all(size % LANES == 0 for size in (width, channels // first.heads))
-    )
-    if not usual:
-        return None
-
-    def linear(name: str) -> list[Tensor]:
-        return [weights[f"{name}.weight"].flatten(1).mT, _bias(weights, name)]
-
-    def norm(name: str) -> list[Tensor]:
-        return [weights[f"{name}.weight"], weights[f"{name}.bias"]]
-
-    one, two = first.name, second.name
-    tensors = [
-        *norm(spatial.norm.name),
-        *linear(f"{spatial.name}.proj_in"),
-        *norm(block.norms[0].name),
-        *(weights[f"{one}.to_{x}.weight"].mT for x in "qkv"),
-        *linear(f"{one}.to_out.0"),
-        *norm(block.norms[1].name),
-        weights[f"{two}.to_q.weight"].mT,
-        *linear(f"{two}.to_out.0"),
-        *norm(block.norms[2].name),
-        *linear(f"{block.name}.ff.net.0.proj"),
-        *linear(back),
-        *linear(f"{spatial.name}.proj_out"),
-    ]
-    epsilons = block.norms[0].epsilon, block.norms[1].epsilon, block.norms[2].epsilon
-    return TransformerWeights(
-        tuple(each.float().contiguous() for each in tensors),
-        first.heads,
-        width,
-        spatial.norm.groups,
-        (spatial.norm.epsilon, *epsilons),
-        first.scale,
     )
 
 
@@ -237,25 +175,6 @@ class FusedResnet(torch.autograd.Function):
         made = (x, skip, middle, _last(gradient), gx, gskip)
         run_block("resnet_backward", *made, w1, b1, c1, w2, b2, c2, cs, *sizes)
         return gx, gskip, None, None, None
-
-
-@torch.no_grad()
-def transformer(
-    x: Tensor,  # (b, c, h, w)
-    key: Tensor,  # (e, u, c): of e texts
-    value: Tensor,  # (e, u, c)
-    which: Tensor,  # (rows,): the text of each row; rows is a multiple of b, pictures are seen again
-    weights: TransformerWeights,
-) -> Tensor:  # (rows, c, h, w)
-    """Attention over the places of pictures, to the texts, feed-forward, on top of them. No gradient."""
-    x, key, value = _last(x), key.contiguous(), value.contiguous()
-    n, c, h, w = x.shape
-    y = torch.empty((len(which), c, h, w), memory_format=torch.channels_last)
-    sizes = (n, len(which), len(key), h * w, key.shape[1], c, weights.heads, weights.width)
-    pointers = torch.tensor([each.data_ptr() for each in weights.tensors])
-    made = (x, y, pointers, key, value, which)
-    run_block("transformer", *made, *sizes, weights.groups, *weights.epsilons, weights.scale)
-    return y
 
 
 def _last(x: Tensor) -> Tensor:

@@ -229,7 +229,7 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         told, *facts, x, epsilon, names, shapes = ctx.facts
-        gradient, found = gradient.contiguous(), [torch.empty(shape) for shape in shapes]
+        gradient, found = gradient.contiguous(), [torch.zeros(shape) for shape in shapes]
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         made = (dict(zip(names, found[i::2], strict=True)) for i in (0, 1))
         to = told.point([part.get(name) for part in made for name in MODULES])
