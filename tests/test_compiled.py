@@ -1,8 +1,9 @@
 import shutil
 
 import pytest
+import torch
 
-from lorascope.compiled import Unavailable, compiled
+from lorascope.compiled import Unavailable, address, addresses, compiled, integers
 
 
 @pytest.fixture
@@ -28,3 +29,11 @@ def test_without_a_compiler_it_is_unavailable(fresh, monkeypatch):
     monkeypatch.setenv("CC", "/no/such/compiler")
     with pytest.raises(Unavailable):
         compiled("one_read")
+
+
+def test_addresses_are_those_of_the_numbers():
+    x = torch.arange(4.0)
+    assert address(x).value == x.data_ptr()
+    assert address(None).value is None
+    assert list(addresses([x, None, x[1:]])) == [x.data_ptr(), 0, x.data_ptr() + 4]
+    assert list(integers(3, -1)) == [3, -1]

@@ -12,13 +12,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from lorascope.home import home
 
-__all__ = ["Unavailable", "compiled", "wide_kernel"]
+__all__ = ["Unavailable", "address", "addresses", "compiled", "integers", "wide_kernel"]
 
 #: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
 #: or it would switch off subnormal numbers in the whole process.
@@ -55,6 +56,21 @@ def wide_kernel(name: str) -> Any:
         return getattr(compiled(name, threads=True), name)
     except Unavailable:
         return None
+
+
+def address(x: Any) -> ctypes.c_void_p:
+    """Where the numbers of a tensor lie, as an argument; of None 0. Whoever calls keeps the tensor."""
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def addresses(tensors: Iterable[Any]) -> "ctypes.Array[ctypes.c_int64]":
+    """The same of several, as a structure of pointers."""
+    return integers(*(0 if each is None else each.data_ptr() for each in tensors))
+
+
+def integers(*values: int) -> "ctypes.Array[ctypes.c_int64]":
+    """Numbers of 64 bits, as a structure."""
+    return (ctypes.c_int64 * len(values))(*values)
 
 
 def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:

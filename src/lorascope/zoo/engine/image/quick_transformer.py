@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lorascope.compiled import compiled
+from lorascope.compiled import address, addresses, compiled, integers
 from lorascope.zoo.engine.image.plan import Spatial
+from lorascope.zoo.engine.panels import in_panels
 
 __all__ = ["TransformerWeights", "adaptable", "pack_transformer", "transformer"]
 
@@ -52,13 +53,16 @@ def pack_transformer(spatial: Spatial, weights: Mapping[str, Tensor]) -> Transfo
     if not usual:
         return None
 
+    def panels(weight: Tensor) -> Tensor:
+        return in_panels(weight, compiled("transformer"))
+
     def matrix(name: str) -> Tensor:
         return weights[f"{name}.weight"].flatten(1)
 
     def linear(name: str) -> list[Tensor]:
         bias = weights.get(f"{name}.bias")
         return [
-            _packed(matrix(name).mT),
+            panels(matrix(name).mT),
             matrix(name).new_zeros(len(matrix(name))) if bias is None else bias,
         ]
 
@@ -71,16 +75,16 @@ def pack_transformer(spatial: Spatial, weights: Mapping[str, Tensor]) -> Transfo
         *norm(spatial.norm.name),
         *linear(f"{spatial.name}.proj_in"),
         *norm(block.norms[0].name),
-        *(_packed(matrix(f"{one}.to_{x}").mT) for x in "qkv"),
+        *(panels(matrix(f"{one}.to_{x}").mT) for x in "qkv"),
         *linear(f"{one}.to_out.0"),
         *norm(block.norms[1].name),
-        _packed(matrix(f"{two}.to_q").mT),
+        panels(matrix(f"{two}.to_q").mT),
         *linear(f"{two}.to_out.0"),
         *norm(block.norms[2].name),
         *linear(up),
         *linear(back),
         *linear(f"{spatial.name}.proj_out"),
-        *(_packed(matrix(name)) for name in names),  # turned
+        *(panels(matrix(name)) for name in names),  # turned
     ]
     epsilons = (spatial.norm.epsilon, *(each.epsilon for each in block.norms))
     return TransformerWeights(
@@ -91,15 +95,6 @@ def pack_transformer(spatial: Spatial, weights: Mapping[str, Tensor]) -> Transfo
         spatial.norm.groups,
         (*epsilons, first.scale),
     )
-
-
-def _packed(weight: Tensor) -> Tensor:
-    """(inputs, outputs) with the columns that the kernel makes at once side by side."""
-    weight = weight.float().contiguous()
-    to = torch.empty_like(weight)
-    sizes = map(ctypes.c_int64, weight.shape)
-    compiled("transformer").pack(_pointer(weight), _pointer(to), *sizes)
-    return to
 
 
 def adaptable(weights: TransformerWeights, pairs: Mapping[str, Any], spatial: Spatial) -> bool:
@@ -147,7 +142,7 @@ class _Transformer(torch.autograd.Function):
         A, B = (_in_order(adapted, factors[i::2]) for i in (0, 1))
         keeps, rows = any(ctx.needs_input_grad), slots * len(which)
         assert not keeps or rows == n
-        sizes = _integers(
+        sizes = integers(
             *(
                 slots,
                 n,
@@ -169,8 +164,8 @@ class _Transformer(torch.autograd.Function):
         kept = torch.empty(n, library.kept_of(sizes)) if keeps else None
         y = torch.empty((rows, c, h, w), memory_format=torch.channels_last)
         constants = (ctypes.c_float * 5)(*weights.constants)
-        facts = (sizes, _pointers(weights.tensors), constants, _pointers((*A, *B)))
-        library.transformer(*facts, *map(_pointer, (kept, x, key, value, which, y)))
+        facts = (sizes, addresses(weights.tensors), constants, addresses((*A, *B)))
+        library.transformer(*facts, *map(address, (kept, x, key, value, which, y)))
         if keeps:
             ctx.facts = (facts, weights.tensors, adapted, factors)
             ctx.save_for_backward(kept, x, key, value, which)
@@ -181,12 +176,12 @@ class _Transformer(torch.autograd.Function):
         kept, x, key, value, which = ctx.saved_tensors
         facts, _, adapted, factors = ctx.facts
         found = [torch.zeros(part.shape) for part in factors]
-        to = _pointers([each for i in (0, 1) for each in _in_order(adapted, found[i::2])])
+        to = addresses([each for i in (0, 1) for each in _in_order(adapted, found[i::2])])
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         gkey = torch.zeros_like(key) if ctx.needs_input_grad[1] else None
         gvalue = torch.zeros_like(value)
         made = (kept, x, key, value, which, _last(gradient), gx, gkey, gvalue)
-        compiled("transformer").transformer_backward(*facts, to, *map(_pointer, made))
+        compiled("transformer").transformer_backward(*facts, to, *map(address, made))
         return gx, gkey, gvalue, None, None, None, *found
 
 
@@ -198,15 +193,3 @@ def _in_order(adapted: Sequence[bool], some: Sequence[Tensor]) -> list[Tensor | 
 
 def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def _pointer(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
-
-
-def _pointers(tensors: Sequence[Tensor | None]) -> Any:
-    return _integers(*(0 if each is None else each.data_ptr() for each in tensors))
-
-
-def _integers(*values: int) -> Any:
-    return (ctypes.c_int64 * len(values))(*values)

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lorascope.compiled import Unavailable, compiled
+from lorascope.compiled import Unavailable, address, addresses, compiled, integers
 from lorascope.zoo.engine.language.causal_lm import Block, Dropout, Heads, Pair, View
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.panels import in_panels
 
 __all__ = ["Packed", "block", "fits", "head", "library", "packed"]
 
@@ -62,9 +63,7 @@ def _pack(base: FrozenBase) -> Packed | None:
     head = base.head.new_zeros(-(-words // LANES) * LANES, width)
     head[:words] = base.head
     blocks = tuple(_pack_block(each, base.heads) for each in base.blocks)
-    return Packed(
-        blocks, base.norm.contiguous(), (_side_by_side(head.mT), _side_by_side(head)), words
-    )
+    return Packed(blocks, base.norm.contiguous(), (_panels(head.mT), _panels(head)), words)
 
 
 def _usual(block: Block, base: FrozenBase) -> bool:
@@ -77,13 +76,8 @@ def _usual(block: Block, base: FrozenBase) -> bool:
     )
 
 
-def _side_by_side(weight: Tensor) -> Tensor:
-    """(inputs, outputs) with the columns that the kernel makes at once side by side."""
-    weight = weight.contiguous()
-    to = torch.empty_like(weight)
-    c, d = (ctypes.c_int64(size) for size in weight.shape)
-    library().pack(_pointer(weight), _pointer(to), c, d)
-    return to
+def _panels(weight: Tensor) -> Tensor:
+    return in_panels(weight, library())
 
 
 def _pack_block(block: Block, heads: Heads) -> tuple[Tensor, ...]:
@@ -91,22 +85,22 @@ def _pack_block(block: Block, heads: Heads) -> tuple[Tensor, ...]:
     q, kv = block.qkv[:query], block.qkv[query:]
     bias = block.qkv.new_zeros(len(block.qkv)) if block.qkv_bias is None else block.qkv_bias
     gate, up = block.gate_up.chunk(2)
-    gate_up = torch.cat([_side_by_side(gate.mT).flatten(), _side_by_side(up.mT).flatten()])
+    gate_up = torch.cat([_panels(gate.mT).flatten(), _panels(up.mT).flatten()])
     return (
         block.input_norm.contiguous(),
         *(
-            _side_by_side(q.mT),
+            _panels(q.mT),
             bias[:query].contiguous(),
-            _side_by_side(kv.mT),
+            _panels(kv.mT),
             bias[query:].contiguous(),
         ),
         *(
-            _side_by_side(block.out.mT),
+            _panels(block.out.mT),
             block.mlp_norm.contiguous(),
             gate_up,
-            _side_by_side(block.down.mT),
+            _panels(block.down.mT),
         ),
-        *(_side_by_side(each) for each in (q, kv, block.out, block.gate_up, block.down)),
+        *(_panels(each) for each in (q, kv, block.out, block.gate_up, block.down)),
     )
 
 
@@ -163,7 +157,7 @@ class Told:
         rows, length = call.view.rows.token.shape
         angles, masks = len(call.view.cos), len(call.view.mask)
         asked_angles = angles if asked is None else len(asked.cos)
-        self.sizes = _integers(
+        self.sizes = integers(
             *(len(factors[0]) if factors else rows, rows, len(x), count, d, inner, *self.heads[:3]),
             *(length, call.view.mask.shape[1], angles, asked_angles, masks),
             *(learns, *ranks, *steps),
@@ -181,7 +175,7 @@ class Told:
     def point(self, tensors: Sequence[Tensor | None]) -> Any:
         """The addresses of tensors, which must lie without gaps; of none 0."""
         self.held += tensors
-        return _integers(*(0 if each is None else each.data_ptr() for each in tensors))
+        return addresses(tensors)
 
     def keep(self, count: int) -> Any:
         """Room for what the backward needs of a call of so many tokens."""
@@ -218,11 +212,11 @@ class _Block(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, call: Call, *factors: Tensor) -> Tensor:
         x, factors = x.contiguous(), tuple(_dense(part) for part in factors)
         told = Told(call, x, factors, ctx.needs_input_grad[0])
-        kept = told.keep(len(x)) if any(ctx.needs_input_grad) else _integers(*[0] * 8)
+        kept = told.keep(len(x)) if any(ctx.needs_input_grad) else integers(*[0] * 8)
         y = torch.empty(told.shape)
         facts = (told.sizes, told.weights, told.view, told.adapters, kept)
         epsilon = ctypes.c_float(call.heads.epsilon)
-        library().block(*facts, _pointer(x), _pointer(y), epsilon)
+        library().block(*facts, address(x), address(y), epsilon)
         ctx.facts = (told, *facts, x, epsilon, call.names, [part.shape for part in factors])
         return y
 
@@ -233,7 +227,7 @@ class _Block(torch.autograd.Function):
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         made = (dict(zip(names, found[i::2], strict=True)) for i in (0, 1))
         to = told.point([part.get(name) for part in made for name in MODULES])
-        library().block_backward(*facts, to, *map(_pointer, (x, gradient, gx)), epsilon)
+        library().block_backward(*facts, to, *map(address, (x, gradient, gx)), epsilon)
         return gx, None, *found
 
 
@@ -265,17 +259,9 @@ def _call_head(
 ) -> None:
     tensors = (x, packed.norm, *packed.head, labels, losses, gradient, gx)
     sizes = (*x.shape, len(packed.head[1]), packed.words, labels.shape[1])
-    library().head(*map(_pointer, tensors), *map(ctypes.c_int64, sizes), ctypes.c_float(epsilon))
+    library().head(*map(address, tensors), *map(ctypes.c_int64, sizes), ctypes.c_float(epsilon))
 
 
 def _dense(factor: Tensor) -> Tensor:
     """Factors of the slots, each without gaps."""
     return factor if factor[0].is_contiguous() else factor.contiguous()
-
-
-def _pointer(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if x is None else x.data_ptr())
-
-
-def _integers(*values: int) -> Any:
-    return (ctypes.c_int64 * len(values))(*values)
