@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from lorascope.compiled import Unavailable, compiled
+from lorascope.compiled import Unavailable, compiled, wide_kernel
 
 
 @pytest.fixture
@@ -28,3 +28,10 @@ def test_without_a_compiler_it_is_unavailable(fresh, monkeypatch):
     monkeypatch.setenv("CC", "/no/such/compiler")
     with pytest.raises(Unavailable):
         compiled("one_read")
+
+
+def test_a_wide_kernel_is_the_function_of_its_name_or_another():
+    if wide_kernel("likeness", "apart") is None:
+        pytest.skip("no C compiler, or a processor that it is not for")
+    assert wide_kernel("likeness", "alike").__name__ == "alike"
+    assert wide_kernel("one_read").__name__ == "one_read"

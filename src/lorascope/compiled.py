@@ -45,7 +45,8 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
 def wide_kernel(name: str, function: str | None = None) -> Any:
     """A function of the kernels of that name, made for lanes of 512 bits and for torch's threads.
 
-    It is called as they are where nothing else is said. None where the processor has no such lanes or no C compiler works.
+    It is called as they are where nothing else is said. None where the processor has no such lanes or no C
+    compiler works.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Factors of small Gram matrices, all three ways: what they are, which are safe, rows of zeros and no numbers."""
+"""Factors of small Gram matrices, all three ways: what they are, which are safe, zeros, no numbers."""
 
 import pytest
 import torch

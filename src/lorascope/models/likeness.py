@@ -1,8 +1,8 @@
 """Likeness of rows of numbers by their distance, in units of the usual distance. It knows numbers only.
 
-Float32 rows are compared in float64. The kernels in C, `data/kernels/likeness.c`, widen them on the way and take
-all exponentials at once: 64 rows against 1,000 landmarks of 337 numbers take .8 ms where torch, which does as
-much where they do not work, takes 2.8.
+Float32 rows are compared in float64. The kernels in C, `data/kernels/likeness.c`, widen them on the way and
+take all exponentials at once: 64 rows against 1,000 landmarks of 337 numbers take .8 ms where torch, which
+does the same where they do not work, takes 2.8.
 """
 
 import ctypes
@@ -33,7 +33,8 @@ def apart(
     kernel = _kernel("apart", len(x) * landmarks.numel(), torch.float32, x, landmarks)
     if kernel is not None:
         far = x.new_empty(len(x), len(landmarks), dtype=torch.float64)
-        tensors = [ctypes.c_void_p(t.data_ptr()) for t in (x.contiguous(), landmarks.contiguous(), far)]
+        dense = (x.contiguous(), landmarks.contiguous(), far)
+        tensors = [ctypes.c_void_p(t.data_ptr()) for t in dense]
         numbers = map(ctypes.c_int64, (*far.shape, x.shape[1]))
         threads = ctypes.c_int64(torch.get_num_threads())
         if not kernel(*tensors, *numbers, ctypes.c_double(float(usual)), threads):
@@ -58,7 +59,9 @@ def alike(far: Tensor, widths: Mapping[str, float]) -> dict[str, Tensor]:  # (b,
     count = len(widths)
     out = (ctypes.c_void_p * count)(*(kind.data_ptr() for kind in found.values()))
     numbers = map(ctypes.c_int64, (count, far.numel(), torch.get_num_threads()))
-    kernel(ctypes.c_void_p(far.data_ptr()), out, (ctypes.c_double * count)(*widths.values()), *numbers)
+    kernel(
+        ctypes.c_void_p(far.data_ptr()), out, (ctypes.c_double * count)(*widths.values()), *numbers
+    )
     return found
 
 

@@ -78,7 +78,8 @@ def gram_roots(batch: LoRABatch, grams: Sequence[Tensor] | None = None) -> Roots
 @torch.no_grad()
 def factor_roots(factors: Sequence[Tensor]) -> list[Tensor]:  # (..., r, n) each -> (..., r, r) each
     """The roots of some stacked factors of one rank, in float64."""
-    parts = _roots(factors).split([x.shape[:-2].numel() for x in factors])
+    counts = [x.shape[:-2].numel() for x in factors]
+    parts = torch.split(_roots(factors), counts)
     shapes = [(*x.shape[:-1], x.shape[-2]) for x in factors]
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 

@@ -45,6 +45,9 @@ static void corner(const double *a, const double *b, i64 wide, double out[SIDE][
         }
 }
 
+/* At least 0; in this order it keeps what is no number. */
+static double positive(double x) { return _mm_cvtsd_f64(_mm_max_sd(_mm_setzero_pd(), _mm_set_sd(x))); }
+
 /* Distances of `rows` rows from `few` landmarks, those of both in `room` as doubles. */
 static void block(const float *x, const float *landmarks, double *far, i64 rows, i64 few, i64 m, i64 f,
                   double usual, i64 wide, double *room) {
@@ -58,7 +61,7 @@ static void block(const float *x, const float *landmarks, double *far, i64 rows,
             for (i64 s = 0; s < least(SIDE, rows - i); s++)
                 for (i64 t = 0; t < least(SIDE, few - j); t++) {
                     double square = length[i + s] + size[t] - 2 * found[s][t];
-                    far[(i + s) * m + j + t] = (square < 0 ? 0 : square) / usual;
+                    far[(i + s) * m + j + t] = positive(square) / usual;
                 }
         }
     }
