@@ -4,8 +4,8 @@
  *     alike: far (count)                 ->  out[j] (count) = exp(-t far) for each of k t
  *
  * Distances by inner products, four rows with four landmarks at once; what is read in float32 is widened once.
- * exp is its own series around the nearest power of two, twice as fast as the library's (error 1e-15); what is
- * below exp(-708) is that. Compiled for the processor at hand, which has AVX-512 (see models/likeness.py). */
+ * exp is its series around the nearest power of two (error 1e-15); what is below exp(-708) is that. Compiled for
+ * the processor at hand, which has AVX-512 (see models/likeness.py). */
 #include <immintrin.h>
 #include <stdint.h>
 #include <stdlib.h>
