@@ -3,7 +3,14 @@ import shutil
 import pytest
 import torch
 
-from lorascope.compiled import Unavailable, address, addresses, compiled, integers
+from lorascope.compiled import (
+    Unavailable,
+    address,
+    addresses,
+    compiled,
+    integers,
+    wide_kernel,
+)
 
 
 @pytest.fixture
@@ -37,3 +44,10 @@ def test_addresses_are_those_of_the_numbers():
     assert address(None).value is None
     assert list(addresses([x, None, x[1:]])) == [x.data_ptr(), 0, x.data_ptr() + 4]
     assert list(integers(3, -1)) == [3, -1]
+
+
+def test_a_wide_kernel_is_the_function_of_its_name_or_another():
+    if wide_kernel("likeness", "apart") is None:
+        pytest.skip("no C compiler, or a processor that it is not for")
+    assert wide_kernel("likeness", "alike").__name__ == "alike"
+    assert wide_kernel("one_read").__name__ == "one_read"

@@ -43,17 +43,18 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
 
 
 @functools.cache
-def wide_kernel(name: str) -> Any:
-    """The function of the kernel of that name, made for lanes of 512 bits and for torch's threads.
+def wide_kernel(name: str, function: str | None = None) -> Any:
+    """A function of the kernels of that name, made for lanes of 512 bits and for torch's threads.
 
-    None where the processor has no such lanes or no C compiler works.
+    It is called as they are where nothing else is said. None where the processor has no such lanes or no C
+    compiler works.
     """
     import torch
 
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
     try:
-        return getattr(compiled(name, threads=True), name)
+        return getattr(compiled(name, threads=True), function or name)
     except Unavailable:
         return None
 

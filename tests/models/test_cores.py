@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import lorascope.models.cores as cores_module
 from lorascope.core import GroupBatch, LayerShape, LoRA, Signature, collate, gram
 from lorascope.models.cores import CORE_NUMBERS, DIRECTION_NUMBERS, Cores, default_width
 from lorascope.symmetry import assert_invariant
@@ -92,19 +91,6 @@ def test_the_roots_that_are_read_are_those_of_the_batch() -> None:
     seen = fitted(5).read(BATCH)
     assert torch.equal(seen.roots.joined, gram_roots(BATCH).joined)
     assert [x.shape[3] for x, _ in seen.sides] == [5, 5]
-
-
-def test_blocks_of_loras_and_groups_of_other_widths_change_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """At width 12 the groups have other numbers of directions, at 4 they are taken together."""
-    for width in (4, 12):
-        cores = fitted(width)
-        whole = cores(BATCH)
-        monkeypatch.setattr(cores_module, "BLOCK_NUMBERS", 1000)
-        for one, other in zip(whole, cores(BATCH), strict=True):
-            torch.testing.assert_close(one, other)
-        monkeypatch.undo()
 
 
 def test_a_gauge_changes_little_in_float32() -> None:

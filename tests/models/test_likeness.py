@@ -1,7 +1,9 @@
 """Likeness: distances are those of the definition, however small, and leading components keep them."""
 
+import pytest
 import torch
 
+from lorascope.models import likeness as module
 from lorascope.models.likeness import alike, apart, leading, principal, some_rows, usual_distance
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
@@ -40,3 +42,43 @@ def test_landmarks_are_the_same_rows_for_as_many_loras():
     assert len(set(found.tolist())) == 7
     assert found.tolist() == sorted(found.tolist())
     assert torch.equal(found, some_rows(torch.zeros(40), 7))
+
+
+needs_kernel = pytest.mark.skipif(
+    module.wide_kernel("likeness", "apart") is None,
+    reason="no C compiler, or a processor that it is not for",
+)
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1), (5, 13, 3), (70, 131, 9), (64, 64, 40), (3, 200, 337)]
+)
+def test_the_kernels_find_what_torch_finds(sizes, monkeypatch):
+    b, m, width = sizes
+    generator = torch.Generator().manual_seed(0)
+    x, landmarks = (torch.randn(n, width, generator=generator) for n in (b, m))
+    landmarks[0] = x[0]  # no distance at all
+    usual, widths = torch.tensor(2.0 * width), {"wide": 0.06, "narrow": 1.0, "far": 1e4}
+    far = apart(x, landmarks, usual)
+    near = alike(far, widths)
+    monkeypatch.setattr(module, "LEAST", 0)
+    found = apart(x, landmarks, usual)
+    torch.testing.assert_close(found, far, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(alike(far, widths), near, rtol=1e-12, atol=1e-300)
+    rows = apart(x.T.contiguous().T, landmarks.T.contiguous().T, usual)  # columns first
+    assert torch.equal(rows, found)
+
+
+@needs_kernel
+def test_the_kernels_leave_gradients_and_other_types_to_torch(monkeypatch):
+    monkeypatch.setattr(module, "LEAST", 0)
+    x = X.clone().requires_grad_()
+    alike(apart(x, X[:7], torch.tensor(2.0)), {"": 1.0})[""].sum().backward()
+    assert bool((x.grad[10:] != 0).any())
+    wide = apart(X.double(), X[:7].double(), torch.tensor(2.0))
+    torch.testing.assert_close(wide, apart(X, X[:7], torch.tensor(2.0)))
+    x = X.clone()
+    x[3, 1] = torch.nan
+    near = alike(apart(x, X[:7], torch.tensor(2.0)), {"": 1.0})[""]
+    assert near.isnan().all(1).nonzero().flatten().tolist() == [3]

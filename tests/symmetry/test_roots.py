@@ -110,19 +110,13 @@ def test_part_of_a_batch_and_small_blocks_change_nothing(draw, monkeypatch):
         torch.testing.assert_close(one[:, 1:4], other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3, 4])
-def test_all_at_once_is_one_by_one(rank, monkeypatch):
-    x = torch.randn(50, rank, 20, generator=torch.Generator().manual_seed(0)).double()
-    x[0, -1] = 0  # a row of padding
-    x[1, -1] = 2 * x[1, 0] + 1e-3 * x[1, -1]  # near the others, where there are any
-    square = x @ x.mT
-    together, safe = roots._cholesky(square)
-    monkeypatch.setattr(roots, "FEW_ROWS", 0)
-    apart, sure = roots._cholesky(square)
-    assert torch.equal(safe, sure)
-    assert bool(safe[0])
-    assert bool(safe[1]) == (rank == 1)
-    torch.testing.assert_close(together[safe], apart[safe])
+def test_values_are_those_of_the_update(draw):
+    batch = draw.batch(size=3)
+    for dtype in (torch.float32, torch.float64):
+        found = gram_roots(batch.to(dtype=dtype))
+        assert found.dtype == dtype
+        expected = torch.linalg.svdvals(found.joined)
+        torch.testing.assert_close(found.values, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gram_matrices_that_are_known_are_not_made_again(draw):

@@ -23,9 +23,6 @@ __all__ = ["Read", "one_read"]
 
 LEAST_NUMBERS = 2**22  # of all factors: fewer are read from the cache, or not worth a compiler
 HIGHEST_RANK = 16
-PARTS = (
-    4  # of each factor, for every thread: one that waits for the processor leaves the others more
-)
 
 
 class Read(NamedTuple):

@@ -22,7 +22,6 @@ from torch import Tensor
 from lorascope.core.batch import GroupBatch, LoRABatch
 from lorascope.errors import DataError, SignatureError
 from lorascope.symmetry.roots import Roots, factor_roots, gram_roots
-from lorascope.symmetry.small_svd import small_svd
 
 __all__ = [
     "effective_ranks",
@@ -104,7 +103,7 @@ def singular_values(
     if route != "qr":
         raise DataError(f"Computing spectra: found the route {route!r}, expected 'qr' or 'gram'.")
     r_u, r_v = factor_roots([u, v])
-    return _values(r_u @ r_v.mT, dtype).to(dtype)
+    return Roots(r_u, r_v, dtype).values.to(dtype)
 
 
 def spectra(
@@ -122,9 +121,8 @@ def spectra(
     """
     if route != "qr":
         return _in_order(batch, [singular_values(g.u, g.v, route=route) for g in batch.groups])
-    dtype = torch.promote_types(batch.dtype, torch.float32)
-    joined = (gram_roots(batch) if roots is None else roots).joined
-    return _in_order(batch, [_values(joined, dtype).to(dtype)])
+    known = gram_roots(batch) if roots is None else roots
+    return _in_order(batch, [known.values.to(known.dtype)])
 
 
 def effective_ranks(values: Tensor) -> Tensor:  # (..., r) -> (...)
@@ -148,14 +146,6 @@ def projected_products(
         v = torch.bmm(group.v.flatten(1, 2), right).view(layers, size, rank, -1)
         parts.append(u.mT @ v)
     return torch.cat(parts).transpose(0, 1)
-
-
-def _values(joined: Tensor, dtype: torch.dtype) -> Tensor:  # (..., r, r) float64 -> (..., r)
-    """Falling singular values of r x r matrices, as accurate as a type deserves."""
-    if dtype == torch.float64:
-        values: Tensor = torch.linalg.svdvals(joined)
-        return values
-    return small_svd(joined)
 
 
 def _by_gram(u: Tensor, v: Tensor) -> Tensor:

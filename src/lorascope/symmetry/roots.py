@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from lorascope.core.batch import LoRABatch
+from lorascope.symmetry.small_cholesky import small_cholesky
+from lorascope.symmetry.small_svd import small_svd
 
 __all__ = ["Roots", "factor_roots", "gram", "gram_roots"]
 
 FARTHEST_SPAN = 16.0  # 1 / d^2, at most, for Cholesky
-FEW_ROWS = 4  # of matrices that are decomposed all at once, and not one by one
-SMALLEST = 1e-15  # length of a row whose products may underflow in float32
 BLOCK_NUMBERS = 2**20
 """Factors are converted, and decomposed by QR, in blocks of this size, which stay in the cache: QR copies its
 input, and writing fresh memory costs three times as much as the QR itself (54 ms in one piece, 16 ms in blocks,
@@ -39,11 +39,20 @@ class Roots:
 
     u: Tensor  # (l, b, r, r)
     v: Tensor  # (l, b, r, r)
+    dtype: torch.dtype = torch.float64  # as accurate as the factors deserve, float32 at least
 
     @cached_property
     def joined(self) -> Tensor:  # (l, b, r, r)
         """R_u R_v^T, which has the singular values of the update."""
         return self.u @ self.v.mT
+
+    @cached_property
+    def values(self) -> Tensor:  # (l, b, r)
+        """Falling singular values of the update."""
+        if self.dtype == torch.float64:
+            values: Tensor = torch.linalg.svdvals(self.joined)
+            return values
+        return small_svd(self.u, self.v)
 
 
 @torch.no_grad()
@@ -60,30 +69,32 @@ def gram_roots(batch: LoRABatch, grams: Sequence[Tensor] | None = None) -> Roots
         >>> roots.joined.square().round().tolist()
         [[[[12.0]]]]
     """
-    count = len(batch.groups)
-    found = factor_roots([g.u for g in batch.groups] + [g.v for g in batch.groups], grams)
-    return Roots(torch.cat(found[:count]), torch.cat(found[count:]))
+    factors = [g.u for g in batch.groups] + [g.v for g in batch.groups]
+    shape = (2, len(batch.signature), batch.size, batch.rank, batch.rank)
+    u, v = _roots(factors, grams).view(shape)
+    return Roots(u, v, torch.promote_types(batch.dtype, torch.float32))
 
 
 @torch.no_grad()
-def factor_roots(
-    factors: Sequence[Tensor],  # (..., r, n) each
-    grams: Sequence[Tensor] | None = None,  # (..., r, r) each
-) -> list[Tensor]:  # (..., r, r) each
+def factor_roots(factors: Sequence[Tensor]) -> list[Tensor]:  # (..., r, n) each -> (..., r, r) each
     """The roots of some stacked factors of one rank, in float64."""
-    known = map(gram, factors) if grams is None else (g.reshape(-1, *g.shape[-2:]) for g in grams)
-    roots, safe = _cholesky(torch.cat(list(known)).double())
-    unsafe = (~safe).nonzero().flatten()
-    out, start = [], 0
-    for x in factors:
-        count = x.shape[:-2].numel()
-        part = roots[start : start + count]
-        if len(unsafe):
-            inside = unsafe[(unsafe >= start) & (unsafe < start + count)] - start
-            part[inside] = _carefully(x, inside)
-        out.append(part.view(*x.shape[:-1], x.shape[-2]))
-        start += count
-    return out
+    counts = [x.shape[:-2].numel() for x in factors]
+    parts = torch.split(_roots(factors), counts)
+    shapes = [(*x.shape[:-1], x.shape[-2]) for x in factors]
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _roots(factors: Sequence[Tensor], grams: Sequence[Tensor] | None = None) -> Tensor:
+    """The roots of some stacked factors (..., r, n), one after another: (N, r, r)."""
+    known = map(gram, factors) if grams is None else (g.flatten(0, -3) for g in grams)
+    roots, safe = small_cholesky(torch.cat(list(known)).double(), FARTHEST_SPAN)
+    unsafe, start = (~safe).nonzero().flatten(), 0
+    for x in factors if len(unsafe) else ():
+        stop = start + x.shape[:-2].numel()
+        inside = unsafe[(unsafe >= start) & (unsafe < stop)]
+        roots[inside] = _carefully(x, inside - start)
+        start = stop
+    return roots
 
 
 @torch.no_grad()
@@ -102,41 +113,6 @@ def gram(x: Tensor) -> Tensor:  # (..., r, n) -> (N, r, r)
         return torch.bmm(rows, rows.mT)
     wide = (part.float() for part in torch.split(rows, _block(x)))
     return torch.cat([torch.bmm(part, part.mT) for part in wide])
-
-
-def _cholesky(square: Tensor) -> tuple[Tensor, Tensor]:  # (N, r, r) -> (N, r, r), (N,) bool
-    """The upper factor, and where it can be relied on. A row of zeros, as padding has, is a column of zeros."""
-    square = square.permute(1, 2, 0).contiguous()  # (r, r, N): one step is a loop over all N
-    length = square.diagonal().T.sqrt()  # (r, N)
-    inverse = torch.where(length > 0, 1 / length, 0.0)
-    even = square * inverse.unsqueeze(1) * inverse
-    even.diagonal().fill_(1.0)
-    lower, span = _eliminate(even) if len(even) <= FEW_ROWS else _by_lapack(even)
-    # a step that failed leaves no number
-    safe = (span <= FARTHEST_SPAN).all(0) & ((length == 0) | (length > SMALLEST)).all(0)
-    return (lower * length.unsqueeze(1)).permute(2, 1, 0).contiguous(), safe
-
-
-def _eliminate(even: Tensor) -> tuple[Tensor, Tensor]:  # (r, r, N) -> (r, r, N), (r, N)
-    """The lower factor, and the diagonal of the inverse: 1 / d^2 of each row. `even` is used up."""
-    lower, turned = torch.zeros_like(even), torch.zeros_like(even)  # turned: the inverse of lower
-    for k in range(len(even)):
-        pivot = even[k, k].rsqrt()
-        column = torch.mul(even[k:, k], pivot, out=lower[k:, k])[1:]
-        even[k + 1 :, k + 1 :] -= column.unsqueeze(1) * column
-        turned[k, k] = pivot
-        done = lower[k, :k].unsqueeze(1) * turned[:k, :k]
-        turned[k, :k] = done.sum(0) * -pivot
-    return lower, turned.square().sum(0)
-
-
-def _by_lapack(even: Tensor) -> tuple[Tensor, Tensor]:  # (r, r, N) -> (r, r, N), (r, N)
-    """The same for many rows, matrix by matrix."""
-    lower, info = torch.linalg.cholesky_ex(even.permute(2, 0, 1))
-    eye = torch.eye(len(even), dtype=even.dtype, device=even.device).expand_as(lower)
-    span = torch.linalg.solve_triangular(lower, eye, upper=False).square().sum(-2)
-    span = torch.where((info == 0).unsqueeze(1), span, torch.nan)
-    return lower.permute(1, 2, 0), span.T
 
 
 def _carefully(x: Tensor, places: Tensor) -> Tensor:  # (..., r, n), (k,) -> (k, r, r) float64

@@ -4,14 +4,15 @@
  *
  * Eight rows at once meet 16 directions, while the eight rows after them are fetched; then the factors that
  * they complete are multiplied with themselves, still in the cache. Sums are float32, 16 side by side. Rows that
- * a tile lacks are the last one again, and nothing is written of them. Compiled for the processor at hand (see
- * layers/one_read.py). */
+ * a tile lacks are the last one again, and nothing is written of them. Compiled for the processor at hand,
+ * which has AVX-512 (see layers/one_read.py). */
+#include <immintrin.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef int64_t i64;
-typedef float lanes __attribute__((vector_size(64)));
+typedef __m512 lanes;
 typedef float loose __attribute__((vector_size(64), aligned(4)));
 
 enum { WIDE = 16, TILE = 8, SIDE = 4, AT_ONCE = 256 /* rows of a task */ };
@@ -26,17 +27,21 @@ static void tile(const float *x, i64 i, i64 rows, i64 n, const float *p, i64 wid
     const float *x0 = row(x, i, rows, n), *x1 = row(x, i + 1, rows, n), *x2 = row(x, i + 2, rows, n),
                 *x3 = row(x, i + 3, rows, n), *x4 = row(x, i + 4, rows, n), *x5 = row(x, i + 5, rows, n),
                 *x6 = row(x, i + 6, rows, n), *x7 = row(x, i + 7, rows, n);
-    lanes sum[TILE] = {0}; /* an array only at its ends: else it would not stay in registers */
-    lanes s0 = sum[0], s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
-#define STEP(k)                                                           \
-    {                                                                     \
-        lanes q = *(const loose *)(p + (k) * wide);                       \
-        s0 += x0[k] * q, s1 += x1[k] * q, s2 += x2[k] * q, s3 += x3[k] * q; \
-        s4 += x4[k] * q, s5 += x5[k] * q, s6 += x6[k] * q, s7 += x7[k] * q; \
+    /* an array only at its end: else it would not stay in registers */
+    lanes s0 = {}, s1 = {}, s2 = {}, s3 = {}, s4 = {}, s5 = {}, s6 = {}, s7 = {};
+/* fmadd and not a sum of products, which the compiler would reorder into half as many operations again */
+#define ADD(s, x, k) s = _mm512_fmadd_ps(_mm512_set1_ps(x[k]), q, s)
+#define STEP(k)                                                                 \
+    {                                                                           \
+        lanes q = *(const loose *)p;                                            \
+        p += wide;                                                              \
+        ADD(s0, x0, k), ADD(s1, x1, k), ADD(s2, x2, k), ADD(s3, x3, k);         \
+        ADD(s4, x4, k), ADD(s5, x5, k), ADD(s6, x6, k), ADD(s7, x7, k);         \
     }
     i64 k = 0;
     for (; k + WIDE <= n; k += WIDE) {
-        for (i64 j = TILE; j < 2 * TILE; j++) __builtin_prefetch(x + (i + j) * n + k, 0, 2);
+        const float *next = x + (i + TILE) * n + k;
+        for (i64 j = 0; j < TILE; j++, next += n) __builtin_prefetch(next, 0, 2);
 #pragma GCC unroll 16
         for (i64 e = 0; e < WIDE; e++) STEP(k + e)
     }

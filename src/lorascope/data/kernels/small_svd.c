@@ -1,10 +1,10 @@
-/* Singular values of many small square matrices, falling, by one-sided Jacobi: eight matrices side by side.
+/* Singular values of products of small square matrices, falling, by one-sided Jacobi: eight side by side.
  *
- *     a: (r, r, count)  ->  values: (r, count)        r at most 8
+ *     u, v: (count, r, r)  ->  values: (count, r), those of u v^T        r at most 8
  *
- * Columns are turned against each other, pair by pair, until all are orthogonal; their lengths are the values.
- * Nothing is squared first, so small values keep their digits. Compiled for the processor at hand (see
- * symmetry/small_svd.py). */
+ * Columns of the product are turned against each other, pair by pair, until all are orthogonal; their lengths
+ * are the values. Nothing is squared first, so small values keep their digits. Compiled for the processor at
+ * hand (see symmetry/small_svd.py). */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -20,14 +20,14 @@ static lanes root(lanes x) {
     return x;
 }
 
-static lanes dot(const lanes *x, const lanes *y, int r) {
+static inline __attribute__((always_inline)) lanes dot(const lanes *x, const lanes *y, int r) {
     lanes sum = x[0] * y[0];
     for (int i = 1; i < r; i++) sum += x[i] * y[i];
     return sum;
 }
 
 /* Turns columns x and y until they are orthogonal; whether they were not, in any lane. */
-static int turn(lanes *x, lanes *y, int r) {
+static inline __attribute__((always_inline)) int turn(lanes *x, lanes *y, int r) {
     lanes a = dot(x, x, r), b = dot(y, y, r), g = dot(x, y, r), bound = ORTHOGONAL * a * b;
     int turned = 0;
     for (int k = 0; k < WIDE; k++) turned |= g[k] * g[k] > bound[k];
@@ -43,7 +43,7 @@ static int turn(lanes *x, lanes *y, int r) {
     return 1;
 }
 
-static void values_of(lanes a[MOST][MOST], int r, lanes *values) {
+static inline __attribute__((always_inline)) void values_of(lanes a[MOST][MOST], int r, lanes *values) {
     for (int sweep = 0, turned = 1; turned && sweep < SWEEPS; sweep++) {
         turned = 0;
         for (int i = 0; i < r; i++)
@@ -60,16 +60,30 @@ static void values_of(lanes a[MOST][MOST], int r, lanes *values) {
         }
 }
 
-void small_svd(const double *a, double *values, i64 r, i64 count, i64 threads) {
+static inline __attribute__((always_inline)) void some(const double *u, const double *v, double *values, int r,
+                                                       int few) {
+    lanes left[MOST][MOST] = {0}, right[MOST][MOST] = {0}, columns[MOST][MOST], found[MOST];
+    for (int k = 0; k < few; k++)
+        for (int i = 0; i < r; i++)
+            for (int j = 0; j < r; j++) {
+                left[i][j][k] = u[(k * r + i) * r + j];
+                right[i][j][k] = v[(k * r + i) * r + j];
+            }
+    for (int i = 0; i < r; i++)
+        for (int j = 0; j < r; j++) columns[j][i] = dot(left[i], right[j], r);
+    values_of(columns, r, found);
+    for (int k = 0; k < few; k++)
+        for (int i = 0; i < r; i++) values[k * r + i] = found[i][k];
+}
+
+void small_svd(const double *u, const double *v, double *values, i64 r, i64 count, i64 threads) {
 #pragma omp parallel for num_threads(threads)
     for (i64 first = 0; first < count; first += WIDE) {
-        i64 few = count - first < WIDE ? count - first : WIDE;
-        lanes columns[MOST][MOST], found[MOST];
-        memset(columns, 0, sizeof columns);
-        for (i64 i = 0; i < r; i++)
-            for (i64 j = 0; j < r; j++)
-                memcpy(&columns[j][i], a + (i * r + j) * count + first, few * sizeof(double));
-        values_of(columns, (int)r, found);
-        for (i64 i = 0; i < r; i++) memcpy(values + i * count + first, &found[i], few * sizeof(double));
+        int few = count - first < WIDE ? (int)(count - first) : WIDE;
+        i64 at = first * r * r;
+        if (r == 4) /* so usual that its loops are unrolled */
+            some(u + at, v + at, values + first * r, 4, few);
+        else
+            some(u + at, v + at, values + first * r, (int)r, few);
     }
 }
