@@ -1,7 +1,9 @@
 """Shared fixtures: small random LoRAs with ragged ranks, several shapes, a missing layer and a convolution."""
 
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -15,7 +17,7 @@ if "LORASCOPE_TEST_SEED" not in os.environ:
 
 
 #: Fixtures that cost so much that all who ask for one share a process, where tests run in several.
-COSTLY = ("finished",)
+COSTLY = ("finished", "trust_asked", "exam_zoo", "faces_zoo", "brief_folder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +26,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         shared = next((name for name in COSTLY if name in names), None)
         item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+
+
+def seed_all() -> None:
+    """Global generators start at the tests' seed, so that no test's draws depend on what ran before it."""
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002
+    torch.default_generator.manual_seed(SEED)  # torch.manual_seed takes 500 times as long
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(SEED)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test starts there."""
+    seed_all()
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    """So does a fixture that several tests share: it is made before `seeded`."""
+    if fixturedef.scope != "function":
+        seed_all()
 
 
 @pytest.fixture

@@ -87,13 +87,14 @@ def test_a_stopped_benchmark_goes_on_and_a_finished_one_runs_nothing(tmp_path, m
 
 
 def test_other_labels_are_other_runs_and_more_targets_keep_the_old_ones(tmp_path):
-    run_bench(DATA, tmp_path, processes=1, **FEW)
+    few = FEW | {"seeds": 1}
+    run_bench(DATA, tmp_path, processes=1, **few)
     before = len(load_results(tmp_path))
-    run_bench(DATA, tmp_path, processes=1, **(FEW | {"targets": ["score", "kind"]}))
+    run_bench(DATA, tmp_path, processes=1, **(few | {"targets": ["score", "kind"]}))
     assert len(load_results(tmp_path)) == 2 * before
     labels = {name: values.copy() for name, values in DATA.labels.items()}
     labels["score"][0] += 1
-    run_bench(replace(DATA, labels=labels), tmp_path, processes=1, **FEW)
+    run_bench(replace(DATA, labels=labels), tmp_path, processes=1, **few)
     assert len(load_results(tmp_path)) == 3 * before
 
 

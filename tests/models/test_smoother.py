@@ -64,11 +64,12 @@ def test_one_group_of_all_predicts_without_any_data(data):
 
 def test_the_strength_follows_the_noise(generator):
     x = torch.randn(40, 30, generator=generator, dtype=torch.float64)
-    weights = torch.randn(30, 1, generator=generator, dtype=torch.float64)
-    noise = torch.randn(40, 1, generator=generator, dtype=torch.float64)
+    # many columns share a strength: that of one alone is left to chance
+    weights = torch.randn(30, 20, generator=generator, dtype=torch.float64)
+    noise = torch.randn(40, 20, generator=generator, dtype=torch.float64)
     smoother = Smoother(x @ x.T)
     clean, noisy, nothing = (
-        smoother.choose(y) for y in (x @ weights, x @ weights + 8 * noise, noise)
+        smoother.choose(y) for y in (x @ weights, x @ weights + 4 * noise, noise)
     )
     assert clean.strength < noisy.strength < nothing.strength
     assert nothing.error == pytest.approx(float(noise.var()), rel=0.2)
@@ -100,7 +101,9 @@ def test_a_kernel_of_twins_and_of_nothing_stays_finite():
 def test_each_column_has_its_own_strength(data, generator):
     """One column that the kernel explains, one that is noise: together as each alone."""
     x, y = data
-    y = torch.stack([y[:, 0], torch.randn(24, generator=generator, dtype=torch.float64)], 1)
+    noise = torch.randn(24, generator=generator, dtype=torch.float64)
+    noise = noise - predict(ridge(x, noise, 0), x)  # nor does it look explained by chance
+    y = torch.stack([y[:, 0], noise], 1)
     smoother = Smoother(x @ x.T)
     strengths, left_out = smoother.choose_each(y)
     dual, intercept = smoother.solve(y, strengths)

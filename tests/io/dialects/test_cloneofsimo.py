@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from lorascope.errors import FormatError
 from lorascope.io import read_lora
 
-PAIRS = [(torch.randn(6, 2), torch.randn(2, 4)) for _ in range(12)]
+DRAW = torch.Generator().manual_seed(0)
+PAIRS = [(torch.randn(6, 2, generator=DRAW), torch.randn(2, 4, generator=DRAW)) for _ in range(12)]
 NAMED = {
     f"unet:{i}:{part}": t
     for i, pair in enumerate(PAIRS)

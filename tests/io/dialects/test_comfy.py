@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from lorascope.io import read_lora
 
-A, B = torch.randn(2, 16), torch.randn(16, 2)
+DRAW = torch.Generator().manual_seed(0)
+A, B = torch.randn(2, 16, generator=DRAW), torch.randn(16, 2, generator=DRAW)
 BLOCK = "double_blocks.0.img_attn.proj"
 LAYER = "transformer.transformer_blocks.0.attn.to_out.0"
 # ComfyUI's spellings of one layer: regular, diffusers, diffusers 2 and 3, mochi, transformers, default.

@@ -10,7 +10,8 @@ from lorascope.errors import FormatError
 from lorascope.io import read_lora, write_lora
 
 Q = "model.layers.9.self_attn.q_proj"
-A, B = torch.randn(4, 2), torch.randn(2, 6)
+DRAW = torch.Generator().manual_seed(0)
+A, B = torch.randn(4, 2, generator=DRAW), torch.randn(2, 6, generator=DRAW)
 CONFIG = {
     "fine_tune_type": "lora",
     "model": "mlx-community/tiny",

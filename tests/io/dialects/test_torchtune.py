@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from lorascope.io import read_lora
 
-A, B = torch.randn(2, 4), torch.randn(6, 2)
+DRAW = torch.Generator().manual_seed(0)
+A, B = torch.randn(2, 4, generator=DRAW), torch.randn(6, 2, generator=DRAW)
 CONFIG = '{"peft_type": "LORA", "r": 2, "lora_alpha": 6}'
 
 
