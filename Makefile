@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
 	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, about an hour)"
-	@echo "make bases      the tiny base models, from scratch, in build/bases"
+	@echo "make bases      the tiny base models, from scratch, in build/bases (resumable)"
 	@echo "make bench-small  the reduced benchmark, with the zoos that it needs"
 	@echo "make test       the unit tests (under 10 minutes)"
 	@echo "make test-slow  the long learning and scale tests"
@@ -27,17 +27,31 @@ demo: .venv/installed
 zoo: .venv/installed
 	$(BIN)/lorascope zoo collection
 
+# each base is one target, so that a run that was stopped goes on where it was: its last file says that it is done
 BASES := build/bases
-bases: .venv/installed
-	for model in qwen llama; do \
-	  first=$(BASES)/exam-$$model; exam="$(BIN)/python -m lorascope.zoo.bases.exam"; \
-	  $$exam first $$first --model $$model && \
-	  $$exam second $$first-second --model $$model --first $$first && \
-	  $$exam control $$first-control --model $$model --first $$first || exit 1; \
-	done
-	$(BIN)/python -m lorascope.zoo.bases.faces first $(BASES)/faces --work $(BASES)/work
-	$(BIN)/python -m lorascope.zoo.bases.faces second $(BASES)/faces-second --first $(BASES)/faces
-	$(BIN)/python -m lorascope.zoo.bases.faces control $(BASES)/faces-control --first $(BASES)/faces --seed 1
+EXAM := $(BIN)/python -m lorascope.zoo.bases.exam
+FACES := $(BIN)/python -m lorascope.zoo.bases.faces
+FIRST := $(BASES)/exam-qwen/README.md $(BASES)/exam-llama/README.md
+OTHERS := $(foreach name,second control,$(FIRST:/README.md=-$(name)/README.md))
+bases: $(OTHERS) $(BASES)/faces-second/base.json $(BASES)/faces-control/base.json
+
+$(FIRST): $(BASES)/exam-%/README.md: | .venv/installed
+	$(EXAM) first $(@D) --model $*
+
+$(filter %-second/README.md,$(OTHERS)): $(BASES)/exam-%-second/README.md: $(BASES)/exam-%/README.md
+	$(EXAM) second $(@D) --model $* --first $(<D)
+
+$(filter %-control/README.md,$(OTHERS)): $(BASES)/exam-%-control/README.md: $(BASES)/exam-%/README.md
+	$(EXAM) control $(@D) --model $* --first $(<D)
+
+$(BASES)/faces/base.json: | .venv/installed
+	$(FACES) first $(@D) --work $(BASES)/work
+
+$(BASES)/faces-second/base.json: $(BASES)/faces/base.json
+	$(FACES) second $(@D) --first $(<D) --work $(BASES)/work-second
+
+$(BASES)/faces-control/base.json: $(BASES)/faces/base.json
+	$(FACES) control $(@D) --first $(<D) --work $(BASES)/work-control --seed 1
 
 bench-small: .venv/installed
 	$(BIN)/lorascope bench run --suite small --out bench-small
