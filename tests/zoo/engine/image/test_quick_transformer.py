@@ -75,6 +75,18 @@ def test_a_transformer_and_its_gradients_are_those_of_torch(unets, names, learns
     assert all(near(a, b) for a, b in zip(found, wanted, strict=True))
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_adapter_that_has_diverged_is_seen_and_touches_no_other(unets, number):
+    exact, fast = unets
+    pairs = pairs_of(exact, ["attn1.to_v", "attn2.to_q"])
+    before = outcome(fast, numbers_of(), pairs)
+    next(iter(pairs.values())).A[0, 0, 0] = number
+    after = outcome(fast, numbers_of(), pairs)
+    for found, same, first in zip(after, before, (2, 1, 2, 1, 1, 1, 1, 1), strict=True):
+        assert torch.equal(found[first:], same[first:])  # two pictures a slot
+        assert not torch.isfinite(found[:first]).all()
+
+
 def test_what_the_kernel_does_not_take_is_computed_by_torch(unets):
     exact, fast = unets
     spatial = spatial_of(fast)

@@ -135,6 +135,29 @@ def test_widths_of_every_tile_and_many_rows(sizes):
     )
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["k_proj", "gate_proj", "down_proj"])
+def test_an_adapter_that_has_diverged_is_seen_and_touches_no_other(name, number):
+    base, _ = frozen_base()
+    view, pairs = scene(base, rows=9).inner, adapters(base, (name,))
+    first = int(view.rows.token[:3].ge(0).sum())  # tokens of the first slot
+    x = randn(view.rows.places.shape[1], 32)
+    before = outcome(QUICK, base, x, pairs, view, None)
+    pairs[name].A[0, 0, 0] = number
+    after = outcome(QUICK, base, x, pairs, view, None)
+    for found, same in zip(
+        after[:2], before[:2], strict=True
+    ):  # the output and the input's gradient
+        assert not torch.isfinite(found[:first]).all()
+        assert torch.equal(found[first:], same[first:])
+    for found, same in zip(after[2:], before[2:], strict=True):  # those of A and B
+        assert torch.equal(found[1:], same[1:])
+    assert not all(torch.isfinite(found[0]).all() for found in after[2:])
+    losses = QUICK.head(after[0].detach(), base, torch.zeros(len(x), 1, dtype=torch.int64))
+    assert not torch.isfinite(losses[:first]).all()
+    assert torch.isfinite(losses[first:]).all()
+
+
 def test_threads_share_the_slots_and_change_nothing():
     base, _ = frozen_base()
     view, pairs = scene(base).inner, adapters(base, EVERY)
