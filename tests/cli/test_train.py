@@ -5,6 +5,7 @@ import pytest
 from lorascope.cli.train import number
 from lorascope.predict import load_predictor
 from lorascope.train.controls import CONTROLS
+from lorascope.train.trust import FEWEST
 
 
 def test_a_predictor_is_trained_saved_and_scored(run, zoo, tmp_path):
@@ -17,6 +18,9 @@ def test_a_predictor_is_trained_saved_and_scored(run, zoo, tmp_path):
     assert "r2" in out
     assert "saved to" in out
     predictor = load_predictor(out_folder)
+    few = predictor.report["rows"]["validation"] < FEWEST
+    assert few == (predictor.trust.interval is None)
+    assert few == ("predictions come without them" in " ".join(out.split()))
     assert predictor.target.name == "strength"
     assert predictor.report["metrics"]["test"]["r2"] > 0.8  # the label is the norm
 

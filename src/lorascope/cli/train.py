@@ -129,6 +129,7 @@ def usable_device(name: str) -> str:
 def show(predictor: "Predictor", folder: Path, controls: "Controls") -> None:
     """The scores of a predictor beside those of the controls, and where it is."""
     from lorascope.cli.output import console, plain_table
+    from lorascope.train.trust import FEWEST
 
     report = predictor.report
     metrics = report["metrics"]
@@ -144,6 +145,12 @@ def show(predictor: "Predictor", folder: Path, controls: "Controls") -> None:
     )
     if counts["without_label"]:
         out.print(f"{counts['without_label']} LoRAs have no label and were left out")
+    if counts["validation"] < FEWEST:
+        out.print(
+            f"{counts['validation']} LoRAs were held out for validation, fewer than the {FEWEST} that intervals, "
+            "calibrated probabilities and the detection of unlike LoRAs are learned from: predictions come "
+            "without them. Try a larger zoo"
+        )
     out.print(f"saved to {folder}")
 
 

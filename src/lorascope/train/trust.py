@@ -22,7 +22,7 @@ from lorascope.train.data import LabelledLoRAs
 from lorascope.train.learn import select
 from lorascope.train.splits import Rows, Split
 
-__all__ = ["absolute_errors", "learn_outliers", "learn_trust", "trust_report"]
+__all__ = ["FEWEST", "absolute_errors", "learn_outliers", "learn_trust", "trust_report"]
 
 Array = NDArray[np.float64]
 FEWEST = 20  # LoRAs, below which nothing is learned of a part
