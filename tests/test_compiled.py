@@ -38,6 +38,12 @@ def test_without_a_compiler_it_is_unavailable(fresh, monkeypatch):
         compiled("one_read")
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_compiler_may_have_arguments(fresh, monkeypatch):
+    monkeypatch.setenv("CC", "cc -DNOTHING")
+    assert compiled("one_read", threads=True).one_read
+
+
 def test_addresses_are_those_of_the_numbers():
     x = torch.arange(4.0)
     assert address(x).value == x.data_ptr()

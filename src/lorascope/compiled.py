@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -36,7 +37,8 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
     With `threads` it may use OpenMP, which is torch's own in the process: it is not linked, so that there are
     never two of them.
     """
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or "cc"
+    named = shlex.split(os.environ.get("CC", ""))  # it may have arguments: ccache gcc
+    compiler = tuple(named) or (shutil.which("cc") or shutil.which("gcc") or "cc",)
     source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
     flags = (*FLAGS, "-fopenmp") if threads else FLAGS
     return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
@@ -74,9 +76,9 @@ def integers(*values: int) -> "ctypes.Array[ctypes.c_int64]":
     return (ctypes.c_int64 * len(values))(*values)
 
 
-def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:
+def _shared_object(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path) -> Path:
     """The shared object for this source, compiler and processor; made at first use."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     shared = [part.read_bytes() for part in sorted(source.parent.glob("*.h"))]
     facts = (source.read_bytes(), *shared, version, _processor().encode(), " ".join(flags).encode())
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]
@@ -87,8 +89,8 @@ def _shared_object(compiler: str, flags: tuple[str, ...], source: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=place.parent) as folder:
         part, whole = Path(folder) / "part.o", Path(folder) / "whole.so"
         for command in (
-            [compiler, *flags, "-c", str(source), "-o", str(part)],
-            [compiler, "-shared", str(part), "-o", str(whole), "-lm"],
+            [*compiler, *flags, "-c", str(source), "-o", str(part)],
+            [*compiler, "-shared", str(part), "-o", str(whole), "-lm"],
         ):
             subprocess.run(command, capture_output=True, check=True)
         whole.rename(place)

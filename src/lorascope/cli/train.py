@@ -147,9 +147,9 @@ def show(predictor: "Predictor", folder: Path, controls: "Controls") -> None:
         out.print(f"{counts['without_label']} LoRAs have no label and were left out")
     if counts["validation"] < FEWEST:
         out.print(
-            f"{counts['validation']} LoRAs were held out for validation, fewer than the {FEWEST} that intervals, "
-            "calibrated probabilities and the detection of unlike LoRAs are learned from: predictions come "
-            "without them. Try a larger zoo"
+            f"{counts['validation']} LoRAs were held out for validation, fewer than the {FEWEST} that "
+            "intervals, calibrated probabilities and the detection of unlike LoRAs are learned "
+            "from: predictions come without them. Try a larger zoo"
         )
     out.print(f"saved to {folder}")
 

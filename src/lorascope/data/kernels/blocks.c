@@ -72,7 +72,7 @@ static void group_means(float *sums, i64 c, i64 groups, float count) {
     }
 NORM(wide, wide, wide_int)
 NORM(half, half, half_int)
-/* Over all channels, the last few by half a vector. */
+
 /* kept: (4, c), of which the means and the reciprocal deviations of a picture's groups are filled in. */
 static void statistics(const float *x, float *kept, i64 p, i64 c, i64 groups, float epsilon) {
     float count = (float)(p * (c / groups)), *rate = kept + c;

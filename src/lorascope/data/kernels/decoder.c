@@ -294,7 +294,7 @@ static i64 room_of(const Sizes *s, const Slot *slot) {
     i64 rows = slot->count > slot->asked ? slot->count : slot->asked;
     i64 held = rows * (keys + 2 * wide + s->heads * slot->across + 2 * s->width + 2 * s->inner + 7 * rank);
     i64 made = rows * (5 * s->width + 2 * wide + keys + 4 * s->inner) + s->width;
-    i64 own = rows * (3 * most + rank) + rank * most;
+    i64 own = own_of(rows, most, rank);
     i64 seen = s->size * slot->across + 2 * rows * slot->across;
     return held + made + own + seen + 16 * 16;
 }
@@ -339,7 +339,7 @@ static void forward_slot(const Sizes *s, const Weights *w, const Adapters *adapt
     most = most > wide ? most : wide;
     for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
     i64 rows = count > asked ? count : asked;
-    rest += rows * (3 * most + rank) + rank * most + s->size * slot.across + 2 * rows * slot.across;
+    rest += own_of(rows, most, rank) + s->size * slot.across + 2 * rows * slot.across;
     Kept kept = part_of(all, s, &slot, rest);
     x += slot.first * d;
     y += slot.first_asked * d;

@@ -45,8 +45,11 @@ typedef struct {
     const float *A, *B; /* (rank, m), (o, rank) */
     const uint8_t *noise, *threshold;
     const float *scale;
-    float *z, *room; /* z (rows, rank); room for rows (3 m + rank) + rank o numbers */
+    float *z, *room; /* z (rows, rank); room for `own_of` numbers */
 } Adapter;
+
+/* Room that adapters of up to so many inputs or outputs and of up to this rank need. */
+static i64 own_of(i64 rows, i64 most, i64 rank) { return rows * (3 * most + 2 * rank) + rank * most; }
 
 /* to (rows, rank) = x W^T of rows some numbers apart, W (rank, c): few outputs, each a sum of vectors. */
 static void narrow(float *to, const float *x, i64 apart, const float *W, i64 rows, i64 c, i64 rank) {
@@ -86,7 +89,8 @@ static void adapt_backward(Adapter a, const float *g, i64 apart, const float *x,
                            float *gx) {
     if (!a.rank) return;
     i64 all = a.rows * a.m;
-    float *B = a.room, *mask = B + a.rank * a.o, *inputs = mask + all, *back = inputs + all, *gz = back + all;
+    float *B = a.room, *mask = B + a.rank * a.o, *inputs = mask + all, *back = inputs + all;
+    float *gz = back + all, *turned = gz + a.rows * a.rank; /* (rows, rank), (rank, rows) */
     turn(B, a.B, a.o, a.rank, a.rank, a.o);
     if (a.noise) {
         masks(mask, a.noise, a.threshold, a.scale, a.rows, a.m);
@@ -101,7 +105,6 @@ static void adapt_backward(Adapter a, const float *g, i64 apart, const float *x,
         product(back, a.m, gz, a.rank, a.A, a.m, none, a.rows, a.rank, a.m);
         for (i64 i = 0; i < all; i++) gx[i] += back[i] * mask[i];
     }
-    float *turned = back; /* no longer needed: (rank, rows) */
     memset(B, 0, a.rank * a.o * sizeof(float));
     turn(turned, gz, a.rows, a.rank, a.rank, a.rows);
     product(gA, a.m, turned, a.rows, x, a.m, 0, a.rank, a.rows, a.m);

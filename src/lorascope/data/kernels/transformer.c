@@ -11,7 +11,7 @@ enum { Q1, K1, V1, OUT1, Q2, OUT2, MODULES }; /* what may be adapted; k and v of
 /* The numbers of one call; rows is a multiple of pictures, and both are of slots. */
 typedef struct {
     i64 slots, pictures, rows, texts, places, length, width, heads, inner, groups;
-    i64 learns, learns_keys;                             /* whether pictures and keys get gradients */
+    i64 learns;                                          /* whether pictures get a gradient */
     i64 rank[MODULES], step_A[MODULES], step_B[MODULES]; /* rank 0: none; numbers from slot to slot */
 } Sizes;
 
@@ -66,7 +66,7 @@ static i64 room_of(const Sizes *s) {
     for (i64 i = 0; i < MODULES; i++) most = s->rank[i] > most ? s->rank[i] : most;
     wide = wide > 2 * s->inner ? wide : 2 * s->inner;
     i64 made = p * (9 * s->width + 3 * s->inner) + 4 * s->width + wide;
-    return made + p * (3 * s->width + most) + most * s->width + 2 * p * across + across + s->width * across;
+    return made + own_of(p, s->width, most) + 2 * p * across + across + s->width * across;
 }
 
 /* Means and reciprocal deviations of each channel's group: (2, c). */

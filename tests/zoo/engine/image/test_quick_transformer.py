@@ -25,13 +25,14 @@ def spatial_of(unet):
     return next(each for each in unet.plan.middle.spatials if each is not None)
 
 
-def pairs_of(unet, names, slots=3):
+def pairs_of(unet, names, slots=3, rank=2):
     """Factors in float64 of ranks 2, 3, ..."""
     block = spatial_of(unet).blocks[0].name
     pairs = {}
     for i, name in enumerate(names):
         n, m, _ = unet.layers[f"{block}.{name}"]
-        A, B = randn(slots, 2 + i, m, seed=i) / 4, randn(slots, n, 2 + i, seed=i + 20) / 4
+        A = randn(slots, rank + i, m, seed=i) / 4
+        B = randn(slots, n, rank + i, seed=i + 20) / 4
         pairs[f"{block}.{name}"] = Pair(A.double(), B.double())
     return pairs
 
@@ -71,6 +72,7 @@ def test_a_transformer_and_its_gradients_are_those_of_torch(unets, names, learns
     exact, fast = unets
     pairs, numbers = pairs_of(exact, names), numbers_of(side=side, length=length)
     wanted, found = (outcome(unet, numbers, pairs, learns=learns) for unet in (exact, fast))
+    assert spatial_of(fast).name in fast.packed.transformers
     assert len(found) == 2 + 2 * learns + 2 * len(names)
     assert all(near(a, b) for a, b in zip(found, wanted, strict=True))
 
@@ -85,6 +87,14 @@ def test_an_adapter_that_has_diverged_is_seen_and_touches_no_other(unets, number
     for found, same, first in zip(after, before, (2, 1, 2, 1, 1, 1, 1, 1), strict=True):
         assert torch.equal(found[first:], same[first:])  # two pictures a slot
         assert not torch.isfinite(found[:first]).all()
+
+
+@pytest.mark.parametrize("rank", [31, 40, 64])
+def test_ranks_up_to_and_beyond_the_width(unets, rank):
+    exact, fast = unets
+    pairs = pairs_of(exact, ["attn1.to_q", "attn2.to_out.0"], rank=rank)
+    wanted, found = (outcome(unet, numbers_of(), pairs) for unet in (exact, fast))
+    assert all(near(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 def test_what_the_kernel_does_not_take_is_computed_by_torch(unets):
@@ -106,6 +116,7 @@ def test_what_the_kernel_does_not_take_is_computed_by_torch(unets):
 def test_rows_that_see_several_texts_have_no_gradient_in_c(unets):
     exact, fast = unets
     found = []
+    assert spatial_of(fast).name in fast.packed.transformers
     for unet in (exact, fast):
         spatial = spatial_of(unet)
         text = spatial.blocks[0].attentions[1].name
@@ -114,8 +125,7 @@ def test_rows_that_see_several_texts_have_no_gradient_in_c(unets):
         contexts = {text: Context(key, value)}
         scene = Scene(unet.weights, {}, 3, contexts, which, unet.packed)
         with torch.no_grad():
-            found.append(network.transformer(scene, spatial, x))
-        x = x.requires_grad_()
+            found.append(network.transformer(scene, spatial, x.requires_grad_()))
         scene = Scene(unet.weights, {}, 3, contexts, which, unet.packed)
         y = network.transformer(scene, spatial, x)
         found += [y, *torch.autograd.grad(y.square().sum(), x)]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lorascope.compiled import Unavailable, compiled
+from lorascope.zoo.engine.panels import whole
 
 __all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library", "run"]
 
@@ -24,8 +25,7 @@ log = logging.getLogger(__name__)
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, with those of whole blocks, or None, said once, where no C compiler works."""
     try:
-        compiled("blocks")
-        return compiled("unet")
+        return [compiled(name) for name in ("blocks", "transformer", "unet")][-1]
     except Unavailable as problem:
         log.warning(
             "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
@@ -159,7 +159,7 @@ class Adapted(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor
     ) -> Tensor:
         """Of every adapter's rows."""
-        x, A, B = x.contiguous(), _whole(A), _whole(B)
+        x, A, B = x.contiguous(), whole(A), whole(B)
         y = torch.nn.functional.linear(x, weight, bias)
         low = torch.empty(*x.shape[:-1], A.shape[1])
         size = (*x.shape, B.shape[1], A.shape[1], A.stride(0), B.stride(0))
@@ -177,11 +177,6 @@ class Adapted(torch.autograd.Function):
         gA, gB = torch.empty(A.shape), torch.empty(B.shape)
         run("adapt_backward", x, g, gx, A, B, low, gA, gB, *ctx.size, _half(x))
         return gx, None, None, gA, gB
-
-
-def _whole(factor: Tensor) -> Tensor:
-    """Each adapter's matrix (s, ., .) without holes; adapters may lie apart."""
-    return factor if factor[0].is_contiguous() else factor.contiguous()
 
 
 class Gate(torch.autograd.Function):

@@ -16,6 +16,7 @@ from torch import Tensor
 from lorascope.zoo.engine.image.plan import Plan, Resnet
 from lorascope.zoo.engine.image.quick import run
 from lorascope.zoo.engine.image.quick_transformer import TransformerWeights, pack_transformer
+from lorascope.zoo.engine.panels import LANES
 
 __all__ = [
     "LARGEST",
@@ -29,7 +30,6 @@ __all__ = [
 
 run_block = functools.partial(run, source="blocks")
 
-LANES = 8  # widths are multiples of it
 LARGEST = 1 << 17  # numbers of a picture that still lie in the cache with what is made of them
 
 

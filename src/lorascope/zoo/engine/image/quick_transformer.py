@@ -14,11 +14,10 @@ from torch import Tensor
 
 from lorascope.compiled import address, addresses, compiled, integers
 from lorascope.zoo.engine.image.plan import Spatial
-from lorascope.zoo.engine.panels import in_panels
+from lorascope.zoo.engine.panels import LANES, in_panels, whole
 
 __all__ = ["TransformerWeights", "adaptable", "pack_transformer", "transformer"]
 
-LANES = 8  # widths are multiples of it
 OWN, TEXT = ("to_q", "to_k", "to_v", "to_out.0"), ("to_q", "to_out.0")  # what may be adapted
 
 
@@ -119,7 +118,8 @@ def transformer(
     """
     factors = [part for name in weights.modules if name in pairs for part in pairs[name][:2]]
     adapted = tuple(name in pairs for name in weights.modules)
-    found: Tensor = _Transformer.apply(x, key, value, which, weights, adapted, *factors)  # type: ignore[no-untyped-call]
+    given = (x, key, value, which, weights, adapted, torch.is_grad_enabled(), *factors)
+    found: Tensor = _Transformer.apply(*given)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -133,14 +133,15 @@ class _Transformer(torch.autograd.Function):
         which: Tensor,
         weights: TransformerWeights,
         adapted: tuple[bool, ...],
+        learning: bool,
         *factors: Tensor,
     ) -> Tensor:
         x, key, value = _last(x), key.contiguous(), value.contiguous()
-        factors = tuple(part if part[0].is_contiguous() else part.contiguous() for part in factors)
+        factors = tuple(map(whole, factors))
         n, c, h, w = x.shape
         slots, texts, length = key.shape[:3]
         A, B = (_in_order(adapted, factors[i::2]) for i in (0, 1))
-        keeps, rows = any(ctx.needs_input_grad), slots * len(which)
+        keeps, rows = learning and any(ctx.needs_input_grad), slots * len(which)
         assert not keeps or rows == n
         sizes = integers(
             *(
@@ -155,14 +156,14 @@ class _Transformer(torch.autograd.Function):
                 weights.width,
                 weights.groups,
             ),
-            *ctx.needs_input_grad[:2],
+            ctx.needs_input_grad[0],
             *(0 if each is None else each.shape[1] for each in A),
             *(0 if each is None else each.stride(0) for each in (*A, *B)),
         )
         library = compiled("transformer")
         library.kept_of.restype = ctypes.c_int64
-        kept = torch.empty(n, library.kept_of(sizes)) if keeps else None
-        y = torch.empty((rows, c, h, w), memory_format=torch.channels_last)
+        kept = x.new_empty(n, library.kept_of(sizes)) if keeps else None
+        y = torch.empty((rows, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
         constants = (ctypes.c_float * 5)(*weights.constants)
         facts = (sizes, addresses(weights.tensors), constants, addresses((*A, *B)))
         library.transformer(*facts, *map(address, (kept, x, key, value, which, y)))
@@ -175,14 +176,14 @@ class _Transformer(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, x, key, value, which = ctx.saved_tensors
         facts, _, adapted, factors = ctx.facts
-        found = [torch.zeros(part.shape) for part in factors]
+        found = [torch.zeros_like(part, memory_format=torch.contiguous_format) for part in factors]
         to = addresses([each for i in (0, 1) for each in _in_order(adapted, found[i::2])])
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         gkey = torch.zeros_like(key) if ctx.needs_input_grad[1] else None
         gvalue = torch.zeros_like(value)
         made = (kept, x, key, value, which, _last(gradient), gx, gkey, gvalue)
         compiled("transformer").transformer_backward(*facts, to, *map(address, made))
-        return gx, gkey, gvalue, None, None, None, *found
+        return gx, gkey, gvalue, None, None, None, None, *found
 
 
 def _in_order(adapted: Sequence[bool], some: Sequence[Tensor]) -> list[Tensor | None]:

@@ -48,8 +48,10 @@ class LanguageEngine:
             base = FrozenBase.of(load_model(folder), dtype).to(device=device)
             return replace(base, compiled=compiled)
         exact = FrozenBase.of(load_model(folder), torch.float32).to(device=device)
-        # the opening is short: to have torch compile it, too, would take longer than it saves
-        exact = replace(exact, compiled=compiled and quick.packed(exact) is not None)
+        exact = replace(exact, compiled=compiled)
+        if compiled and quick.packed(exact) is None:
+            # the opening is short: to have torch compile it, too, would take longer than it saves
+            exact = replace(exact, compiled=False)
         return replace(exact.opened(dtype, exact_steps), compiled=compiled)
 
     def shape(self, job: FitJob) -> JobShape:

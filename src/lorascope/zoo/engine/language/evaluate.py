@@ -220,7 +220,8 @@ def _ask(
 ) -> Tensor:
     """Losses of every label for every adapter: (g, e, q, w) on the CPU; 0 where sorted rows end earlier."""
     dora = fitted is not None and fitted.layout.norms is not None
-    kernels = kernels_for(base, dora=dora, alike=fitted is not None and not by_length)
+    alike = fitted is not None and not by_length
+    kernels = kernels_for(base, rows.tokens.shape[1], dora=dora, alike=alike)
     fitted = fitted or untrained(spec, layout_of(base, [spec]))
     factors = with_gains(fitted.layout, fitted.scaled.to(base.device), base.weight_of)
     factors = factors.to(base.dtype)

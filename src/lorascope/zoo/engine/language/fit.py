@@ -83,10 +83,11 @@ def fit_adapters(
     base, specs = frozen(base, dtype, compile), specs_of(specs, len(jobs))
     layout = layout_of(base.exact or base, specs)
     kind = lesson or WordLesson
-    kernels = kernels_for(base, dora=layout.norms is not None, alike=kind.alike)
     parts: list[tuple[list[int], Fitted]] = []
     for members in arrange([JobShape.of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
+        row = kind.row(group[0].tokens.shape[1] - 1)  # the last token is never an input
+        kernels = kernels_for(base, row, dora=layout.norms is not None, alike=kind.alike)
         lanes = lanes_of_group(group[0].batch_size, slots)
         lanes = lanes if kernels.static else min(lanes, len(group))
         learned = kind(base, shapes, layout, group, kernels, lanes)
@@ -131,12 +132,18 @@ class WordLesson:
         self.clips = torch.tensor([job.clip_norm for job in jobs], dtype=torch.float64)
         self.last = torch.tensor([job.steps_per_epoch for job in jobs])
 
+    @staticmethod
+    def row(length: int) -> int:
+        """Tokens of the longest row where the longest example has so many."""
+        return length
+
     def part(self, base: FrozenBase, spans: Sequence[range]) -> Self:
         """Some steps of each job, on the same base in another type."""
         made = copy.copy(self)
         made.base, made.data = base, self.data.part(spans)
         made.timeline = made.data.timeline
-        made.kernels = kernels_for(base, dora=self.layout.norms is not None, alike=self.alike)
+        dora, row = self.layout.norms is not None, self.row(self.data.length)
+        made.kernels = kernels_for(base, row, dora=dora, alike=self.alike)
         return made
 
     def loss(self, step: int, rows: Tensor) -> Tensor:

@@ -43,16 +43,19 @@ def compiler_works() -> bool:
     return True
 
 
-def kernels_for(base: FrozenBase, *, dora: bool = False, alike: bool = True) -> Kernels:
+def kernels_for(
+    base: FrozenBase, length: int, *, dora: bool = False, alike: bool = True
+) -> Kernels:
     """The fastest kernels that compute on a base.
 
     Args:
+        length: of the longest row, in tokens.
         dora: whether the adapters have magnitudes.
         alike: whether the rows of all calls have one shape: torch compiles for each.
     """
     if not base.compiled:
         return EAGER
-    if not dora and quick.packed(base) is not None:
+    if not dora and length <= quick.LONGEST and quick.packed(base) is not None:
         return QUICK
     return compiled() if alike and compiler_works() else EAGER
 

@@ -3,7 +3,7 @@
 The adapters are those of `WordLesson`, which pads every example to the longest: here a row is a slot of its
 own with its adapter's numbers, and a step has as many rows, as long, as it needs (`packing.py`). Dropout takes
 the bytes that a token would have in the padded batch, so that PEFT alone is equal too. As rows change their
-number and length from step to step, kernels are not compiled.
+number and length from step to step, torch compiles no kernel for them.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from lorascope.zoo.engine.language.network import (
     views,
     visible,
 )
-from lorascope.zoo.engine.language.packing import Packed, pack, real_lengths, spread
+from lorascope.zoo.engine.language.packing import ROW, Packed, pack, real_lengths, spread
 from lorascope.zoo.engine.language.ragged import Ragged
 from lorascope.zoo.engine.layout import Layout
 
@@ -72,6 +72,11 @@ class PackedLesson(WordLesson):
         self.lengths = [real_lengths(job.weights) for job in jobs]
         self.answers = [(job.weights > 0).sum(1) for job in jobs]
         self.order = self.data.order.cpu()
+
+    @staticmethod
+    def row(length: int) -> int:
+        """Tokens of the longest row where the longest example has so many."""
+        return max(ROW, length)
 
     def loss(self, step: int, rows: Tensor) -> Tensor:
         """The loss of the adapter in each lane, 0 where it is idle: (lanes, p) -> (lanes,)."""

@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 
 from lorascope.compiled import Unavailable, address, addresses, compiled, integers
-from lorascope.zoo.engine.language.causal_lm import Block, Dropout, Heads, Pair, View
-from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.panels import in_panels
+from lorascope.errors import DataError
+from lorascope.zoo.engine.language.causal_lm import ALWAYS, Block, Dropout, Heads, Pair, View
+from lorascope.zoo.engine.language.frozen_base import ATTENTION, MLP, FrozenBase
+from lorascope.zoo.engine.panels import LANES, in_panels, whole
 
 __all__ = ["Packed", "block", "fits", "head", "library", "packed"]
 
-LANES = 8  # widths are multiples of it
 LARGEST = 1 << 20  # numbers of a block's weights that still lie in the cache
-LONGEST = 128  # tokens of a row: its shares are made at once
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-EVERY = ("k_proj", "v_proj")  # modules that all tokens pass through
+LONGEST = 256  # tokens of a row: its shares are made at once
+MODULES = ATTENTION + MLP  # in the order of the kernels
 
 
 @functools.cache
@@ -37,10 +36,29 @@ def library() -> Any:
         return None
 
 
+class BlockWeights(NamedTuple):
+    """The weights of a block in the kernel's order: as they multiply tokens, then gradients."""
+
+    norm1: Tensor
+    q: Tensor
+    q_bias: Tensor
+    kv: Tensor
+    kv_bias: Tensor
+    out: Tensor
+    norm2: Tensor
+    gate_up: Tensor
+    down: Tensor
+    q_turned: Tensor
+    kv_turned: Tensor
+    out_turned: Tensor
+    gate_up_turned: Tensor
+    down_turned: Tensor
+
+
 class Packed(NamedTuple):
     """The weights of a base as the kernels read them."""
 
-    blocks: tuple[tuple[Tensor, ...], ...]  # of each block, in the order of the kernel's `Weights`
+    blocks: tuple[BlockWeights, ...]
     norm: Tensor
     head: tuple[Tensor, Tensor]  # as it multiplies tokens, and gradients
     words: int
@@ -57,7 +75,7 @@ def packed(base: FrozenBase) -> Packed | None:
 
 
 def _pack(base: FrozenBase) -> Packed | None:
-    if library() is None or not all(_usual(each, base) for each in base.blocks):
+    if not all(_usual(each, base) for each in base.blocks) or library() is None:
         return None
     words, width = base.head.shape
     head = base.head.new_zeros(-(-words // LANES) * LANES, width)
@@ -80,34 +98,35 @@ def _panels(weight: Tensor) -> Tensor:
     return in_panels(weight, library())
 
 
-def _pack_block(block: Block, heads: Heads) -> tuple[Tensor, ...]:
+def _pack_block(block: Block, heads: Heads) -> BlockWeights:
     query = heads.query * heads.size
     q, kv = block.qkv[:query], block.qkv[query:]
     bias = block.qkv.new_zeros(len(block.qkv)) if block.qkv_bias is None else block.qkv_bias
     gate, up = block.gate_up.chunk(2)
-    gate_up = torch.cat([_panels(gate.mT).flatten(), _panels(up.mT).flatten()])
-    return (
-        block.input_norm.contiguous(),
-        *(
-            _panels(q.mT),
-            bias[:query].contiguous(),
-            _panels(kv.mT),
-            bias[query:].contiguous(),
-        ),
-        *(
-            _panels(block.out.mT),
-            block.mlp_norm.contiguous(),
-            gate_up,
-            _panels(block.down.mT),
-        ),
-        *(_panels(each) for each in (q, kv, block.out, block.gate_up, block.down)),
+    return BlockWeights(
+        norm1=block.input_norm.contiguous(),
+        q=_panels(q.mT),
+        q_bias=bias[:query].contiguous(),
+        kv=_panels(kv.mT),
+        kv_bias=bias[query:].contiguous(),
+        out=_panels(block.out.mT),
+        norm2=block.mlp_norm.contiguous(),
+        gate_up=torch.cat([_panels(gate.mT).flatten(), _panels(up.mT).flatten()]),
+        down=_panels(block.down.mT),
+        q_turned=_panels(q),
+        kv_turned=_panels(kv),
+        out_turned=_panels(block.out),
+        gate_up_turned=_panels(block.gate_up),
+        down_turned=_panels(block.down),
     )
 
 
 def fits(x: Tensor, pairs: Mapping[str, Pair], view: View) -> bool:
     """Whether the kernels compute a block of these tokens with these adapters."""
-    plain = all(pair.gain is None and pair.A.dtype == torch.float32 for pair in pairs.values())
-    return plain and x.dtype == torch.float32 and view.rows.token.shape[-1] <= LONGEST
+    numbers = [x, *(part for pair in pairs.values() for part in pair[:2])]
+    plain = all(pair.gain is None for pair in pairs.values())
+    exact = all(each.dtype == torch.float32 for each in numbers)
+    return plain and exact and view.rows.token.shape[-1] <= LONGEST
 
 
 def block(
@@ -122,13 +141,23 @@ def block(
     """One transformer block of every slot, as `causal_lm.block_forward`. x: (k, d) -> (k', d)."""
     names = tuple(name for name in MODULES if name in pairs)
     factors = [part for name in names for part in pairs[name][:2]]
-    call = Call(packed.blocks[number], heads, names, view, dropout)
+    call = Call(packed.blocks[number], heads, names, view, dropout, torch.is_grad_enabled())
     found: Tensor = _Block.apply(x, call, *factors)  # type: ignore[no-untyped-call]
     return found
 
 
 def head(x: Tensor, packed: Packed, labels: Tensor, epsilon: float) -> Tensor:
-    """Cross entropy of the labels of each token, as `causal_lm.head_losses`. labels: (k, w) -> (k, w)."""
+    """Cross entropy of the labels of each token, as `causal_lm.head_losses`. labels: (k, w) -> (k, w).
+
+    Raises:
+        DataError: a label is no word of the vocabulary.
+    """
+    least, most = (int(each) for each in labels.aminmax()) if labels.numel() else (0, 0)
+    if least < 0 or most >= packed.words:
+        raise DataError(
+            f"asking for the losses of labels: found {least if least < 0 else most}, expected tokens from 0 to "
+            f"{packed.words - 1}. Try the base's own tokenizer"
+        )
     found: Tensor = _Head.apply(x, packed, labels.contiguous(), epsilon)  # type: ignore[no-untyped-call]
     return found
 
@@ -136,11 +165,12 @@ def head(x: Tensor, packed: Packed, labels: Tensor, epsilon: float) -> Tensor:
 class Call(NamedTuple):
     """What a block is computed of, but for its input and the numbers of the adapters."""
 
-    weights: tuple[Tensor, ...]
+    weights: BlockWeights
     heads: Heads
     names: tuple[str, ...]  # of the adapted modules
     view: View
     dropout: Dropout | None
+    learning: bool  # whether a backward may follow
 
 
 class Told:
@@ -149,7 +179,7 @@ class Told:
     def __init__(self, call: Call, x: Tensor, factors: Sequence[Tensor], learns: bool):
         self.held: list[Tensor | None] = []
         self.heads, asked = call.heads, call.view.asked
-        inner, d = call.weights[8].shape
+        inner, d = call.weights.down.shape
         count = len(x) if asked is None else asked.some.places.shape[1]
         A, B = (dict(zip(call.names, factors[i::2], strict=True)) for i in (0, 1))
         ranks = [A[name].shape[1] if name in A else 0 for name in MODULES]
@@ -165,7 +195,7 @@ class Told:
         self.weights = self.point(call.weights)
         self.view = self.point(_view(call.view))
         self.adapters = self.point(_adapters(call, A, B))
-        all_tokens = sum(rank for rank, name in zip(ranks, MODULES, strict=True) if name in EVERY)
+        all_tokens = sum(rank for rank, name in zip(ranks, MODULES, strict=True) if name in ALWAYS)
         query, across = self.heads.query * self.heads.size, -(-length // LANES) * LANES
         self.shape = (count, d)
         self.kept_of_all = (2 * self.heads.key_value * self.heads.size, all_tokens)
@@ -181,7 +211,7 @@ class Told:
         """Room for what the backward needs of a call of so many tokens."""
         widths = [(count, n) for n in self.kept_of_all]
         widths += [(self.shape[0], n) for n in self.kept_of_some]
-        return self.point([torch.empty(each) for each in widths])
+        return self.point([torch.empty(each, dtype=torch.float32) for each in widths])
 
 
 def _view(view: View) -> list[Tensor | None]:
@@ -202,7 +232,7 @@ def _adapters(call: Call, A: Mapping[str, Tensor], B: Mapping[str, Tensor]) -> l
         return [*(made.get(name) for made in (A, B) for name in MODULES), *[None] * 11]
     if call.view.asked is not None:
         some = every.of(call.view.asked.some)
-    noise = {name: (every if name in EVERY else some).noise[name] for name in call.names}
+    noise = {name: (every if name in ALWAYS else some).noise[name] for name in call.names}
     chances = (every.threshold, some.threshold, every.scale, some.scale)
     return [*(made.get(name) for made in (A, B, noise) for name in MODULES), *chances]
 
@@ -210,10 +240,11 @@ def _adapters(call: Call, A: Mapping[str, Tensor], B: Mapping[str, Tensor]) -> l
 class _Block(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: Call, *factors: Tensor) -> Tensor:
-        x, factors = x.contiguous(), tuple(_dense(part) for part in factors)
+        x, factors = x.contiguous(), tuple(map(whole, factors))
         told = Told(call, x, factors, ctx.needs_input_grad[0])
-        kept = told.keep(len(x)) if any(ctx.needs_input_grad) else integers(*[0] * 8)
-        y = torch.empty(told.shape)
+        keeps = call.learning and any(ctx.needs_input_grad)
+        kept = told.keep(len(x)) if keeps else integers(*[0] * 8)
+        y = x.new_empty(told.shape)
         facts = (told.sizes, told.weights, told.view, told.adapters, kept)
         epsilon = ctypes.c_float(call.heads.epsilon)
         library().block(*facts, address(x), address(y), epsilon)
@@ -223,7 +254,7 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         told, *facts, x, epsilon, names, shapes = ctx.facts
-        gradient, found = gradient.contiguous(), [torch.zeros(shape) for shape in shapes]
+        gradient, found = gradient.contiguous(), [x.new_zeros(shape) for shape in shapes]
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         made = (dict(zip(names, found[i::2], strict=True)) for i in (0, 1))
         to = told.point([part.get(name) for part in made for name in MODULES])
@@ -236,7 +267,7 @@ class _Head(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, packed: Packed, labels: Tensor, epsilon: float) -> Tensor:
         x = x.contiguous()
         ctx.facts = (x, packed, labels, epsilon)
-        losses = torch.empty(labels.shape)
+        losses = x.new_empty(labels.shape)
         _call_head(x, packed, labels, epsilon, losses, None, None)
         return losses
 
@@ -260,8 +291,3 @@ def _call_head(
     tensors = (x, packed.norm, *packed.head, labels, losses, gradient, gx)
     sizes = (*x.shape, len(packed.head[1]), packed.words, labels.shape[1])
     library().head(*map(address, tensors), *map(ctypes.c_int64, sizes), ctypes.c_float(epsilon))
-
-
-def _dense(factor: Tensor) -> Tensor:
-    """Factors of the slots, each without gaps."""
-    return factor if factor[0].is_contiguous() else factor.contiguous()
