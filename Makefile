@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
-	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, about an hour)"
+	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, less than an hour)"
 	@echo "make bases      the tiny base models, from scratch, in build/bases (resumable)"
 	@echo "make bench-small  the reduced benchmark, with the zoos that it needs"
 	@echo "make test       the unit tests (under 10 minutes)"
