@@ -6,7 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 8 minutes)"
+	@echo "make demo       finetune hundreds of LoRAs, learn on them, print the table (about 4 minutes)"
 	@echo "make zoo        the whole collection: 12,946 LoRAs in 17 zoos (resumable, less than an hour)"
 	@echo "make bases      the tiny base models, from scratch, in build/bases (resumable)"
 	@echo "make bench-small  the reduced benchmark, with the zoos that it needs"
