@@ -5,6 +5,7 @@ import torch
 
 from lorascope.core import LoRA, LowRank, collate
 from lorascope.models.spectra import Sizes, SpectralFeatures
+from lorascope.models.standardise import FARTHEST
 from lorascope.symmetry import act, assert_invariant, random_gauges
 from lorascope.symmetry.roots import gram_roots
 from tests.conftest import random_lora
@@ -75,6 +76,21 @@ def test_sizes_are_standardised(loras):
     torch.testing.assert_close(found.mean(0), torch.zeros(sizes.width).double(), atol=1e-6, rtol=0)
     varied = found.std(0, correction=0)
     assert bool((((varied - 1).abs() < 1e-6) | (varied == 0)).all())
+
+
+def test_lower_ranks_are_not_far_away(generator):
+    """Logarithms of values that are 0 would lie tens of deviations from the training mean."""
+    loras = [random_lora(generator) for _ in range(6)]
+    batch = collate(loras)
+    sizes = Sizes(batch.signature, values=3).double()
+    sizes.fit(batch)
+    lower = collate([lora.truncate(1).lora for lora in loras])
+    far = sizes.standardise(sizes.spectra(lower))
+    assert float(far.min()) < -2 * FARTHEST
+    found = sizes(lower)
+    assert float(found.abs().max()) == FARTHEST
+    near = far.abs() < FARTHEST
+    assert torch.equal(found[near], far[near])
 
 
 def test_missing_layers_stay_out_of_statistics_and_answers(loras):

@@ -49,3 +49,13 @@ def test_a_column_without_entries_is_silent():
     standardise = Standardise(1)
     standardise.fit(torch.ones(3, 1), torch.zeros(3, 1, dtype=torch.bool))
     assert standardise(torch.ones(2, 1)).tolist() == [[0.0], [0.0]]
+
+
+def test_what_lies_far_is_cut():
+    standardise = Standardise(1)
+    standardise.fit(torch.tensor([[1.0], [3.0]]))
+    assert standardise.cut(torch.tensor([[2.5], [-90.0], [90.0]])).tolist() == [
+        [0.5],
+        [-4.0],
+        [4.0],
+    ]

@@ -70,10 +70,18 @@ _ROWS = (
         ({}, {"values": 1}, {"values": 2}, {"choose_by": "validation"}),
         steps=5.0,
         cube=1.0,
+        revision=2,
     ),
-    Method("spectral_statistics", "spectra", model("spectral_statistics"), steps=2.0, cube=1.0),
-    Method("spectra_knn", "spectra", model("spectra_knn"), steps=2.0),
-    Method("kernel_spectra", "spectra", model("kernel_spectra"), steps=3.0, cube=3.0),
+    Method(
+        "spectral_statistics",
+        "spectra",
+        model("spectral_statistics"),
+        steps=2.0,
+        cube=1.0,
+        revision=2,
+    ),
+    Method("spectra_knn", "spectra", model("spectra_knn"), steps=2.0, revision=2),
+    Method("kernel_spectra", "spectra", model("kernel_spectra"), steps=3.0, cube=3.0, revision=2),
     Method(BOOSTING, "spectra", boosted, steps=35.0),
     Method(
         "svd",
@@ -82,10 +90,13 @@ _ROWS = (
         (*RATES, {"hidden": 512, "weight_decay": 0.1}),
         steps=4.0,
         paper=True,
+        revision=2,
     ),
     Method("kernel_raw", "directions", model("kernel_raw"), steps=2.0, cube=2.0),
     Method("kernel_cosine", "directions", model("kernel_cosine"), steps=2.0, cube=2.0),
-    Method("kernel_product", "directions", model("kernel_product"), steps=3.0, cube=4.0),
+    Method(
+        "kernel_product", "directions", model("kernel_product"), steps=3.0, cube=4.0, revision=2
+    ),
     Method(
         "sketch",
         "directions",
@@ -93,6 +104,7 @@ _ROWS = (
         ({}, {"size": 8}, {"size": 24}, {"unit_norm": False}),
         steps=30.0,
         cube=5.0,
+        revision=2,
     ),
     Method(
         "mlp",
@@ -117,6 +129,7 @@ _ROWS = (
         ({}, {"learning_rate": 1e-3}, {"hidden": 128}, {"weight_decay": 0.1}),
         steps=16.0,
         paper=True,
+        revision=2,
     ),
     Method(
         "gl_net",
@@ -130,6 +143,7 @@ _ROWS = (
         ),
         steps=14.0,
         paper=True,
+        revision=2,
     ),
     Method(
         "gl_net (paper)",
@@ -182,6 +196,7 @@ _ROWS = (
         ({}, {"sizes": True}, {"learning_rate": 3e-3}, {"width": 128, "sizes": True}),
         steps=55.0,
         paper=True,
+        revision=2,
     ),
     Method(
         "mvprobe",
@@ -189,6 +204,7 @@ _ROWS = (
         model("mvprobe"),
         ({}, {"sizes": True}, {"learning_rate": 3e-3}, {"weight_decay": 0.3, "sizes": True}),
         steps=32.0,
+        revision=2,
     ),
     Method(
         "deep_sets",
@@ -196,6 +212,7 @@ _ROWS = (
         model("deep_sets"),
         (*RATES, {"hidden": 128}),
         steps=14.0,
+        revision=2,
     ),
     Method(
         "fusion",

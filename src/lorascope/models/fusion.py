@@ -60,6 +60,7 @@ from lorascope.models.rounding import rounded
 from lorascope.models.smoother import Smoother
 from lorascope.models.spectra import Sizes
 from lorascope.models.stacked_ridges import smoothers_of, stack_each, stack_ridges
+from lorascope.models.standardise import FARTHEST
 from lorascope.models.trial import Trial, worth_it
 
 __all__ = ["Fusion"]
@@ -70,7 +71,6 @@ HINT_NUMBERS = LAYER_NUMBERS = 2_500_000  # of the maps to h and to g: 5 MB each
 LAYER_COMPONENTS = 32
 SECOND_LANDMARKS = 2  # times those of the first look: h and g* are few numbers
 CHUNK = 256  # LoRAs seen at once
-FARTHEST = 4.0  # deviations from the mean that sizes and hints are cut at: other ranks are far
 
 
 class Fusion(ClosedForm):
@@ -200,7 +200,7 @@ class Fusion(ClosedForm):
         batch = batch.to(None if narrow else self.dtype, self.device)
         seen = self.cores.read(batch)
         there = batch.present.to(self.dtype) - self.get_buffer("present_mean")
-        z = self.sizes_of(batch, seen.roots).clamp(-FARTHEST, FARTHEST)
+        z = self.sizes_of(batch, seen.roots)
         parts = [*self.cores.views(seen), torch.cat([z, there], 1)]
         if self.reads_magnitudes:
             parts.append(self.magnitudes_of(batch))

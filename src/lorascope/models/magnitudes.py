@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from lorascope.core.batch import LoRABatch
 from lorascope.core.magnitudes import Magnitudes
 from lorascope.core.signature import Signature
+from lorascope.models.standardise import FARTHEST
 
 __all__ = ["MagnitudeFeatures"]
 
 COMPONENTS = 64  # of a layer, at most
 NUMBERS = 2_000_000  # of all layers' components: 8 MB
 FLOOR = 1e-3  # of a layer's usual deviation: smaller ones are taken as no deviation
-FARTHEST = 4.0  # deviations that a log norm is taken at
 
 
 class MagnitudeFeatures(nn.Module):

@@ -93,10 +93,10 @@ class SpectralFeatures(nn.Module):
 
 
 class Sizes(nn.Module):
-    """Spectral features, standardised over the training LoRAs; identity statistics until fitted.
+    """Spectral features, standardised over the training LoRAs and cut at 4 deviations.
 
-    A missing layer takes no part in the statistics, and its features are 0, the training mean: nothing
-    is known of it. Under g: unchanged, as the spectral features are.
+    Statistics are those of the identity until fitted. A missing layer takes no part in them, and its
+    features are 0, the training mean: nothing is known of it. Under g: unchanged, as the spectral features are.
 
     Example:
         >>> sizes = Sizes(batch.signature, values=4)
@@ -120,7 +120,7 @@ class Sizes(nn.Module):
     def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Tensor:  # (b, width)
         """The standardised features. `roots` are those of the batch, where they are known already."""
         values = self.spectra.measure(batch, roots)
-        found = self.standardise(self.spectra.of_values(values))
+        found = self.standardise.cut(self.spectra.of_values(values))
         return torch.where(self._there(batch), found, 0.0)
 
     def _there(self, batch: LoRABatch) -> Tensor:  # (b, width) bool

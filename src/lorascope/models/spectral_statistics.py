@@ -59,7 +59,7 @@ def layer_statistics(s: Tensor, count: Tensor, floor: Tensor) -> Tensor:
 
 
 class Statistics(nn.Module):
-    """The five statistics of all layers, standardised; of a missing layer 0, the training mean.
+    """The five statistics of all layers, standardised and cut at 4 deviations; 0 of a missing layer.
 
     Under g: unchanged, since singular values belong to u v^T. Width: 5 layers.
     """
@@ -86,7 +86,7 @@ class Statistics(nn.Module):
 
     def forward(self, batch: LoRABatch) -> Tensor:  # (b, width)
         """The standardised statistics."""
-        return torch.where(self._there(batch), self.standardise(self._raw(batch)), 0.0)
+        return torch.where(self._there(batch), self.standardise.cut(self._raw(batch)), 0.0)
 
     def _raw(self, batch: LoRABatch) -> Tensor:  # (b, width)
         return layer_statistics(self._spectra(batch), self.count, self.floor).flatten(1)

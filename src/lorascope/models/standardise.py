@@ -9,7 +9,9 @@ training example touched must not speak about new ones.
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Standardise"]
+__all__ = ["FARTHEST", "Standardise"]
+
+FARTHEST = 4.0  # deviations: what lies beyond was not learned from, LoRAs of other ranks mostly
 
 
 class Standardise(nn.Module):
@@ -52,3 +54,11 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (b, width)
         """The standardised columns."""
         return (x - self.mean) * self.scale
+
+    def cut(self, x: Tensor) -> Tensor:  # (b, width)
+        """The standardised columns, none farther from the mean than `FARTHEST` deviations.
+
+        A singular value that is 0 in a LoRA of lower rank lies tens of deviations away as a logarithm,
+        where a linear map answers with the slope alone.
+        """
+        return self(x).clamp(-FARTHEST, FARTHEST)
