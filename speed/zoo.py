@@ -36,7 +36,7 @@ from lorascope.zoo.engine.language.packing import real_lengths
 from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.family import shape_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
-from lorascope.zoo.factory.recipe import best_dtype
+from lorascope.zoo.factory.recipe import usual_dtype
 from lorascope.zoo.families import FAMILIES
 from lorascope.zoo.families.exam import ExamFamily
 from lorascope.zoo.families.exam.scores import exam_scores, questions
@@ -175,7 +175,7 @@ def show_share(family: Any, indices: list[int], rate: float, device: str) -> Non
     """The share of the device's matrix peak that a rate of LoRAs a minute is, and of words that of padding."""
     count = word_flops_of if isinstance(family, ExamFamily) else flops_of
     training, labels = count(family, indices)
-    peak = matrix_peak(best_dtype(device), device)
+    peak = matrix_peak(usual_dtype(device), device)
     peak *= len(cores()) if torch.device(device).type == "cpu" else 1
     print(f"a LoRA: {training / 1e9:.3g} GFLOP of training, {labels / 1e9:.3g} of labels")
     if isinstance(family, ExamFamily):

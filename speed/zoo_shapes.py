@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorascope.zoo.factory.recipe import best_dtype
+from lorascope.zoo.factory.recipe import usual_dtype
 from speed.clock import Clock
 from speed.evaluation import load, machine, write_json
 from speed.standard import type_name
@@ -77,7 +77,7 @@ def alone_of(clock: Clock, shape: Shape, steps: int) -> dict[str, dict[str, Any]
 
 def together_of(clock: Clock, shape: Shape, most: int, steps: int) -> dict[str, Any]:
     """Steps a second, memory and share of the peak of the engine, for ever more adapters at once."""
-    dtype = best_dtype(clock.device)
+    dtype = usual_dtype(clock.device)
     train = shape.together(clock.device, dtype)
     rows: list[dict[str, Any]] = []
 

@@ -78,6 +78,8 @@ def test_an_unknown_family_or_another_zoo_is_one_message(run, zoo, tmp_path):
     assert "exam" in err
     code, out, err = run("zoo", "build", "exam", "--count", 4, "--out", zoo)
     assert (code, out) == (2, "")
+    assert run("zoo", "build", "exam", "--dtype", "int4", "--out", tmp_path / "new")[0] == 2
+    assert not (tmp_path / "new").exists()
     assert "another recipe" in err
 
 

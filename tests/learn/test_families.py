@@ -27,7 +27,7 @@ from lorascope.train.data import from_zoo
 from lorascope.train.fit import default_split, fit
 from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.factory.family import engine_of
-from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
+from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
 from lorascope.zoo.families.collection import named_zoo
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def folder_of(tmp_path_factory):
             None,
             0,
         ):  # as zoos are built now, and as they were before there was an opening
-            recipe = recipe_of(family, dtype=best_dtype(), slots=slots, exact_steps=steps)
+            recipe = recipe_of(family, dtype=usual_dtype(), slots=slots, exact_steps=steps)
             try:
                 zoo = open_zoo(zoo_folder(recipe))
             except LorascopeError:

@@ -8,7 +8,7 @@ from speed.zoo_bases import MINIATURES, SHAPES
 from speed.zoo_images import matrix_peak
 from speed.zoo_shapes import main, operations_of, run, search, table, tried
 
-from lorascope.zoo.factory.recipe import best_dtype
+from lorascope.zoo.factory.recipe import usual_dtype
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
@@ -61,7 +61,7 @@ def test_operations_are_those_of_the_base_and_grow_with_the_rows():
 
     shape = MINIATURES["qwen2-1.5b"]
     few, many = (
-        operations_of(replace(shape, rows=rows).together("cpu", best_dtype())) for rows in (8, 16)
+        operations_of(replace(shape, rows=rows).together("cpu", usual_dtype())) for rows in (8, 16)
     )
     assert many == 2 * few
     config = shape.shape.config

@@ -149,12 +149,12 @@ def build(plan: DemoPlan, folder: Path | None) -> "Zoo":
     """The zoo that the demo asks for: a zoo only grows, so each count has a folder of its own."""
     from lorascope.zoo.engine.language.fit import SLOTS
     from lorascope.zoo.factory.build import build_zoo
-    from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
+    from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
     from lorascope.zoo.families import FAMILIES
 
     family = FAMILIES["exam"](SEED)
     if folder is None:
-        usual = zoo_folder(recipe_of(family, dtype=best_dtype(), slots=SLOTS))
+        usual = zoo_folder(recipe_of(family, dtype=usual_dtype(), slots=SLOTS))
         folder = usual.with_name(f"{usual.name}-demo-{plan.count}")
     return build_zoo(family, plan.count, folder)
 

@@ -36,12 +36,12 @@ def build_faces(
     """
     from lorascope.zoo.factory.build import build_zoo
     from lorascope.zoo.factory.family import engine_of
-    from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
+    from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
     from lorascope.zoo.families import FAMILIES
 
     family = FAMILIES["faces"](seed)
     if folder is None:
-        usual = zoo_folder(recipe_of(family, dtype=best_dtype(), slots=engine_of(family).slots))
+        usual = zoo_folder(recipe_of(family, dtype=usual_dtype(), slots=engine_of(family).slots))
         folder = usual.with_name(f"{usual.name}-demo-{count}")
     return build_zoo(family, count, folder, console=console)
 

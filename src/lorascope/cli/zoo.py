@@ -55,6 +55,15 @@ def build(
     device: Annotated[
         str, typer.Option("--device", help="What finetunes: cpu, cuda or cuda:N.")
     ] = "cpu",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="TYPE",
+            help="float32 or bfloat16: what the base is computed in; part of the recipe.",
+            show_default="float32, on a GPU bfloat16",
+        ),
+    ] = None,
     slots: Annotated[
         int | None,
         typer.Option(
@@ -110,6 +119,7 @@ def build(
     """
     from lorascope.cli.output import console
     from lorascope.zoo.factory.build import build_zoo
+    from lorascope.zoo.factory.recipe import named_dtype
 
     places = {"data": data, "base": base, "clip": clip}
     drawn, usual = family_and_count(
@@ -121,6 +131,7 @@ def build(
         out,
         processes=processes,
         device=device,
+        dtype=None if dtype is None else named_dtype(dtype),
         slots=slots,
         cluster=cluster,  # type: ignore[arg-type] # build_zoo says what it may be
         address=address,

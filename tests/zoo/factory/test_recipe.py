@@ -3,13 +3,14 @@ import json
 import pytest
 import torch
 
-from lorascope.errors import FileError
+from lorascope.errors import DataError, FileError
 from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.factory.recipe import (
     base_digest,
-    best_dtype,
+    named_dtype,
     recipe_digest,
     recipe_of,
+    usual_dtype,
     zoo_folder,
 )
 from tests.zoo.planted_family import PlantedFamily
@@ -51,8 +52,14 @@ def test_a_folder_that_is_no_base_is_refused(folder):
         base_digest(folder)
 
 
-def test_the_type_is_one_the_processor_knows():
-    assert best_dtype() in (torch.bfloat16, torch.float32)
+def test_a_zoo_does_not_depend_on_the_processor():
+    assert usual_dtype() == usual_dtype("cpu") == torch.float32
+
+
+def test_types_by_name():
+    assert named_dtype("float32") == torch.float32
+    with pytest.raises(DataError, match="found the type 'int8', expected float32 or bfloat16"):
+        named_dtype("int8")
 
 
 def test_the_digest_of_a_pipeline_counts_every_part(tmp_path):

@@ -33,7 +33,7 @@ from lorascope.zoo.factory.family import Family, engine_of, place_family, skippe
 from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
-from lorascope.zoo.factory.recipe import best_dtype, recipe_of, zoo_folder
+from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def build_zoo(
         out: the folder; by default one under $LORASCOPE_HOME, named after the recipe.
         processes: workers, one pinned to each core (default: as many as cores); 0 uses none, the default
             on a GPU.
-        dtype: of the base; by default the fastest that the device knows. Part of the recipe.
+        dtype: of the base (default: `usual_dtype` of the device). Part of the recipe.
         compile: fuse kernels where a C++ compiler works.
         slots: how many batches train at once (default: the engine's). Part of the recipe; a GPU whose
             memory they exceed trains half as many at once, as often as it takes.
@@ -95,7 +95,7 @@ def build_zoo(
     if count < 1:
         raise DataError(f"building a zoo: found the count {count}, expected at least 1")
     where = usable(device)
-    dtype, slots = dtype or best_dtype(where), slots or engine_of(family).slots
+    dtype, slots = dtype or usual_dtype(where), slots or engine_of(family).slots
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
     counts = counts_of(writer.path, count)

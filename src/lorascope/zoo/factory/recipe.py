@@ -11,27 +11,42 @@ from typing import Any
 
 import torch
 
-from lorascope.errors import FileError
+from lorascope.errors import DataError, FileError
 from lorascope.home import home
 from lorascope.io.shards import recipe_sha256
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import Family, engine_of
 
-__all__ = ["best_dtype", "recipe_digest", "recipe_of", "zoo_folder"]
+__all__ = ["named_dtype", "recipe_digest", "recipe_of", "usual_dtype", "zoo_folder"]
 
 
 PIECE = 1 << 22  # bytes of a base's file that are in memory together
 
 
-def best_dtype(device: torch.device | str = "cpu") -> torch.dtype:
-    """bfloat16 where the processor or the GPU multiplies it natively, else float32."""
-    if torch.device(device).type == "cuda":
-        native = torch.cuda.get_device_capability(device)[0] >= 8
-        return torch.bfloat16 if native else torch.float32
-    flags: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if flags.get("avx512_bf16") or flags.get("amx_bf16"):
+def usual_dtype(device: torch.device | str = "cpu") -> torch.dtype:
+    """float32 on a processor, bfloat16 on a GPU that multiplies it.
+
+    On a processor whole blocks are kernels in float32 (`engine/language/quick.py`,
+    `engine/image/quick_blocks.py`), and a zoo does not depend on the processor's kind.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
         return torch.bfloat16
     return torch.float32
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """The type of a name. Raises DataError for one that bases are not computed in.
+
+    >>> named_dtype("bfloat16")
+    torch.bfloat16
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if name not in dtypes:
+        raise DataError(
+            f"choosing what a base is computed in: found the type {name!r}, expected {' or '.join(dtypes)}"
+        )
+    return dtypes[name]
 
 
 def base_digest(folder: Path) -> str:
