@@ -3,7 +3,8 @@
 Both finetune and label the same LoRAs of the exam family (tiny Qwen2, rank 4, k and v). PEFT has the
 base loaded once, the adapter re-used, the fused AdamW, and asks all questions in one batch; it
 runs as one process with two threads and as two with one, in float32 and under bfloat16 autocast,
-with the faster attention of each; the fastest counts, as the mean of before and after the build. The
+with the faster attention of each; the fastest counts, as the mean of before and after the build. Its
+seconds are those that its processes work: that one waits for the other's last LoRA is not counted. The
 build includes starting its processes, loading, writing shards and the index; compiled kernels come from
 the cache, as in every zoo but the first, and the first is timed apart.
 
@@ -76,21 +77,32 @@ def start_alone(
     return work
 
 
+def timed(begin: Callable[..., Callable[[Any], Any]], *arguments: Any) -> Callable[[Any], float]:
+    """The same worker, which tells the seconds of each task."""
+    work = begin(*arguments)
+
+    def seconds(task: Any) -> float:
+        began = time.perf_counter()
+        work(task)
+        return time.perf_counter() - began
+
+    return seconds
+
+
 def alone_rate(
     family: Any, indices: list[int], processes: int, autocast: bool, attention: str, device: str
 ) -> float:
     """LoRAs a minute of PEFT; starting, loading and each worker's first job are not counted."""
     begin = start_alone if isinstance(family, ExamFamily) else start_image_alone
-    start = functools.partial(begin, family, autocast, attention, device)
+    start = functools.partial(timed, begin, family, autocast, attention, device)
     warm = max(1, processes)
-    began = 0.0
-    tasks = [indices[0]] * warm + indices
-    for done, (_, result) in enumerate(run_tasks(tasks, start, processes), 1):
+    longest_first = sorted(indices, key=lambda index: -work_of(family, index))
+    seconds = []
+    for _, result in run_tasks([indices[0]] * warm + longest_first, start, processes):
         if isinstance(result, Failure):
             raise SystemExit(result.message)
-        if done == warm:
-            began = time.perf_counter()
-    return len(indices) / (time.perf_counter() - began) * 60
+        seconds.append(result)
+    return warm * len(indices) / sum(seconds[warm:]) * 60
 
 
 def typical(family: Any, count: int, some: int) -> list[int]:

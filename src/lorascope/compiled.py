@@ -7,6 +7,7 @@ the compiler is $CC, or the system's.
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -20,7 +21,17 @@ from typing import Any
 
 from lorascope.home import home
 
-__all__ = ["Unavailable", "address", "addresses", "compiled", "integers", "wide_kernel"]
+__all__ = [
+    "Unavailable",
+    "address",
+    "addresses",
+    "compiled",
+    "compiled_or_none",
+    "integers",
+    "wide_kernel",
+]
+
+log = logging.getLogger(__name__)
 
 #: Where exp is a vector function the compiler must be allowed to reorder sums; the linker is not told,
 #: or it would switch off subnormal numbers in the whole process.
@@ -42,6 +53,25 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
     source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
     flags = (*FLAGS, "-fopenmp") if threads else FLAGS
     return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
+
+
+@functools.cache
+def compiled_or_none(name: str, *, threads: bool = False) -> ctypes.CDLL | None:
+    """The same, or None, said once, where no C compiler works."""
+    try:
+        return compiled(name, threads=threads)
+    except Unavailable as problem:
+        _say_once(str(problem)[:200])
+        return None
+
+
+@functools.cache
+def _say_once(reason: str) -> None:
+    log.warning(
+        "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, in "
+        "about three times as long. Try installing gcc, or setting CC",
+        reason,
+    )
 
 
 @functools.cache

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from speed.zoo import (
+    alone_rate,
     choices_by_length,
     job_by_length,
     main,
     padded_shares,
     start_alone,
+    timed,
     typical,
     word_flops_of,
     work_of,
@@ -41,6 +43,26 @@ def test_peft_alone_gives_labels():
     accuracy, loss = start_alone(family, False, "sdpa", "cpu")(small(family))
     assert 0.2 < accuracy <= 1
     assert 0 < loss < 10
+
+
+def test_the_rate_of_peft_is_that_of_its_work(monkeypatch):
+    """Two processes, one of which has nothing to do at the end."""
+
+    def jobs(tasks, start, processes):
+        yield from (
+            (task, 9.0 if place < processes else seconds)
+            for place, (task, seconds) in enumerate(zip(tasks, [0, 0, 6.0, 2.0, 4.0], strict=True))
+        )
+
+    monkeypatch.setattr("speed.zoo.run_tasks", jobs)
+    family = FAMILIES["exam"](1)
+    assert alone_rate(family, [3, 1, 2], 2, False, "sdpa", "cpu") == 2 * 3 / 12 * 60
+
+
+def test_seconds_of_a_task_are_told():
+    done = []
+    assert 0 <= timed(lambda to: to.append, done)("this") < 5
+    assert done == ["this"]
 
 
 def test_the_operations_of_a_lora_of_words_grow_with_its_rows():

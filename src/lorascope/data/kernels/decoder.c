@@ -15,7 +15,8 @@ typedef struct {
     i64 slots, rows, tokens, asked, width, inner, heads, groups, size, length, places;
     i64 angles, asked_angles, masks;
     i64 learns; /* whether the input gets a gradient */
-    i64 rank[MODULES], step_A[MODULES], step_B[MODULES]; /* rank 0: none; numbers from slot to slot */
+    i64 rank[MODULES]; /* 0: no adapter */
+    i64 step_A[MODULES], step_B[MODULES], step_gain[MODULES]; /* numbers from slot to slot */
 } Sizes;
 
 /* Packed, (inputs, outputs): as they multiply tokens, and turned, as they multiply gradients. */
@@ -33,6 +34,8 @@ typedef struct {
 
 typedef struct {
     const float *A[MODULES], *B[MODULES]; /* (slots, r, m), (slots, o, r) */
+    const float *gain[MODULES];           /* (slots, o) of DoRA, or 0 */
+    const float *W[MODULES];              /* (o, m) where there are gains: the frozen weight as it is */
     const uint8_t *noise[MODULES];        /* (tokens or asked, m), or 0 */
     const uint8_t *threshold, *some_threshold;
     const float *scale, *some_scale;
@@ -250,6 +253,10 @@ static Adapter adapter(const Sizes *s, const Adapters *all, const Slot *slot, co
     if (!rank) return a;
     a.A = all->A[module] + which * s->step_A[module];
     a.B = all->B[module] + which * s->step_B[module];
+    if (all->gain[module]) {
+        a.gain = all->gain[module] + which * s->step_gain[module];
+        a.W = all->W[module];
+    }
     const uint8_t *noise = all->noise[module];
     if (noise) {
         a.noise = noise + first * a.m;
@@ -285,18 +292,27 @@ static Kept part_of(const Kept *kept, const Sizes *s, const Slot *slot, float *r
     return part;
 }
 
-/* Room that a slot needs at most: what is kept, what layers make, what adapters and attention need. */
-static i64 room_of(const Sizes *s, const Slot *slot) {
-    i64 wide = s->heads * s->size, keys = 2 * s->groups * s->size, rank = 0, most = s->inner;
-    for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
-    most = most > s->width ? most : s->width;
+/* Room that adapters and attention need. */
+static i64 working(const Sizes *s, const Adapters *adapters, const Slot *slot) {
+    i64 wide = s->heads * s->size, rank = 0, most = s->inner > s->width ? s->inner : s->width;
+    i64 rows = slot->count > slot->asked ? slot->count : slot->asked, dense = 0;
     most = most > wide ? most : wide;
+    for (i64 i = 0; i < MODULES; i++) {
+        i64 numbers = adapters->gain[i] ? inputs_of(s, i) * outputs_of(s, i) : 0;
+        rank = s->rank[i] > rank ? s->rank[i] : rank;
+        dense = numbers > dense ? numbers : dense;
+    }
+    return own_of(rows, most, rank, dense) + s->size * slot->across + 2 * rows * slot->across;
+}
+
+/* Room that a slot needs at most: what is kept, what layers make, what adapters and attention need. */
+static i64 room_of(const Sizes *s, const Adapters *adapters, const Slot *slot) {
+    i64 wide = s->heads * s->size, keys = 2 * s->groups * s->size, rank = 0;
+    for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
     i64 rows = slot->count > slot->asked ? slot->count : slot->asked;
     i64 held = rows * (keys + 2 * wide + s->heads * slot->across + 2 * s->width + 2 * s->inner + 7 * rank);
     i64 made = rows * (5 * s->width + 2 * wide + keys + 4 * s->inner) + s->width;
-    i64 own = own_of(rows, most, rank);
-    i64 seen = s->size * slot->across + 2 * rows * slot->across;
-    return held + made + own + seen + 16 * 16;
+    return held + made + working(s, adapters, slot) + 16 * 16;
 }
 
 /* What the slots have in common, and one of them. */
@@ -332,14 +348,10 @@ static void forward_slot(const Sizes *s, const Weights *w, const Adapters *adapt
                          const Kept *all, const float *x, float *y, float epsilon) {
     i64 d = s->width, f = s->inner, wide = s->heads * s->size, keys = 2 * s->groups * s->size;
     i64 count = slot.count, asked = slot.asked;
-    float *begin = room(room_of(s, &slot)), *h = begin, *late = h + count * d, *inner = late + asked * d;
+    float *begin = room(room_of(s, adapters, &slot)), *h = begin, *late = h + count * d, *inner = late + asked * d;
     float *rest = inner + asked * f;
     slot.room = rest; /* of adapters and attention; what is kept comes last, as it may need none */
-    i64 rank = 0, most = f > d ? f : d;
-    most = most > wide ? most : wide;
-    for (i64 i = 0; i < MODULES; i++) rank = s->rank[i] > rank ? s->rank[i] : rank;
-    i64 rows = count > asked ? count : asked;
-    rest += own_of(rows, most, rank) + s->size * slot.across + 2 * rows * slot.across;
+    rest += working(s, adapters, &slot);
     Kept kept = part_of(all, s, &slot, rest);
     x += slot.first * d;
     y += slot.first_asked * d;
@@ -385,17 +397,28 @@ void block(const Sizes *s, const Weights *w, const View *v, const Adapters *adap
     free(all.first_asked);
 }
 
-/* Where the gradients of all A and B are added. */
+/* Where the gradients of all A, B and gains are added. */
 typedef struct {
-    float *A[MODULES], *B[MODULES];
+    float *A[MODULES], *B[MODULES], *gain[MODULES];
 } Gradients;
+
+/* The gradients of the adapter of a module in a slot. */
+static void back(Adapter a, const Gradients *to, i64 which, i64 module, const float *g, i64 apart,
+                 const float *x, float *gx) {
+    if (!a.rank) return;
+    float *gA = to->A[module] + which * a.rank * a.m, *gB = to->B[module] + which * a.o * a.rank;
+    if (a.gain)
+        dense_backward(a, g, apart, x, gA, gB, to->gain[module] + which * a.o, gx);
+    else
+        adapt_backward(a, g, apart, x, gA, gB, gx);
+}
 
 static void backward_slot(const Sizes *s, const Weights *w, const Adapters *adapters, Slot slot, i64 which,
                           const Kept *all, const Gradients *to, const float *x, const float *g, float *gx,
                           float epsilon) {
     i64 d = s->width, f = s->inner, wide = s->heads * s->size, keys = 2 * s->groups * s->size;
     i64 count = slot.count, asked = slot.asked;
-    float *begin = room(room_of(s, &slot)), *h = begin, *late = h + count * d, *middle = late + asked * d;
+    float *begin = room(room_of(s, adapters, &slot)), *h = begin, *late = h + count * d, *middle = late + asked * d;
     float *gq = middle + asked * d, *gmixed = gq + asked * wide, *gkv = gmixed + asked * wide;
     float *inner = gkv + count * keys, *ginner = inner + asked * f, *ggate = ginner + asked * f;
     float *gh = ggate + 2 * asked * f, *none = gh + (count + asked) * d;
@@ -405,11 +428,7 @@ static void backward_slot(const Sizes *s, const Weights *w, const Adapters *adap
     g += slot.first_asked * d;
     memset(none, 0, d * sizeof(float));
 #define BACK(MODULE, G, APART, FROM, GX)                                                          \
-    do {                                                                                          \
-        i64 r = s->rank[MODULE], m = inputs_of(s, MODULE), o = outputs_of(s, MODULE);             \
-        adapt_backward(adapter(s, adapters, &slot, &kept, which, MODULE), G, APART, FROM,         \
-                       r ? to->A[MODULE] + which * r * m : 0, r ? to->B[MODULE] + which * o * r : 0, GX); \
-    } while (0)
+    back(adapter(s, adapters, &slot, &kept, which, MODULE), to, which, MODULE, G, APART, FROM, GX)
     /* the feed-forward layer */
     if (s->rank[DOWN]) gates(inner, kept.gate_up, asked, f);
     memset(ginner, 0, asked * f * sizeof(float));
@@ -461,7 +480,7 @@ static void backward_slot(const Sizes *s, const Weights *w, const Adapters *adap
     free(begin);
 }
 
-/* From g (asked, d), the gradient of the output, that of x (tokens, d), and those of all A and B, added. */
+/* From g (asked, d), the gradient of the output, that of x (tokens, d), and those of all adapters, added. */
 void block_backward(const Sizes *s, const Weights *w, const View *v, const Adapters *adapters,
                     const Kept *kept, const Gradients *to, const float *x, const float *g, float *gx,
                     float epsilon) {

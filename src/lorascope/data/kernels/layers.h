@@ -45,11 +45,16 @@ typedef struct {
     const float *A, *B; /* (rank, m), (o, rank) */
     const uint8_t *noise, *threshold;
     const float *scale;
-    float *z, *room; /* z (rows, rank); room for `own_of` numbers */
+    float *z, *room;      /* z (rows, rank); room for `own_of` numbers */
+    const float *gain, *W; /* of DoRA, else 0: (o), and the frozen weight (o, m) */
 } Adapter;
 
-/* Room that adapters of up to so many inputs or outputs and of up to this rank need. */
-static i64 own_of(i64 rows, i64 most, i64 rank) { return rows * (3 * most + 2 * rank) + rank * most; }
+/* Room that adapters of up to so many inputs or outputs and of up to this rank need, where rows have gains with
+ * weights of up to `dense` numbers, else 0. */
+static i64 own_of(i64 rows, i64 most, i64 rank, i64 dense) {
+    i64 plain = rows * (3 * most + 2 * rank) + rank * most;
+    return dense ? plain + most * (rows + 2 * rank) + 4 * dense : plain;
+}
 
 /* to (rows, rank) = x W^T of rows some numbers apart, W (rank, c): few outputs, each a sum of vectors. */
 static void narrow(float *to, const float *x, i64 apart, const float *W, i64 rows, i64 c, i64 rank) {
@@ -70,7 +75,23 @@ static void narrow(float *to, const float *x, i64 apart, const float *W, i64 row
         }
 }
 
-/* y += thinned(x) A^T B^T. */
+/* What is added to a module's weight where its rows have gains, turned: D = gain W + (1 + gain) B A (m, o). Beside
+ * it V = W + B A, turned, and the adapter turned: A (m, rank), B (rank, o). */
+static void dense_of(Adapter a, float *D, float *V, float *A, float *B) {
+    float none[a.o];
+    memset(none, 0, sizeof none);
+    turn(A, a.A, a.rank, a.m, a.m, a.rank);
+    turn(B, a.B, a.o, a.rank, a.rank, a.o);
+    turn(V, a.W, a.o, a.m, a.m, a.o);
+    product(D, a.o, A, a.rank, B, a.o, none, a.m, a.rank, a.o);
+    for (i64 i = 0; i < a.m; i++, D += a.o, V += a.o)
+        for (i64 j = 0; j < a.o; j++) {
+            V[j] += D[j];
+            D[j] += a.gain[j] * V[j];
+        }
+}
+
+/* y += thinned(x) A^T B^T; with gains y += thinned(x) D^T. */
 static void adapt(Adapter a, float *y, i64 apart, const float *x) {
     if (!a.rank) return;
     float *B = a.room, *inputs = B + a.rank * a.o;
@@ -79,9 +100,53 @@ static void adapt(Adapter a, float *y, i64 apart, const float *x) {
         for (i64 i = 0; i < a.rows * a.m; i++) inputs[i] *= x[i];
         x = inputs;
     }
+    if (a.gain) {
+        float *D = inputs + a.rows * a.m, *V = D + a.m * a.o;
+        dense_of(a, D, V, V + a.m * a.o, B);
+        product(y, apart, x, a.m, D, a.o, 0, a.rows, a.m, a.o);
+        return;
+    }
     narrow(a.z, x, a.m, a.A, a.rows, a.m, a.rank);
     turn(B, a.B, a.o, a.rank, a.rank, a.o);
     product(y, apart, a.z, a.rank, B, a.o, 0, a.rows, a.rank, a.o);
+}
+
+/* Adds gradients as `adapt_backward` does where rows have gains, and of those to ggain (o). */
+static void dense_backward(Adapter a, const float *g, i64 apart, const float *x, float *gA, float *gB,
+                           float *ggain, float *gx) {
+    i64 all = a.rows * a.m, most = a.m > a.o ? a.m : a.o;
+    float *B = a.room, *mask = B + a.rank * a.o, *inputs = mask + all, *back = inputs + all;
+    float *turned = back + all, *D = turned + all, *V = D + a.m * a.o, *G = V + a.m * a.o;
+    float *A = G + a.m * a.o, *own = A + a.rank * a.m; /* (m, rank), then (rank, o), then D turned (o, m) */
+    float none[most];
+    memset(none, 0, sizeof none);
+    if (a.noise) {
+        masks(mask, a.noise, a.threshold, a.scale, a.rows, a.m);
+        for (i64 i = 0; i < all; i++) inputs[i] = x[i] * mask[i];
+        x = inputs;
+    }
+    dense_of(a, D, V, A, B);
+    turn(turned, x, a.rows, a.m, a.m, a.rows);
+    product(G, a.o, turned, a.rows, g, apart, none, a.m, a.rows, a.o); /* that of D, turned */
+    for (i64 i = 0; i < a.m; i++)
+        for (i64 j = 0; j < a.o; j++) {
+            ggain[j] += G[i * a.o + j] * V[i * a.o + j];
+            G[i * a.o + j] *= 1.0f + a.gain[j];
+        }
+    narrow(own, G, a.o, B, a.m, a.o, a.rank);
+    for (i64 i = 0; i < a.m; i++)
+        for (i64 r = 0; r < a.rank; r++) gA[r * a.m + i] += own[i * a.rank + r];
+    product(own, a.o, a.A, a.m, G, a.o, none, a.rank, a.m, a.o);
+    for (i64 r = 0; r < a.rank; r++)
+        for (i64 j = 0; j < a.o; j++) gB[j * a.rank + r] += own[r * a.o + j];
+    if (!gx) return;
+    turn(own, D, a.m, a.o, a.o, a.m);
+    if (!a.noise) {
+        product(gx, a.m, g, apart, own, a.m, 0, a.rows, a.o, a.m);
+        return;
+    }
+    product(back, a.m, g, apart, own, a.m, none, a.rows, a.o, a.m);
+    for (i64 i = 0; i < all; i++) gx[i] += back[i] * mask[i];
 }
 
 /* Adds gradients: of A (rank, m) and B (o, rank), and, unless 0, of the inputs to gx (rows, m). */

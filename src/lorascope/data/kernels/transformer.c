@@ -66,7 +66,7 @@ static i64 room_of(const Sizes *s) {
     for (i64 i = 0; i < MODULES; i++) most = s->rank[i] > most ? s->rank[i] : most;
     wide = wide > 2 * s->inner ? wide : 2 * s->inner;
     i64 made = p * (9 * s->width + 3 * s->inner) + 4 * s->width + wide;
-    return made + own_of(p, s->width, most) + 2 * p * across + across + s->width * across;
+    return made + own_of(p, s->width, most, 0) + 2 * p * across + across + s->width * across;
 }
 
 /* Means and reciprocal deviations of each channel's group: (2, c). */

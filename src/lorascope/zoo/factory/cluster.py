@@ -120,8 +120,6 @@ class Server:
     """What lives in an actor: the life of a worker."""
 
     def __init__(self, start: Callable[[], Callable[[Any], Any]]):
-        # inductor would start a pool of compiling processes in each worker
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
         torch.set_num_threads(1)
         self.start = start
         self.work: Callable[[Any], Any] | None = None

@@ -169,8 +169,6 @@ def _end_with_parent() -> None:
 
 def _pin(core: int) -> None:
     torch.set_num_threads(1)
-    # inductor would start a pool of compiling processes in each worker
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     if hasattr(os, "sched_setaffinity"):
         known = cores()
         os.sched_setaffinity(0, {known[core % len(known)]})

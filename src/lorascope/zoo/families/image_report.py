@@ -2,9 +2,9 @@
 
 hyper      R^2 of hyper-parameters alone, cross-validated
 known      R^2 of hyper-parameters and of what was on the pictures, cross-validated
-ceilings   correlation of a sampled label with itself under other noise, over the LoRAs that were
-           scored twice: the R^2 that a perfect predictor of the expected label would reach; what was
-           on the pictures is known exactly, its ceiling is 1
+ceilings   the R^2 that a perfect predictor of a sampled label's expectation would reach: 1 - noise^2 /
+           sd^2, the noise by the LoRAs that were scored twice, under other noise, the deviation by all; with
+           its standard error; what was on the pictures is known exactly, its ceiling is 1
 hyper_at_most_half   whether hyper-parameters explain at most half of every sampled score
 balance    share of LoRAs with each class of a multi-label target, and what the majority scores
 """
@@ -86,14 +86,17 @@ def _known(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> Array:
 def _ceiling(table: Any, name: str) -> dict[str, float]:
     first, again = column(table, f"label:{name}"), column(table, f"label:{name}{AGAIN}")
     twice = np.isfinite(again)
-    if twice.sum() < FOLDS or first[twice].std() == 0:
-        return {"scored_twice": int(twice.sum())}
-    reliability = float(np.corrcoef(first[twice], again[twice])[0, 1])
-    noise = float((first[twice] - again[twice]).std() / 2**0.5)
+    count, spread = int(twice.sum()), first.var()
+    if count < FOLDS or spread == 0:
+        return {"scored_twice": count}
+    # noise that all LoRAs share moves none against another: what differs between them is left
+    noise = float((first[twice] - again[twice]).var(ddof=1)) / 2
+    lost = noise / spread
     return {
-        "scored_twice": int(twice.sum()),
-        "r2": round(reliability, 4),
-        "noise_sd": round(noise, 4),
+        "scored_twice": count,
+        "r2": round(max(1 - lost, 0.0), 4),
+        "r2_se": round(lost * (2 / (count - 1)) ** 0.5, 4),
+        "noise_sd": round(noise**0.5, 4),
     }
 
 

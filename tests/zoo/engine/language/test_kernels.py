@@ -1,18 +1,16 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch._dynamo.utils import counters
 
+from lorascope.zoo.engine.language import quick
 from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
 from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.kernels import frozen, kernels_for
+from lorascope.zoo.engine.language.kernels import QUICK, frozen, kernels_for
 from lorascope.zoo.engine.language.network import EAGER
 from tests.zoo.conftest import make_base, make_job
 from tests.zoo.engine.language.test_evaluate import make_choices
@@ -25,7 +23,8 @@ from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 
 logging.basicConfig()
-base, spec = make_base(dtype=torch.float32), AdapterSpec(("q_proj",), rank=2, alpha=4)
+base = make_base(dtype=torch.float32, hidden_size=32, intermediate_size=40)
+spec = AdapterSpec(("q_proj",), rank=2, alpha=4)
 for _ in range(2):
     asked = fit_adapters(base, spec, [make_job(0)], compile=True)
 assert torch.equal(asked.rows, fit_adapters(base, spec, [make_job(0)]).rows)
@@ -36,15 +35,15 @@ def test_without_a_compiler_it_goes_on_and_says_so_once(tmp_path):
     root = Path(__file__).parents[2]
     environment = {
         **os.environ,
-        "CXX": str(tmp_path / "no-compiler"),
-        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        "CC": str(tmp_path / "no-compiler"),
+        "LORASCOPE_HOME": str(tmp_path),
         "PYTHONPATH": str(root),
     }
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    assert run.stderr.count("no C++ compiler works here") == 1
+    assert run.stderr.count("no C compiler works here") == 1
 
 
 def test_a_base_is_used_as_it_says_unless_asked_otherwise():
@@ -56,31 +55,11 @@ def test_a_base_is_used_as_it_says_unless_asked_otherwise():
     assert kernels_for(base, 9) is EAGER
 
 
-def lone_answers(seed, *, examples):
-    """A job whose examples have one answer each, at places of their own; the last batch has one example."""
-    job = make_job(seed, examples=examples, epochs=1)
-    places = torch.randint(2, 9, (examples,), generator=torch.Generator().manual_seed(seed))
-    return replace(job, weights=F.one_hot(places, 9).float())
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_no_kernel_is_compiled_again_for_another_number_of_tokens(spec):
-    base = FrozenBase.of(make_base(dtype=torch.float32), torch.float32)
-    graphs = []
-    for seed, examples in enumerate((40, 17, 33, 1)):
-        jobs = [lone_answers(seed, examples=examples)]
-        plain, fitted = (fit_adapters(base, spec, jobs, slots=4, compile=c) for c in (False, True))
-        assert torch.allclose(plain.rows, fitted.rows, atol=1e-5)
-        graphs.append(counters["stats"]["unique_graphs"])
-    assert len(set(graphs)) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_compiled_path_does_what_the_plain_one_does(spec, mixed):
-    base = make_base(dtype=torch.float32)
+def test_adapters_and_answers_are_those_of_the_plain_kernels(spec, mixed):
+    base = make_base(dtype=torch.float32, hidden_size=32, intermediate_size=40)
+    known = kernels_for(frozen(base, None, True), 9)
+    assert known is (EAGER if quick.library() is None else QUICK)
     specs = [spec] * 6
     if mixed:
         shapes = [{"rank": rank, "rslora": rank > 2} for rank in (1, 2, 3)] * 2

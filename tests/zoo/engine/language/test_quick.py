@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lorascope.compiled import Unavailable
 from lorascope.errors import DataError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.language import quick
@@ -64,14 +63,25 @@ def branches(base, rows=6, length=11):
     return views(base, tokens, positions, visible(segments), asked, places)
 
 
-def adapters(base, names, slots=3, rank=3):
-    """Pairs in float64 of those modules in each slot, of rank 3, 4, ..."""
+def adapters(base, names, slots=3, rank=3, dora=False):
+    """Pairs in float64 of those modules in each slot, of rank 3, 4, ..., with gains where asked for."""
     pairs = {}
     for i, name in enumerate(names):
         o, m = base.blocks[1].part(name, base.heads).weight.shape
         r = rank + i
-        pairs[name] = Pair(randn(slots, r, m, seed=i) / 5, randn(slots, o, r, seed=i + 50) / 5)
+        gain = randn(slots, o, seed=i + 70) / 3 if dora else None
+        pairs[name] = Pair(
+            randn(slots, r, m, seed=i) / 5, randn(slots, o, r, seed=i + 50) / 5, gain
+        )
     return pairs
+
+
+def turned(pairs, change):
+    """Pairs of which all parts are changed."""
+    return {
+        name: Pair(*(None if part is None else change(part) for part in pair))
+        for name, pair in pairs.items()
+    }
 
 
 def thinning(base, names, count):
@@ -91,17 +101,15 @@ def thinning(base, names, count):
 
 def outcome(kernels, base, x, pairs, view, dropout, *, strict=True):
     """Output and gradients of a block, of all that goes in; with kernels in C these must compute it."""
-    taken = quick.packed(base) is not None and quick.fits(x.to(base.dtype), {}, view)
+    packed = quick.packed(base)
+    taken = packed is not None and quick.fits(x.to(base.dtype), packed, {}, view)
     assert taken or kernels is EAGER or not strict
     x = x.to(base.dtype).requires_grad_()
-    pairs = {
-        name: Pair(*(part.to(base.dtype).requires_grad_() for part in pair[:2]))
-        for name, pair in pairs.items()
-    }
+    pairs = turned(pairs, lambda part: part.to(base.dtype).requires_grad_())
     if dropout is not None:
         dropout = dropout._replace(scale=dropout.scale.to(base.dtype))
     y = kernels.block(x, base, 1, pairs, view, dropout)
-    parts = [x, *(part for pair in pairs.values() for part in pair[:2])]
+    parts = [x, *(part for pair in pairs.values() for part in pair if part is not None)]
     return y, *torch.autograd.grad(y, parts, randn(*y.shape, seed=9).to(base.dtype))
 
 
@@ -123,6 +131,23 @@ def test_a_block_and_its_gradients_are_those_of_torch(kind, dropped, last, names
     view, same = (each.last if last else each.inner for each in (seen, wide))
     x = randn(view.rows.places.shape[1], 32)
     pairs, drop = adapters(base, names), thinning(base, names, len(x)) if dropped else None
+    assert near(
+        outcome(QUICK, base, x, pairs, view, drop), outcome(EAGER, exact, x, pairs, same, drop)
+    )
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("names", [("k_proj", "v_proj"), EVERY])
+@pytest.mark.parametrize("rank", [3, 45])
+def test_dora_and_its_gradients_are_those_of_torch(kind, dropped, last, names, rank):
+    base, exact = frozen_base(kind)
+    seen, wide = (scene(each) for each in (base, exact))
+    view, same = (each.last if last else each.inner for each in (seen, wide))
+    x = randn(view.rows.places.shape[1], 32)
+    pairs = adapters(base, names, rank=rank, dora=True)
+    drop = thinning(base, names, len(x)) if dropped else None
     assert near(
         outcome(QUICK, base, x, pairs, view, drop), outcome(EAGER, exact, x, pairs, same, drop)
     )
@@ -214,10 +239,7 @@ def test_the_default_type_of_tensors_does_not_matter():
 def test_nothing_is_kept_where_no_backward_follows(monkeypatch):
     base, _ = frozen_base()
     view, pairs = scene(base).inner, adapters(base, ("k_proj",))
-    pairs = {
-        name: Pair(*(part.float().requires_grad_() for part in pair[:2]))
-        for name, pair in pairs.items()
-    }
+    pairs = turned(pairs, lambda part: part.float().requires_grad_())
     monkeypatch.setattr(quick.Told, "keep", lambda *_: pytest.fail("kept"))
     with torch.no_grad():
         y = QUICK.block(randn(view.rows.places.shape[1], 32).float(), base, 1, pairs, view, None)
@@ -250,25 +272,32 @@ def test_the_head_and_its_gradient_are_those_of_torch(sizes, count):
     assert near(*results)
 
 
-def test_which_bases_the_kernels_take():
+def test_which_bases_the_kernels_take(monkeypatch):
     base, exact = frozen_base()
     assert kernels_for(base, quick.LONGEST) is QUICK
-    assert kernels_for(base, quick.LONGEST + 1, alike=False) is EAGER
+    assert kernels_for(base, quick.LONGEST + 1) is EAGER
     assert kernels_for(replace(base, compiled=False), 9) is EAGER
-    assert kernels_for(base, 9, dora=True, alike=False) is EAGER
     odd = frozen_base(hidden_size=24)[0]  # heads of 6
-    large = frozen_base(hidden_size=512, intermediate_size=1024)[0]
-    for other in (exact, base.to(torch.bfloat16), odd, large):
+    for other in (exact, base.to(torch.bfloat16), odd):
         assert quick.packed(other) is None
     assert quick.packed(base) is quick.packed(base)
-    assert kernels_for(replace(odd, compiled=True), 9, alike=False) is EAGER
+    assert kernels_for(replace(odd, compiled=True), 9) is EAGER
+    dora, view = adapters(base, ("k_proj",), dora=True), scene(base).inner
+    dora = turned(dora, lambda part: part.float())
+    assert quick.fits(randn(9, 32).float(), quick.packed(base), dora, view)
+    monkeypatch.setattr(quick, "DENSEST", 1000)
+    dense = quick.packed(frozen_base()[0])
+    assert not quick.fits(randn(9, 32).float(), dense, dora, view)
+    assert quick.fits(randn(9, 32).float(), dense, {}, view)
+    monkeypatch.setattr(quick, "LARGEST", 1000)
+    assert quick.packed(frozen_base()[0]) is None
 
 
 def test_what_a_kernel_does_not_take_is_computed_by_torch():
     base, exact = frozen_base()
     long = scene(base, rows=3, length=quick.LONGEST + 1).inner
     x, pairs = randn(long.rows.places.shape[1], 32), adapters(base, EVERY)
-    assert not quick.fits(x.float(), {}, long)
+    assert not quick.fits(x.float(), quick.packed(base), {}, long)
     long_exact = scene(exact, rows=3, length=quick.LONGEST + 1).inner
     found, wanted = (
         outcome(QUICK, each, x, pairs, view, None, strict=False)
@@ -278,17 +307,11 @@ def test_what_a_kernel_does_not_take_is_computed_by_torch():
 
 
 def test_without_a_c_compiler_there_are_no_kernels(monkeypatch):
-    def unavailable(name, *, threads):
-        raise Unavailable[0]("no compiler")
-
-    quick.library.cache_clear()
-    monkeypatch.setattr(quick, "compiled", unavailable)
-    try:
-        base = frozen_base()[0]
-        assert quick.library() is None
-        assert quick.packed(base) is None
-    finally:
-        quick.library.cache_clear()
+    monkeypatch.setattr(quick, "compiled_or_none", lambda *_, **__: None)
+    base = frozen_base()[0]
+    assert quick.library() is None
+    assert quick.packed(base) is None
+    assert kernels_for(base, 9) is EAGER
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])

@@ -7,32 +7,22 @@ time of a step. Sums are float32; frozen weights get no gradient.
 
 import ctypes
 import functools
-import logging
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lorascope.compiled import Unavailable, compiled
+from lorascope.compiled import compiled, compiled_or_none
 from lorascope.zoo.engine.panels import whole
 
 __all__ = ["adapted", "attention", "gated", "group_norm", "layer_norm", "library", "run"]
-
-log = logging.getLogger(__name__)
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, with those of whole blocks, or None, said once, where no C compiler works."""
-    try:
-        return [compiled(name) for name in ("blocks", "transformer", "unet")][-1]
-    except Unavailable as problem:
-        log.warning(
-            "compiling kernels: no C compiler works here (%s). Going on without: the same adapters, "
-            "about half as fast. Try installing gcc, or setting CXX and CC",
-            str(problem)[:200],
-        )
-        return None
+    found = [compiled_or_none(name) for name in ("blocks", "transformer", "unet")]
+    return found[-1] if all(found) else None
 
 
 def _half(x: Tensor) -> bool:

@@ -16,7 +16,6 @@ from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.language.jobs import FitJob
-from lorascope.zoo.engine.language.kernels import compiler_works
 from lorascope.zoo.engine.language.packed_lesson import PackedLesson
 
 __all__ = ["LanguageEngine", "PackedEngine", "load_model"]
@@ -33,7 +32,7 @@ class LanguageEngine:
 
     def compiles(self) -> bool:
         """Whether kernels can be compiled here; says so once where they cannot."""
-        return quick.library() is not None or compiler_works()
+        return quick.library() is not None
 
     def load(
         self,
@@ -48,11 +47,7 @@ class LanguageEngine:
             base = FrozenBase.of(load_model(folder), dtype).to(device=device)
             return replace(base, compiled=compiled)
         exact = FrozenBase.of(load_model(folder), torch.float32).to(device=device)
-        exact = replace(exact, compiled=compiled)
-        if compiled and quick.packed(exact) is None:
-            # the opening is short: to have torch compile it, too, would take longer than it saves
-            exact = replace(exact, compiled=False)
-        return replace(exact.opened(dtype, exact_steps), compiled=compiled)
+        return replace(exact, compiled=compiled).opened(dtype, exact_steps)
 
     def shape(self, job: FitJob) -> JobShape:
         """What decides with which others a job trains."""

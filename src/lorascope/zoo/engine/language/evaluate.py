@@ -219,9 +219,7 @@ def _ask(
     by_length: bool,
 ) -> Tensor:
     """Losses of every label for every adapter: (g, e, q, w) on the CPU; 0 where sorted rows end earlier."""
-    dora = fitted is not None and fitted.layout.norms is not None
-    alike = fitted is not None and not by_length
-    kernels = kernels_for(base, rows.tokens.shape[1], dora=dora, alike=alike)
+    kernels = kernels_for(base, rows.tokens.shape[1])
     fitted = fitted or untrained(spec, layout_of(base, [spec]))
     factors = with_gains(fitted.layout, fitted.scaled.to(base.device), base.weight_of)
     factors = factors.to(base.dtype)
@@ -230,7 +228,7 @@ def _ask(
     rows = rows.take(order)
     # a slot is one adapter and one chunk of questions, so that any number of adapters fills them
     total = len(fitted) * chunks
-    slots = slots if kernels.static else min(slots, total)
+    slots = min(slots, total)
     parts = []
     for start in range(0, total, slots):
         index = torch.arange(start, start + slots)

@@ -6,7 +6,7 @@ ended makes room for the next one. An adapter depends on its own job alone.
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +71,7 @@ def fit_adapters(
         specs: of all adapters, or of each: the same targets, any ranks and alphas.
         dtype: of the activations (that of a `FrozenBase`, or float32); adapters and optimiser are
             float32, or float64 for float64.
-        compile: fuse with torch.compile where a C++ compiler works; short groups are padded.
-            None keeps what a `FrozenBase` says.
+        compile: use the kernels in C where they compute this. None keeps what a `FrozenBase` says.
         slots: how many batches of at most 8 rows train at once.
         lesson: how examples become rows: by default each padded to the longest.
 
@@ -87,10 +86,8 @@ def fit_adapters(
     for members in arrange([JobShape.of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
         row = kind.row(group[0].tokens.shape[1] - 1)  # the last token is never an input
-        kernels = kernels_for(base, row, dora=layout.norms is not None, alike=kind.alike)
-        lanes = lanes_of_group(group[0].batch_size, slots)
-        lanes = lanes if kernels.static else min(lanes, len(group))
-        learned = kind(base, shapes, layout, group, kernels, lanes)
+        lanes = min(lanes_of_group(group[0].batch_size, slots), len(group))
+        learned = kind(base, shapes, layout, group, kernels_for(base, row), lanes)
         lessons = lessons_of(learned, base)
         master = master_dtype(base.dtype)
         parts.append((members, fit_lanes(shapes, layout, lessons, master, base.device)))
@@ -110,8 +107,6 @@ def schedule(jobs: Sequence[FitJob]) -> Tensor:
 
 class WordLesson:
     """What a group of language jobs is trained on: its data, step by step, and its loss."""
-
-    alike: ClassVar[bool] = True  # the rows of all steps of a group have one shape
 
     def __init__(
         self,
@@ -142,8 +137,7 @@ class WordLesson:
         made = copy.copy(self)
         made.base, made.data = base, self.data.part(spans)
         made.timeline = made.data.timeline
-        dora, row = self.layout.norms is not None, self.row(self.data.length)
-        made.kernels = kernels_for(base, row, dora=dora, alike=self.alike)
+        made.kernels = kernels_for(base, self.row(self.data.length))
         return made
 
     def loss(self, step: int, rows: Tensor) -> Tensor:

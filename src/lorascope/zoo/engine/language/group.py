@@ -2,7 +2,7 @@
 
 Jobs of the same batch size and length share a group; each lane of it trains several, one after
 another (`timeline.py`). A batch of 16 rows is two slots of 8 rows with the same adapter:
-rows then have one shape whatever the batch size, and are compiled once.
+rows then have one shape whatever the batch size.
 """
 
 import copy
@@ -84,10 +84,8 @@ class Batch:
 
 
 def answer_width(weights: Tensor) -> int:
-    """Answers of the example that has most, rounded up (few distinct shapes to compile)."""
-    most = int((weights > 0).sum(1).max())
-    rounded = most if most <= 2 else math.ceil(most / 2) * 2
-    return min(rounded, weights.shape[1] - 1)
+    """Answers of the example that has most."""
+    return min(int((weights > 0).sum(1).max()), weights.shape[1] - 1)
 
 
 def answers(tokens: Tensor, weights: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:

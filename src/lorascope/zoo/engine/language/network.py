@@ -1,4 +1,4 @@
-"""The losses of a group of adapters on one batch: embedding, blocks, head; and who compiles them."""
+"""The losses of a group of adapters on one batch: embedding, blocks, head; and who computes them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,11 +38,10 @@ Pairs = Mapping[str, Pair]
 
 
 class Kernels(NamedTuple):
-    """The two functions that do the work: plain, in C, or compiled."""
+    """The two functions that do the work: plain, or in C."""
 
     block: Callable[[Tensor, FrozenBase, int, Pairs, View, Dropout | None], Tensor]
     head: Callable[[Tensor, FrozenBase, Tensor], Tensor]
-    static: bool = False  # compiled for fixed shapes: short groups are padded
 
 
 def plain_block(

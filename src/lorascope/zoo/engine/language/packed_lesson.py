@@ -2,12 +2,11 @@
 
 The adapters are those of `WordLesson`, which pads every example to the longest: here a row is a slot of its
 own with its adapter's numbers, and a step has as many rows, as long, as it needs (`packing.py`). Dropout takes
-the bytes that a token would have in the padded batch, so that PEFT alone is equal too. As rows change their
-number and length from step to step, torch compiles no kernel for them.
+the bytes that a token would have in the padded batch, so that PEFT alone is equal too.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,8 +55,6 @@ class PackedRows(NamedTuple):
 
 class PackedLesson(WordLesson):
     """What a group of language jobs is trained on, step by step in packed rows, and its loss."""
-
-    alike: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -6,7 +6,6 @@ a pass over memory and a call, and rows are filled and emptied.
 """
 
 import ctypes
-import functools
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lorascope.compiled import Unavailable, address, addresses, compiled, integers
+from lorascope.compiled import address, addresses, compiled_or_none, integers
 from lorascope.errors import DataError
 from lorascope.zoo.engine.language.causal_lm import ALWAYS, Block, Dropout, Heads, Pair, View
 from lorascope.zoo.engine.language.frozen_base import ATTENTION, MLP, FrozenBase
@@ -22,18 +21,15 @@ from lorascope.zoo.engine.panels import LANES, in_panels, whole
 
 __all__ = ["Packed", "block", "fits", "head", "library", "packed"]
 
-LARGEST = 1 << 20  # numbers of a block's weights that still lie in the cache
+LARGEST = 1 << 24  # numbers of a block's weights: of wider ones the kernels' panels leave the cache
+DENSEST = 1 << 20  # the same where rows have gains: each slot then has weights of its own
 LONGEST = 256  # tokens of a row: its shares are made at once
 MODULES = ATTENTION + MLP  # in the order of the kernels
 
 
-@functools.cache
 def library() -> Any:
-    """The kernels, or None where no C compiler works."""
-    try:
-        return compiled("decoder", threads=True)
-    except Unavailable:
-        return None
+    """The kernels, or None, said once, where no C compiler works."""
+    return compiled_or_none("decoder", threads=True)
 
 
 class BlockWeights(NamedTuple):
@@ -62,6 +58,8 @@ class Packed(NamedTuple):
     norm: Tensor
     head: tuple[Tensor, Tensor]  # as it multiplies tokens, and gradients
     words: int
+    plain: tuple[Mapping[str, Tensor], ...]  # each module's weight as it is, block by block
+    gains: bool  # whether rows with gains are computed
 
 
 _known: weakref.WeakKeyDictionary[FrozenBase, Packed | None] = weakref.WeakKeyDictionary()
@@ -81,7 +79,14 @@ def _pack(base: FrozenBase) -> Packed | None:
     head = base.head.new_zeros(-(-words // LANES) * LANES, width)
     head[:words] = base.head
     blocks = tuple(_pack_block(each, base.heads) for each in base.blocks)
-    return Packed(blocks, base.norm.contiguous(), (_panels(head.mT), _panels(head)), words)
+    gains = all(_numbers(each) <= DENSEST for each in base.blocks)
+    plain = tuple(
+        {name: each.part(name, base.heads).weight.contiguous() for name in MODULES}
+        for each in base.blocks
+    )
+    return Packed(
+        blocks, base.norm.contiguous(), (_panels(head.mT), _panels(head)), words, plain, gains
+    )
 
 
 def _usual(block: Block, base: FrozenBase) -> bool:
@@ -90,8 +95,12 @@ def _usual(block: Block, base: FrozenBase) -> bool:
     return (
         all(each.dtype == torch.float32 and each.device.type == "cpu" for each in tensors)
         and all(size % LANES == 0 for size in sizes)
-        and sum(each.numel() for each in tensors[2:]) <= LARGEST
+        and _numbers(block) <= LARGEST
     )
+
+
+def _numbers(block: Block) -> int:
+    return sum(each.numel() for each in block if each is not None)
 
 
 def _panels(weight: Tensor) -> Tensor:
@@ -121,12 +130,12 @@ def _pack_block(block: Block, heads: Heads) -> BlockWeights:
     )
 
 
-def fits(x: Tensor, pairs: Mapping[str, Pair], view: View) -> bool:
+def fits(x: Tensor, packed: Packed, pairs: Mapping[str, Pair], view: View) -> bool:
     """Whether the kernels compute a block of these tokens with these adapters."""
-    numbers = [x, *(part for pair in pairs.values() for part in pair[:2])]
-    plain = all(pair.gain is None for pair in pairs.values())
+    numbers = [x, *(part for pair in pairs.values() for part in pair if part is not None)]
     exact = all(each.dtype == torch.float32 for each in numbers)
-    return plain and exact and view.rows.token.shape[-1] <= LONGEST
+    plain = all(pair.gain is None for pair in pairs.values())
+    return exact and (plain or packed.gains) and view.rows.token.shape[-1] <= LONGEST
 
 
 def block(
@@ -140,8 +149,11 @@ def block(
 ) -> Tensor:
     """One transformer block of every slot, as `causal_lm.block_forward`. x: (k, d) -> (k', d)."""
     names = tuple(name for name in MODULES if name in pairs)
-    factors = [part for name in names for part in pairs[name][:2]]
-    call = Call(packed.blocks[number], heads, names, view, dropout, torch.is_grad_enabled())
+    gains = any(pairs[name].gain is not None for name in names)
+    factors = [part for name in names for part in (pairs[name] if gains else pairs[name][:2])]
+    plain = packed.plain[number] if gains else {}
+    learning = torch.is_grad_enabled()
+    call = Call(packed.blocks[number], plain, heads, names, view, dropout, learning)
     found: Tensor = _Block.apply(x, call, *factors)  # type: ignore[no-untyped-call]
     return found
 
@@ -166,11 +178,18 @@ class Call(NamedTuple):
     """What a block is computed of, but for its input and the numbers of the adapters."""
 
     weights: BlockWeights
+    plain: Mapping[str, Tensor]  # the weights that gains multiply: of all modules, or of none
     heads: Heads
     names: tuple[str, ...]  # of the adapted modules
     view: View
     dropout: Dropout | None
     learning: bool  # whether a backward may follow
+
+    def sorted(self, parts: Sequence[Any]) -> list[dict[str, Any]]:
+        """A, B and gains by module, from the parts of one module after another."""
+        each = len(parts) // max(len(self.names), 1)
+        found = [dict(zip(self.names, parts[i::each], strict=True)) for i in range(each)]
+        return found + [{}] * (3 - each)
 
 
 class Told:
@@ -181,9 +200,14 @@ class Told:
         self.heads, asked = call.heads, call.view.asked
         inner, d = call.weights.down.shape
         count = len(x) if asked is None else asked.some.places.shape[1]
-        A, B = (dict(zip(call.names, factors[i::2], strict=True)) for i in (0, 1))
+        sorted_factors = call.sorted(factors)
+        A = sorted_factors[0]
         ranks = [A[name].shape[1] if name in A else 0 for name in MODULES]
-        steps = [made[name].stride(0) if name in made else 0 for made in (A, B) for name in MODULES]
+        steps = [
+            made[name].stride(0) if name in made else 0
+            for made in sorted_factors
+            for name in MODULES
+        ]
         rows, length = call.view.rows.token.shape
         angles, masks = len(call.view.cos), len(call.view.mask)
         asked_angles = angles if asked is None else len(asked.cos)
@@ -194,7 +218,7 @@ class Told:
         )
         self.weights = self.point(call.weights)
         self.view = self.point(_view(call.view))
-        self.adapters = self.point(_adapters(call, A, B))
+        self.adapters = self.point(_adapters(call, sorted_factors))
         all_tokens = sum(rank for rank, name in zip(ranks, MODULES, strict=True) if name in ALWAYS)
         query, across = self.heads.query * self.heads.size, -(-length // LANES) * LANES
         self.shape = (count, d)
@@ -225,16 +249,17 @@ def _view(view: View) -> list[Tensor | None]:
     return [row, column, *some, *angles, view.mask.contiguous()]
 
 
-def _adapters(call: Call, A: Mapping[str, Tensor], B: Mapping[str, Tensor]) -> list[Tensor | None]:
+def _adapters(call: Call, factors: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None]:
     """In the order of the kernel's `Adapters`."""
+    numbers = [made.get(name) for made in (*factors, call.plain) for name in MODULES]
     every = some = call.dropout
     if every is None or some is None:
-        return [*(made.get(name) for made in (A, B) for name in MODULES), *[None] * 11]
+        return [*numbers, *[None] * 11]
     if call.view.asked is not None:
         some = every.of(call.view.asked.some)
     noise = {name: (every if name in ALWAYS else some).noise[name] for name in call.names}
     chances = (every.threshold, some.threshold, every.scale, some.scale)
-    return [*(made.get(name) for made in (A, B, noise) for name in MODULES), *chances]
+    return [*numbers, *(noise.get(name) for name in MODULES), *chances]
 
 
 class _Block(torch.autograd.Function):
@@ -248,16 +273,15 @@ class _Block(torch.autograd.Function):
         facts = (told.sizes, told.weights, told.view, told.adapters, kept)
         epsilon = ctypes.c_float(call.heads.epsilon)
         library().block(*facts, address(x), address(y), epsilon)
-        ctx.facts = (told, *facts, x, epsilon, call.names, [part.shape for part in factors])
+        ctx.facts = (told, *facts, x, epsilon, call, [part.shape for part in factors])
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        told, *facts, x, epsilon, names, shapes = ctx.facts
+        told, *facts, x, epsilon, call, shapes = ctx.facts
         gradient, found = gradient.contiguous(), [x.new_zeros(shape) for shape in shapes]
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        made = (dict(zip(names, found[i::2], strict=True)) for i in (0, 1))
-        to = told.point([part.get(name) for part in made for name in MODULES])
+        to = told.point([part.get(name) for part in call.sorted(found) for name in MODULES])
         library().block_backward(*facts, to, *map(address, (x, gradient, gx)), epsilon)
         return gx, None, *found
 
