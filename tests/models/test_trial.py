@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lorascope.models.closed_form import Labels
-from lorascope.models.trial import losses, trials, worth_it
+from lorascope.models.trial import _guess, losses, trials, worth_it
 
 
 def labels_of(groups, **others):
@@ -63,3 +63,26 @@ def test_an_addition_is_judged_on_what_it_has_not_seen():
     assert asked == [(10, False), (10, True)] * 4
     assert not worth_it(labels, lambda trial, adding: attempt(trial, not adding))
     assert worth_it(labels, lambda trial, adding: trial.y)  # it changes nothing
+
+
+def test_in_doubt_it_depends_on_whether_anything_was_learned():
+    y = torch.randn(40, 1, generator=torch.Generator().manual_seed(0)).double()
+    labels = Labels(y, "regression", torch.arange(40))
+    noise = torch.randn(40, 1, generator=torch.Generator().manual_seed(1)).double()
+
+    def attempt(trial, adding, learned, rise):
+        """Errors of one size, in another order and a little larger with the addition."""
+        off = 0.3 * ((1 + rise) * noise.flip(0) if adding else noise)
+        return learned * trial.y + off[trial.rows]
+
+    assert worth_it(labels, lambda trial, adding: attempt(trial, adding, 1.0, 0.02))
+    assert not worth_it(labels, lambda trial, adding: attempt(trial, adding, 1.0, 1.0))
+    assert not worth_it(labels, lambda trial, adding: attempt(trial, adding, 0.0, 0.02))
+
+
+def test_labels_and_classes_are_guessed_by_their_shares():
+    y = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [1.0, 0.0]]).double()
+    trial = next(trials(Labels(y, "multilabel", torch.arange(4))))
+    shares = _guess(trial).sigmoid()
+    assert torch.allclose(shares[0, 0], trial.labels.y[:, 0].mean())
+    assert 0 < float(shares[0, 1]) < 0.01

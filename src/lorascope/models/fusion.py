@@ -286,7 +286,10 @@ class Fusion(ClosedForm):
         kept = values[real][-self.most_components :], vectors[:, real][:, -self.most_components :]
         components: Tensor = rounded(views.T @ (kept[1] * kept[0].rsqrt()).to(views.dtype))
         self.register_fitted("components", components)
-        return views @ components
+        # components lean towards the LoRAs that they were taken from, above all towards few and different
+        # ones; to first order this is what each would have along components of all the others
+        own = gram.diagonal().unsqueeze(1) / kept[0]
+        return views @ components * (1 - own).clamp(min=0).to(views.dtype)
 
     def _set_landmarks(self, z: Tensor, w: Tensor) -> None:
         """Stores z and w of some LoRAs, and the median squared distance."""

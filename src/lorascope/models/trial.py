@@ -21,6 +21,7 @@ __all__ = ["Trial", "losses", "trials", "worth_it"]
 
 MOST = 600  # LoRAs that are tried on: the price of a trial rises with their cube
 FOLDS = 4
+SURE = 3.0  # standard errors by which a mean must be beaten to say that anything is learned
 
 
 class Trial(NamedTuple):
@@ -48,17 +49,38 @@ def trials(labels: Labels, most: int = MOST, folds: int = FOLDS) -> Iterator[Tri
 
 
 def worth_it(labels: Labels, attempt: Callable[[Trial, bool], Tensor]) -> bool:
-    """Whether an addition lowers the loss, or leaves it as it is; False where nothing can be tried.
+    """Whether to make an addition; False where nothing can be tried.
 
-    `attempt` says what is predicted of a trial's LoRAs without the addition and with it.
+    `attempt` says what is predicted of a trial's LoRAs without the addition and with it. It is made where it
+    lowers the loss or leaves it as it is. Where it raises the loss by no more than chance may, it is made if
+    there is something to learn: a trial has fewer LoRAs than there are, and more make additions better.
     """
-    gains = []
+    gains, skills = [], []
     for trial in trials(labels):
         without, added = (
             losses(attempt(trial, adding), trial.y, labels.kind) for adding in (False, True)
         )
         gains.append(without - added)
-    return bool(gains) and bool(torch.cat(gains).mean() >= 0)
+        skills.append(losses(_guess(trial), trial.y, labels.kind) - without)
+    if not gains:
+        return False
+    gain, skill = torch.cat(gains), torch.cat(skills)
+    learned = bool(skill.mean() > SURE * _error(skill))
+    return bool(gain.mean() >= (-_error(gain) if learned else 0.0))
+
+
+def _error(x: Tensor) -> Tensor:
+    """The standard error of a mean."""
+    return x.std(correction=0) / len(x) ** 0.5
+
+
+def _guess(trial: Trial) -> Tensor:  # (B, k)
+    """What is said of a trial's LoRAs by who knows the mean of the labels alone."""
+    mean = trial.labels.y.mean(0)
+    if trial.labels.kind != "regression":
+        share = mean.clamp(1e-3, 1 - 1e-3)
+        mean = share.logit() if trial.labels.kind == "multilabel" else share.log()
+    return mean.expand(len(trial.y), -1)
 
 
 def losses(score: Tensor, y: Tensor, kind: Kind) -> Tensor:  # (b, k) twice -> (b,)
