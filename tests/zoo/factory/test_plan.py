@@ -23,6 +23,23 @@ def test_groups_cover_the_indices_once():
     assert max(sizes) <= 16  # four slots, four jobs one after another
 
 
+def test_a_lane_trains_as_many_as_it_is_told():
+    groups = list(groups_of(FAMILY, [50], slots=4, per_lane=2))
+    assert sorted(i for group in groups for i in group.indices) == list(range(50))
+    assert max(len(group.indices) for group in groups) <= 8
+
+
+def test_labels_count_as_work():
+    """Many LoRAs of little finetuning may cost more than few of much."""
+
+    class Labelled(PlantedFamily):
+        label_rows = 10**9
+
+    family = Labelled(base_folder=None)
+    sizes = [len(group.indices) for group in groups_of(family, [40], slots=2)]
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_a_grown_zoo_keeps_its_groups():
     small = list(groups_of(FAMILY, [13], slots=4))
     grown = list(groups_of(FAMILY, [13, 30], slots=4))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lorascope.errors import DataError, FileError
+from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.factory.recipe import (
     base_digest,
@@ -13,6 +14,8 @@ from lorascope.zoo.factory.recipe import (
     usual_dtype,
     zoo_folder,
 )
+from lorascope.zoo.families.faces.family import FacesFamily
+from lorascope.zoo.families.image_labels import OWN_SAMPLES
 from tests.zoo.planted_family import PlantedFamily
 
 
@@ -35,6 +38,16 @@ def test_the_digest_names_everything_that_decides(folder):
     assert recipe_digest(recipe) != recipe_digest(make(folder, seed=1))
     (folder / "model.safetensors").write_bytes(b"others")
     assert recipe_digest(recipe) != recipe_digest(make(folder))
+
+
+def test_jobs_of_a_lane_are_named_where_they_are_not_four(folder):
+    family = PlantedFamily(folder)
+    assert "per_lane" not in make(folder)["engine"]
+    made = recipe_of(family, dtype=torch.float32, slots=64, per_lane=2)
+    assert made["engine"] == {"dtype": "float32", "slots": 64, "per_lane": 2}
+    faces = recipe_of(FacesFamily({"seed": 0}), dtype=torch.float32, slots=64)
+    assert faces["engine"]["per_lane"] == ImageEngine.per_lane
+    assert faces["options"]["own_samples"] == OWN_SAMPLES
 
 
 def test_zoos_live_at_home(folder, monkeypatch, tmp_path):

@@ -80,3 +80,4 @@ def test_recipes_from_before_the_exact_steps_are_followed():
     for steps in (0, 3):
         made = recipe_of(family, dtype=torch.bfloat16, slots=8, exact_steps=steps)
         assert family_of(made).seed == 5
+    assert family_of(recipe_of(family, dtype=torch.float32, slots=8, per_lane=3)).seed == 5

@@ -19,6 +19,7 @@ class Engine(Protocol):
     """Loads a base and finetunes adapters on it, many at once."""
 
     slots: ClassVar[int]  # how many train at once where nothing else is asked
+    per_lane: ClassVar[int]  # how many of a group a lane trains, one after another
     exact_steps: ClassVar[int]  # of an adapter, that a base of half precision computes in float32
 
     def compiles(self) -> bool:

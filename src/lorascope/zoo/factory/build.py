@@ -27,6 +27,7 @@ from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.engine.protocol import Engine
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of
@@ -99,7 +100,8 @@ def build_zoo(
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
     counts = counts_of(writer.path, count)
-    groups = plan_zoo(family, writer.path, counts, slots, writer.has_shard)
+    per_lane = int(recipe["engine"].get("per_lane", PER_LANE))
+    groups = plan_zoo(family, writer.path, counts, slots, writer.has_shard, per_lane)
     waiting = [group for group in groups if group.problem]
     missing = [g for g in groups if not g.problem and not writer.has_shard(g.number)]
     if not missing and _is_whole(writer.path, counts[-1]):

@@ -19,7 +19,15 @@ from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.protocol import Engine
 
-__all__ = ["Family", "engine_of", "place_family", "shape_of", "skipped_of", "spec_of"]
+__all__ = [
+    "Family",
+    "engine_of",
+    "label_rows_of",
+    "place_family",
+    "shape_of",
+    "skipped_of",
+    "spec_of",
+]
 
 
 class Family(Protocol):
@@ -93,6 +101,11 @@ def shape_of(family: Family, index: int) -> JobShape:
     """What decides with which others a LoRA trains."""
     own: Callable[[int], JobShape] | None = getattr(family, "shape", None)
     return engine_of(family).shape(family.job(index)) if own is None else own(index)
+
+
+def label_rows_of(family: Family) -> int:
+    """What the labels of a LoRA cost, in rows of finetuning, by a family where that is much."""
+    return int(getattr(family, "label_rows", 0))
 
 
 def skipped_of(family: Family, index: int) -> Sequence[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from lorascope.errors import IntegrityError
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import read_json
-from lorascope.zoo.engine.language.group import JobShape, arrange
-from lorascope.zoo.factory.family import Family, shape_of
+from lorascope.zoo.engine.language.group import PER_LANE, JobShape, arrange
+from lorascope.zoo.factory.family import Family, label_rows_of, shape_of
 
 __all__ = ["Group", "apart_of", "counts_of", "groups_of", "plan_zoo", "set_apart"]
 
@@ -85,6 +85,7 @@ def plan_zoo(
     counts: Sequence[int],
     slots: int,
     has_shard: Callable[[int], bool],
+    per_lane: int = PER_LANE,
 ) -> list[Group]:
     """All groups of a zoo; who cannot be planned is set apart.
 
@@ -92,7 +93,7 @@ def plan_zoo(
     part waits for it: its groups have a `problem` and are not to be made.
     """
     apart = apart_of(folder)
-    groups = list(groups_of(family, counts, slots, apart))
+    groups = list(groups_of(family, counts, slots, apart, per_lane))
     lost = [g.indices[0] for g in groups if g.problem and apart.get(g.indices[0]) != SHAPE]
     for window in _windows(counts):
         new = [index for index in lost if index in window]
@@ -107,15 +108,19 @@ def plan_zoo(
 
 
 def groups_of(
-    family: Family, counts: Sequence[int], slots: int, apart: Mapping[int, str] | None = None
+    family: Family,
+    counts: Sequence[int],
+    slots: int,
+    apart: Mapping[int, str] | None = None,
+    per_lane: int = PER_LANE,
 ) -> Iterator[Group]:
-    """All groups of a zoo, window by window, those of most steps first within a window.
+    """All groups of a zoo, window by window, those of most work first within a window.
 
     Args:
         apart: the LoRAs that are set apart (see `apart_of`).
     """
     for window in _windows(counts):
-        yield from _window(family, window, slots, apart or {})
+        yield from _window(family, window, slots, apart or {}, per_lane)
 
 
 def _windows(counts: Sequence[int]) -> Iterator[range]:
@@ -124,16 +129,18 @@ def _windows(counts: Sequence[int]) -> Iterator[range]:
             yield range(first, min(first + WINDOW, stop))
 
 
-def _window(family: Family, indices: range, slots: int, apart: Mapping[int, str]) -> list[Group]:
+def _window(
+    family: Family, indices: range, slots: int, apart: Mapping[int, str], per_lane: int
+) -> list[Group]:
     """Groups are numbered from the front of the window, LoRAs set apart from its end: they never meet."""
     shapes, problems = _shapes(family, [i for i in indices if apart.get(i) != SHAPE])
     known = list(shapes)
     groups = []
-    for places in arrange(list(shapes.values()), slots):
+    for places in arrange(list(shapes.values()), slots, per_lane):
         members = sorted(known[place] for place in places)
-        work = sum(shapes[i].steps * shapes[i].batch_size for i in members)
+        work = sum(shapes[i].steps * shapes[i].batch_size + label_rows_of(family) for i in members)
         groups.append((work, members))
-    groups.sort(key=lambda pair: -pair[0])  # the longest first: both processes end together
+    groups.sort(key=lambda pair: -pair[0])  # the longest first: all processes end together
     made = []
     for place, (_, members) in enumerate(groups):
         kept = tuple(i for i in members if i not in apart)

@@ -14,6 +14,7 @@ import torch
 from lorascope.errors import DataError, FileError
 from lorascope.home import home
 from lorascope.io.shards import recipe_sha256
+from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import Family, engine_of
 
@@ -70,17 +71,29 @@ def base_digest(folder: Path) -> str:
 
 
 def recipe_of(
-    family: Family, *, dtype: torch.dtype, slots: int, exact_steps: int | None = None
+    family: Family,
+    *,
+    dtype: torch.dtype,
+    slots: int,
+    exact_steps: int | None = None,
+    per_lane: int | None = None,
 ) -> dict[str, Any]:
     """The recipe as plain data, as `recipe.json` keeps it.
 
     Args:
         exact_steps: of each adapter, that are computed in float32 where dtype is coarser; by default as
             the engine has it. Recipes of zoos that were built before there was such an opening name none.
+        per_lane: jobs that a lane trains one after another; by default as the engine has it. Not named where
+            it is 4.
     """
     if exact_steps is None:
         exact_steps = engine_of(family).exact_steps if opens(dtype) else 0
-    engine = {"dtype": str(dtype).removeprefix("torch."), "slots": slots}
+    per_lane = per_lane or engine_of(family).per_lane
+    engine: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "slots": slots}
+    if exact_steps:
+        engine["exact_steps"] = exact_steps
+    if per_lane != PER_LANE:
+        engine["per_lane"] = per_lane
     recipe = {
         "family": family.name,
         "seed": family.seed,
@@ -88,7 +101,7 @@ def recipe_of(
         "adapters": family.spec.plain(),
         "options": dict(family.options),
         "targets": {name: dict(target) for name, target in family.targets.items()},
-        "engine": {**engine, **({"exact_steps": exact_steps} if exact_steps else {})},
+        "engine": engine,
     }
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     return plain

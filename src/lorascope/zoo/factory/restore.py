@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lorascope.errors import DataError, LorascopeError
+from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.factory.family import Family
 from lorascope.zoo.factory.recipe import recipe_of
 
@@ -117,6 +118,7 @@ def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
         dtype=torch_dtype(recipe),
         slots=int(engine["slots"]),
         exact_steps=int(engine.get("exact_steps", 0)),
+        per_lane=int(engine.get("per_lane", PER_LANE)),
     )
     stored = json.loads(json.dumps(dict(recipe)))
     differing = sorted(k for k in {*made, *stored} if made.get(k) != stored.get(k))

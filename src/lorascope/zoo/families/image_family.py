@@ -29,6 +29,7 @@ from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
     LATENTS,
+    OWN_SAMPLES,
     SAMPLED,
     Guide,
     ImageScores,
@@ -71,6 +72,7 @@ class ImageFamily:
 
     name: ClassVar[str]
     engine: ClassVar[ImageEngine] = ImageEngine()
+    label_rows: ClassVar[int] = 350  # of finetuning, that the labels cost as much as
     default_spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
 
@@ -140,7 +142,7 @@ class ImageFamily:
     @property
     def options(self) -> dict[str, Any]:
         """What else makes the zoo."""
-        return {"ranges": self.ranges}
+        return {"ranges": self.ranges, "own_samples": OWN_SAMPLES}
 
     @property
     def sampled_targets(self) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,7 @@ class ImageEngine:
     """Finetunes UNets, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+    per_lane: ClassVar[int] = 2  # steps of two LoRAs balance; labels make a group long
     exact_steps: ClassVar[int] = 8
 
     def compiles(self) -> bool:

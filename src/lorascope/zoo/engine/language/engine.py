@@ -14,7 +14,7 @@ from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.language import quick
 from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.engine.language.group import PER_LANE, JobShape
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.engine.language.packed_lesson import PackedLesson
 
@@ -27,6 +27,7 @@ class LanguageEngine:
     """Finetunes Qwen2 and Llama models, many adapters at once."""
 
     slots: ClassVar[int] = SLOTS
+    per_lane: ClassVar[int] = PER_LANE
     exact_steps: ClassVar[int] = 4
     lesson: ClassVar[type[WordLesson]] = WordLesson
 

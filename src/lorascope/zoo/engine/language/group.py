@@ -20,7 +20,7 @@ from lorascope.zoo.engine.language.ragged import Ragged
 from lorascope.zoo.engine.layout import LayerShape
 from lorascope.zoo.engine.timeline import timeline
 
-__all__ = ["Batch", "GroupData", "JobShape", "arrange", "lanes_of_group"]
+__all__ = ["PER_LANE", "Batch", "GroupData", "JobShape", "arrange", "lanes_of_group"]
 
 ROWS = 8  # of a slot
 CPU = torch.device("cpu")
@@ -52,8 +52,10 @@ class JobShape:
         return cls(job.batch_size, job.tokens.shape[1], job.dropout > 0, job.steps)
 
 
-def arrange(shapes: Sequence[JobShape], slots: int) -> list[list[int]]:
+def arrange(shapes: Sequence[JobShape], slots: int, per_lane: int = PER_LANE) -> list[list[int]]:
     """Cut jobs into groups that fill `slots` slots: lists of indices, a pure function of shapes.
+
+    Each lane of a group trains at most `per_lane` jobs, one after another.
 
     Example:
         >>> arrange([JobShape(8, 20, False, steps) for steps in (30, 10, 20, 40, 50)], slots=1)
@@ -66,7 +68,7 @@ def arrange(shapes: Sequence[JobShape], slots: int) -> list[list[int]]:
     groups: list[list[int]] = []
     for key in sorted(buckets):
         members = sorted(buckets[key], key=lambda i: (shapes[i].steps, i))
-        count = math.ceil(len(members) / (PER_LANE * lanes_of_group(key[0], slots)))
+        count = math.ceil(len(members) / (per_lane * lanes_of_group(key[0], slots)))
         groups += [members[i::count] for i in range(count)]  # dealt: groups of equal work
     return groups
 

@@ -45,7 +45,6 @@ class FacesFamily(ImageFamily):
                 "metric": "accuracy",
             },
             **self.sampled_targets,
-            "dataset_size": regression,
             **dict.fromkeys(TRAITS, regression),
         }
 
@@ -61,14 +60,16 @@ class FacesFamily(ImageFamily):
         return Draw(seed, pictures, attributes, hyper)
 
     def known_labels(self, index: int) -> dict[str, Any]:
-        """Attributes that at least half of the pictures have, who it is, traits, dataset size."""
+        """Attributes that at least half of the pictures have, who it is, traits.
+
+        How many pictures there are is a hyper-parameter that leaves no trace: the steps are as many.
+        """
         attributes = self.drawn(index).shown
         who = person(self.seed, person_of(index))
         traits = dict(zip(TRAITS, who.traits.tolist(), strict=True))
         return {
             "label:attributes": (2 * attributes.sum(0) >= len(attributes)).tolist(),
             "label:identity": who.number,
-            "label:dataset_size": float(len(attributes)),
             **{f"label:{trait}": value for trait, value in traits.items()},
         }
 
