@@ -78,6 +78,12 @@ def test_a_sample_is_a_zoo_with_the_same_loras(zoo, tmp_path):
     assert verify_zoo(made.path).sound
 
 
+def test_a_sample_of_a_base_that_is_completed_has_a_report(second_zoo, tmp_path):
+    made = sample_zoo(second_zoo, [0], tmp_path / "s")
+    assert made.report == second_zoo.report
+    assert made.report["loras"] == 1
+
+
 def test_a_list_can_be_read_by_an_import(zoo, tmp_path):
     path = write_list(zoo, [3, 8], tmp_path / "x.csv")
     with path.open() as file:

@@ -247,11 +247,14 @@ class ImageFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""
-        from lorascope.zoo.families.image_report import (
-            image_report,
-        )  # scikit-learn is slow to import
+        return self.report_on(table, self.targets)
 
-        return image_report(table, self.targets)
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The same where the targets are known and the base may be nowhere."""
+        from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
+
+        return image_report(table, targets)
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:

@@ -195,9 +195,14 @@ class ExamFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, reliabilities and ceilings of the labels of a zoo (see `report.py`)."""
+        return self.report_on(table, self.targets)
+
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The same where the targets are known and the base may be nowhere."""
         from lorascope.zoo.families.exam.report import exam_report  # scikit-learn is slow to import
 
-        return exam_report(table, self.targets)
+        return exam_report(table, targets)
 
 
 @cache

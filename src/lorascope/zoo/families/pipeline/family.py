@@ -272,9 +272,14 @@ class PipelineFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""
+        return self.report_on(table, self.targets)
+
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The same where the targets are known and base and data may be nowhere."""
         from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
 
-        return image_report(table, self.targets)
+        return image_report(table, targets)
 
 
 def _noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
