@@ -21,12 +21,3 @@ def faces_zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces") / "zoo"
     plain = {"processes": 0, "compile": False, "progress": False, "dtype": torch.float32}
     return build_zoo(family, 2, folder, **plain)
-
-
-@pytest.fixture(scope="session")
-def second_zoo(tmp_path_factory):
-    """One LoRA of the second tiny Stable Diffusion, which is completed at first use, of few steps."""
-    recipe = {"seed": 5, "base": "faces-second", "ranges": {"steps": {"choice": [5]}}}
-    folder = tmp_path_factory.mktemp("second") / "zoo"
-    plain = {"processes": 0, "compile": False, "progress": False, "dtype": torch.float32}
-    return build_zoo(FacesFamily(recipe), 1, folder, **plain)

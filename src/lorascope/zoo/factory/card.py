@@ -14,6 +14,7 @@ import numpy as np
 
 from lorascope.io.shard_writer import write_text
 from lorascope.io.shards import Zoo, recipe_sha256
+from lorascope.zoo.bases.names import bundled_base
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.restore import parts_of
 
@@ -54,9 +55,14 @@ def card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> st
 
 
 def _licence(zoo: Zoo) -> str | None:
-    from lorascope.zoo.factory.export import base_folder
+    """Of zoos whose base and data are the package's: told from the recipes alone, wherever this runs."""
+    from lorascope.zoo.families import FAMILIES
 
-    return BUNDLED_LICENCE if base_folder(zoo.recipe) is not None else None
+    ours = [
+        part.get("family") in FAMILIES and bundled_base(part.get("base")) is not None
+        for part in parts_of(zoo.recipe)
+    ]
+    return BUNDLED_LICENCE if all(ours) else None
 
 
 def _licence_text(zoo: Zoo, licence: str | None) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "Origin",
     "check_recipe",
     "family_of",
+    "given_base",
     "kind_of",
     "origin_of",
     "parts_of",

@@ -17,7 +17,7 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
-from lorascope.zoo.bases.faces.sampler import GUIDANCE
+from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase
@@ -73,6 +73,8 @@ class ImageFamily:
     engine: ClassVar[ImageEngine] = ImageEngine()
     default_spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
+    words: ClassVar[tuple[str, ...]] = OWN_PROMPTS  # what the pictures of one LoRA are called
+    sampling: ClassVar[tuple[int, float]] = (STEPS, GUIDANCE)
 
     def __init__(self, recipe: Mapping[str, Any]) -> None:
         doing = f"reading a recipe of the {self.name} family"
