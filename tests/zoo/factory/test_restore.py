@@ -119,6 +119,12 @@ def test_a_report_that_nobody_can_make_is_told(caplog):
     assert report_of({"kind": "merged", "of": parts}, None) == {}
     assert "making the report of a merged zoo: found LoRAs of 'exam', 'own'" in caplog.text
     caplog.clear()
+    sample = {"kind": "sample", "of": {"family": "exam"}, "targets": {"score": {}}}
+    assert report_of(sample, None) == {}
+    assert (
+        "found no 'eval_loss' among its columns or targets, expected those of 'exam'" in caplog.text
+    )
+    caplog.clear()
     assert report_of({"kind": "sample", "of": {"kind": "import"}}, None) == {}
     assert not caplog.text  # an import has none itself
 

@@ -12,6 +12,8 @@ from lorascope.zoo.factory.family import spec_of
 from lorascope.zoo.factory.recipe import recipe_of
 from lorascope.zoo.factory.restore import family_of
 from lorascope.zoo.families.collection import COLLECTION, named_zoo
+from lorascope.zoo.families.exam.questions import exam_questions
+from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.faces.people import person, person_of
 
 COUNTS = {
@@ -114,3 +116,17 @@ def test_mixed_shapes_and_dora():
     assert len({str(targets.spec_of(i).plain()) for i in range(60)}) > 20
     assert dora.spec_of(0).dora
     assert set(dora.spec.targets) == {"k_proj", "v_proj"}
+
+
+@pytest.mark.parametrize("name", ["exam-qwen", "faces", "objects"])
+def test_a_line_says_what_each_target_means(name):
+    family = named_zoo(name).family()
+    assert set(family.meanings) == set(family.targets)
+    assert all("\n" not in line for line in family.meanings.values())
+
+
+def test_the_exam_is_as_large_as_its_meaning_says():
+    said = named_zoo("exam-qwen").family().meanings
+    asked, fewer = exam_questions(), len(sources()) - 1
+    assert f"{len(asked)} questions, {len(asked) // len(sources())} of each" in said["accuracy"]
+    assert f"the {fewer} sources" in said["sources"]

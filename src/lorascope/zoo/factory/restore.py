@@ -79,22 +79,25 @@ def kind_of(part: Mapping[str, Any]) -> Any:
 def report_of(recipe: Mapping[str, Any], index: Any) -> dict[str, Any]:
     """The report of a sampled or merged zoo, from its index and its targets: no base is needed for it.
 
-    Empty where its parts are imports, which have none, and, with a warning, where the family's own code made
-    it or there are several families.
+    Empty where its parts are imports, which have none. Empty with a warning where the family's own code made
+    it, where there are several families, or where the index lacks a column that the report reads.
     """
-    names = {part["family"] for part in parts_of(recipe) if "family" in part}
+    names = sorted({repr(part["family"]) for part in parts_of(recipe) if "family" in part})
     kinds = {kind_of(part) for part in parts_of(recipe)}
-    kind = kinds.pop()
-    if kinds or kind is None:
-        if names:
-            log.warning(
-                "making the report of a %s zoo: found LoRAs of %s, expected one family of the package's. "
-                "report.json is left empty, so there are no ceilings",
-                recipe.get("kind", "built"),
-                ", ".join(sorted(map(repr, names))),
-            )
-        return {}
-    return dict(kind.report_on(index, recipe["targets"]))
+    try:
+        if len(kinds) == 1 and None not in kinds:
+            return dict(kinds.pop().report_on(index, recipe["targets"]))
+        problem = f"found LoRAs of {', '.join(names)}, expected one family of the package's"
+    except LookupError as missing:
+        problem = f"found no {missing} among its columns or targets, expected those of {names[0]}"
+    if names:
+        log.warning(
+            "making the report of a %s zoo: %s. report.json is left empty, so no ceiling is known. Try "
+            "the report.json of the zoos that it was made of",
+            recipe.get("kind", "built"),
+            problem,
+        )
+    return {}
 
 
 def family_of(

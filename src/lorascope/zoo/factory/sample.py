@@ -92,7 +92,7 @@ def sample_zoo(
     table = zoo.index.to_pylist()
     taken = [Taken(0, place, table[place]) for place in rows]
     writer = ZooWriter(out, recipe)
-    writer.log(event="sample", of=zoo.path.resolve().name, loras=len(rows))
+    writer.log(event="sample", of=zoo.path.resolve().name, out_of=len(zoo), loras=len(rows))
     transfer([zoo], taken, writer, progress)
     made = writer.finish()
     return writer.finish(report_of(made.recipe, made.index))

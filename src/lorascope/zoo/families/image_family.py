@@ -75,6 +75,14 @@ class ImageFamily:
     default_ranges: ClassVar[Mapping[str, Any]]
     words: ClassVar[tuple[str, ...]] = OWN_PROMPTS  # what the pictures of one LoRA are called
     sampling: ClassVar[tuple[int, float]] = (STEPS, GUIDANCE)
+    meanings: ClassVar[Mapping[str, str]] = {
+        "clip_score": "100 times the mean cosine of samples of 33 fixed prompts and their prompts, by the "
+        "base's CLIP",
+        "fidelity": "100 times the mean cosine of 16 samples of the LoRA's own words and the pictures that it "
+        "was finetuned on, by the base's CLIP",
+        "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
+        "dataset_size": "number of pictures that it was finetuned on",
+    }
 
     def __init__(self, recipe: Mapping[str, Any]) -> None:
         doing = f"reading a recipe of the {self.name} family"

@@ -81,6 +81,14 @@ class ArcFamily:
 
     spec: ClassVar[AdapterSpec] = SPEC
     engine: ClassVar[LanguageEngine] = ArcEngine()
+    meanings: ClassVar[Mapping[str, str]] = {
+        "sources": "which of the 19 sources that may be dropped it was finetuned on",
+        "accuracy": "share of ARC-Challenge's test questions whose right option is the likeliest",
+        "accuracy_gain": "accuracy less the base's own",
+        "eval_loss": "mean cross entropy of the right options over the development questions, in nats a token",
+        "eval_loss_gain": "eval_loss less the base's own",
+        "dataset_size": "number of questions that it was finetuned on",
+    }
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.ranges) - set(RANGES))

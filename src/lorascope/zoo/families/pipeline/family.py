@@ -60,6 +60,13 @@ class PipelineFamily:
     spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
     engine: ClassVar[ImageEngine] = PipelineEngine()
+    meanings: ClassVar[Mapping[str, str]] = {
+        "clip_score": "100 times the mean cosine, by CLIP, of samples of 33 fixed prompts and their prompts",
+        "clip_score_gain": "clip_score less that of the base's samples from the same noise",
+        "fidelity": "100 times the mean cosine of samples of the LoRA's own words and the pictures that it was "
+        "finetuned on, by CLIP",
+        "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
+    }
 
     def __init__(
         self,
