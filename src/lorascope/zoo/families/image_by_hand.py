@@ -48,7 +48,7 @@ def scores_by_hand(base: str | Path, adapter: Path | str) -> dict[str, float]:
 
 
 def pipeline_and_clip(folder: Path) -> tuple[Any, Any]:
-    """The StableDiffusionPipeline of a base's folder and its CLIPModel, without progress bars.
+    """The StableDiffusionPipeline of a base's folder and its CLIPModel; it samples without a bar.
 
     Raises:
         MissingExtraError: diffusers or transformers is not installed.
