@@ -17,7 +17,7 @@ if "LORASCOPE_TEST_SEED" not in os.environ:
 
 
 #: Fixtures that cost so much that all who ask for one share a process, where tests run in several.
-COSTLY = ("finished", "trust_asked", "exam_zoo", "faces_zoo", "brief_folder")
+COSTLY = ("finished", "trust_asked", "exam_zoo", "faces_zoo", "second_zoo", "brief_folder")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

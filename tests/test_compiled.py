@@ -8,6 +8,7 @@ from lorascope.compiled import (
     address,
     addresses,
     compiled,
+    compiler_version,
     integers,
     wide_kernel,
 )
@@ -57,3 +58,11 @@ def test_a_wide_kernel_is_the_function_of_its_name_or_another():
         pytest.skip("no C compiler, or a processor that it is not for")
     assert wide_kernel("likeness", "alike").__name__ == "alike"
     assert wide_kernel("one_read").__name__ == "one_read"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_compiler_says_its_version_in_a_line(monkeypatch):
+    assert compiler_version()
+    assert "\n" not in compiler_version()
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    assert compiler_version() == ""

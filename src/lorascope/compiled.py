@@ -27,6 +27,7 @@ __all__ = [
     "addresses",
     "compiled",
     "compiled_or_none",
+    "compiler_version",
     "integers",
     "wide_kernel",
 ]
@@ -48,11 +49,18 @@ def compiled(name: str, *, threads: bool = False) -> ctypes.CDLL:
     With `threads` it may use OpenMP, which is torch's own in the process: it is not linked, so that there are
     never two of them.
     """
-    named = shlex.split(os.environ.get("CC", ""))  # it may have arguments: ccache gcc
-    compiler = tuple(named) or (shutil.which("cc") or shutil.which("gcc") or "cc",)
     source = Path(str(files("lorascope") / "data" / "kernels" / f"{name}.c"))
     flags = (*FLAGS, "-fopenmp") if threads else FLAGS
-    return ctypes.CDLL(str(_shared_object(compiler, flags, source)))
+    return ctypes.CDLL(str(_shared_object(_compiler(), flags, source)))
+
+
+def compiler_version() -> str:
+    """The compiler's own first line on its version; empty where there is none that runs."""
+    try:
+        lines = _version(_compiler()).decode(errors="replace").splitlines()
+    except Unavailable:
+        return ""
+    return lines[0].strip() if lines else ""
 
 
 @functools.cache
@@ -106,9 +114,21 @@ def integers(*values: int) -> "ctypes.Array[ctypes.c_int64]":
     return (ctypes.c_int64 * len(values))(*values)
 
 
+def _compiler() -> tuple[str, ...]:
+    """The command of the C compiler: $CC, which may have arguments (ccache gcc), or the system's."""
+    named = shlex.split(os.environ.get("CC", ""))
+    return tuple(named) or (shutil.which("cc") or shutil.which("gcc") or "cc",)
+
+
+@functools.cache
+def _version(compiler: tuple[str, ...]) -> bytes:
+    """What a compiler says of its version. Raises one of `Unavailable` where it does not run."""
+    return subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+
+
 def _shared_object(compiler: tuple[str, ...], flags: tuple[str, ...], source: Path) -> Path:
     """The shared object for this source, compiler and processor; made at first use."""
-    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+    version = _version(compiler)
     shared = [part.read_bytes() for part in sorted(source.parent.glob("*.h"))]
     facts = (source.read_bytes(), *shared, version, _processor().encode(), " ".join(flags).encode())
     digest = hashlib.sha256(b"\0".join(facts)).hexdigest()[:16]

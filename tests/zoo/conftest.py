@@ -6,6 +6,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.factory.build import build_zoo
+from lorascope.zoo.families import FacesFamily
 from tests.zoo.brief_faces import brief_base, brief_folder
 
 __all__ = ["brief_base", "brief_folder"]  # fixtures
@@ -69,6 +71,15 @@ def make_job(seed, *, examples=20, length=9, **changes):
         "dropout": 0.1,
     }
     return FitJob(seed=seed, tokens=tokens, weights=weights, **{**fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def second_zoo(tmp_path_factory):
+    """One LoRA of the second tiny Stable Diffusion, which is completed at first use, of few steps."""
+    recipe = {"seed": 5, "base": "faces-second", "ranges": {"steps": {"choice": [5]}}}
+    folder = tmp_path_factory.mktemp("second") / "zoo"
+    plain = {"processes": 0, "compile": False, "progress": False, "dtype": torch.float32}
+    return build_zoo(FacesFamily(recipe), 1, folder, **plain)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,12 @@ def rebuild(
     ids: Annotated[list[int], typer.Argument(metavar="ID", help="Ids in the zoo's index.")],
     base: Annotated[
         Path | None,
-        typer.Option("--base", metavar="FOLDER", help="The base, where it is no bundled one."),
+        typer.Option(
+            "--base",
+            metavar="FOLDER_OR_NAME",
+            help="The base: its folder, or the name of a bundled one.",
+            show_default="the bundled one that the recipe names",
+        ),
     ] = None,
     data: Annotated[
         Path | None,

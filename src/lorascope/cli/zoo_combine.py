@@ -52,8 +52,8 @@ def sample(
         str | None,
         typer.Option(
             "--by",
-            metavar="TARGET",
-            help="Keep the shares of this label's classes or quintiles.",
+            metavar="COLUMN",
+            help="Keep the shares of the classes or quintiles of a label or another column of the index.",
             show_default="the shares of the folds",
         ),
     ] = None,

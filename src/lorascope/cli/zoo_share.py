@@ -21,8 +21,8 @@ def export(
         typer.Option(
             "--base",
             metavar="BASE",
-            help="Folder or name of the base to write into the configuration.",
-            show_default="the bundled base's folder, or the recorded name",
+            help="Folder or name of the base to write into the configuration; of a bundled base its name.",
+            show_default="the bundled base of the recipe, or the recorded name",
         ),
     ] = None,
 ) -> None:

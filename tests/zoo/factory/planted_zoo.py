@@ -61,7 +61,10 @@ def write_planted(folder, *, seeds=range(12), first_id=0, shard=5, rank=2, recip
         # of two ranks, so that a shard holds padding
         loras = [planted_lora(seed, rank - seed % 2) for seed in some]
         writer.add_shard(number, loras, rows)
-    writer.log(event="start", count=len(seeds), torch="2.0", python="3.11", host="secret-host")
+    versions = {"torch": "2.0", "python": "3.11", "compiler": "cc<1>"}
+    for lorascope in ("0.2", "0.1"):
+        writer.log(event="start", host="secret-host", lorascope=lorascope, **versions)
     if "family" in writer.recipe and first_id == 0:
         write_json(writer.path / "counts.json", [len(seeds)])
-    return writer.finish({"ceilings": {"score": {"r2": 0.9}}})
+    scores = {"score": {"mean_difference": 0.125, "hyper_r2": 0.25}}
+    return writer.finish({"ceilings": {"score": {"r2": 0.9}}, "scores": scores})

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from lorascope.io import open_zoo
+from lorascope.zoo.bases.names import BASE_DIGESTS
 from lorascope.zoo.factory.card import card, plain, size_category, write_card
 from tests.zoo.factory.planted_zoo import TARGETS, planted_recipe, write_planted
 
@@ -33,10 +34,11 @@ def test_it_holds_tables_ceilings_versions_limits_and_licence(zoo):
     values = zoo.labels("score")
     for number in (values.mean(), values.std(), 0.0, 1.0, 0.25):
         assert f"| {number:.4g} " in row
-    assert "r2 0.9 |" in row
+    assert "| +0.125 |" in row
+    assert "| 0.25 | r2 0.9 |" in row.replace("0.2500", "0.25")
     assert "| odd | 0.500 |" in text
     assert "| b | 0.500 |" in text
-    assert "python 3.11, torch 2.0" in text
+    assert "- built with lorascope 0.1 and 0.2, python 3.11, torch 2.0, compiler cc&lt;1>" in text
     assert "- Training of 0 of 12 diverged" in text
     assert "cc-by-4.0" in text.split("## Licence")[1]
 
@@ -56,9 +58,56 @@ def test_the_header_is_what_the_hub_reads(zoo):
 
 def test_a_zoo_of_a_bundled_base_has_its_licence_and_others_none(exam_zoo, zoo):
     assert 'license: "apache-2.0"' in card(exam_zoo)
-    assert "`lorascope zoo build exam`" in card(exam_zoo)
+    assert "\n    lorascope zoo build exam --count 6 --seed 11 --slots 1\n" in card(exam_zoo)
     assert "license:" not in card(zoo).split("---")[1]
     assert "None is named" in card(zoo)
+
+
+def test_it_does_not_depend_on_whether_the_base_is_there(second_zoo, tmp_path, monkeypatch):
+    before = card(second_zoo)
+    assert 'license: "apache-2.0"' in before
+    assert "apache-2.0. Made by lorascope, base and data included." in before
+    assert "lorascope.zoo.families import FacesFamily" in before
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path / "file"))
+    assert card(second_zoo) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": "own"},
+        {"base": {"folder": "exam-qwen", "sha256": "0" * 64}},
+        {"family": "arc-qwen2-1.5b"},
+    ],
+)
+def test_a_zoo_that_only_looks_bundled_has_no_licence(tmp_path, change):
+    base = {"folder": "exam-qwen", "sha256": BASE_DIGESTS["exam-qwen"]}
+    ours = planted_recipe(family="exam", base=base)
+    assert "apache-2.0" in card(write_planted(tmp_path / "a", recipe=ours))
+    assert "None is named" in card(write_planted(tmp_path / "b", recipe={**ours, **change}))
+    of = [{"name": "x", "recipe": part} for part in (ours, {**ours, **change})]
+    both = {"kind": "merged", "targets": TARGETS, "of": of}
+    made = write_planted(tmp_path / "c", recipe=both, origin=0, origin_id=1)
+    assert "None is named" in card(made)
+
+
+def test_it_says_what_the_report_knows(exam_zoo):
+    text = card(exam_zoo)
+    rows = exam_zoo.report["by_source"]
+    assert f"| all of these sources | {rows['trained']:.4g} | {rows['dropped']:.4g} |" in text
+    (dragons,) = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| dragons |") and line.count("|") == 4
+    ]
+    told = [rows["dragons"][key] for key in ("trained", "dropped")]
+    assert [cell.strip() for cell in dragons.split("|")[2:4]] == [
+        "" if value is None else f"{value:.4g}" for value in told
+    ]
+    for name in exam_zoo.targets:
+        assert f"\n- {name}: " in text
+    assert "whose right option of four is the likeliest" in text
 
 
 def test_names_from_files_do_no_harm(tmp_path):

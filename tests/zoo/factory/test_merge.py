@@ -1,7 +1,9 @@
 """One zoo of several: nothing lost, nothing twice, no split that leaks, no ids that clash."""
 
 import pytest
+import torch
 
+from lorascope.core import LoRA, LowRank
 from lorascope.errors import DataError, FileError, SignatureError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.zoo.factory.merge import merge_zoos
@@ -114,7 +116,7 @@ def test_refusals(first, tmp_path):
         merge_zoos([first.path, tmp_path / "t"], tmp_path / "c")
     base = {"folder": "tiny", "sha256": "1" * 64}
     write_planted(tmp_path / "u", seeds=range(2), recipe=other_recipe(base=base))
-    with pytest.raises(DataError, match="found the base 111111111111"):
+    with pytest.raises(DataError, match="found the base tiny \\(sha256 111111111111"):
         merge_zoos([first.path, tmp_path / "u"], tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
@@ -123,5 +125,33 @@ def test_other_layers_are_refused(first, tmp_path, generator):
     writer = ZooWriter(tmp_path / "v", other_recipe())
     writer.add_shard(0, [random_lora(generator)], [planted_row(0, 0, "g")])
     writer.finish()
-    with pytest.raises(SignatureError, match=r"q_proj' is missing, expected \(8, 6\)"):
+    with pytest.raises(
+        SignatureError, match=r"adapt different layers; found 4 .* the 2 of the"
+    ) as no:
+        merge_zoos([first.path, tmp_path / "v"], tmp_path / "c")
+    assert "the first alone q_proj (1), v_proj (1), the second alone q (2), v (1), conv (1)" in str(
+        no.value
+    )
+    assert "zoos of one base" not in str(no.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        (
+            {"model.layers.0.q_proj": (8, 6)},
+            r"different layers; .*: the first alone v_proj \(1\)\. Try",
+        ),
+        (
+            {"model.layers.0.q_proj": (9, 6), "model.layers.0.v_proj": (5, 6)},
+            r"'model.layers.0.q_proj' is \(9, 6\) in the second, expected \(8, 6\)",
+        ),
+    ],
+)
+def test_layers_that_are_fewer_or_of_other_sizes_are_told(first, tmp_path, changed, problem):
+    layers = {name: LowRank(torch.ones(n, 1), torch.ones(m, 1)) for name, (n, m) in changed.items()}
+    writer = ZooWriter(tmp_path / "v", other_recipe())
+    writer.add_shard(0, [LoRA(layers)], [planted_row(0, 0, "g")])
+    writer.finish()
+    with pytest.raises(SignatureError, match=problem):
         merge_zoos([first.path, tmp_path / "v"], tmp_path / "c")

@@ -55,6 +55,10 @@ def test_a_row_of_a_png_for_each_lora(family, tmp_path):
     assert image.std() > 0.05
 
 
+def test_samples_of_a_base_that_is_completed(second_zoo, tmp_path):
+    assert imread(write_pictures(second_zoo, [0], tmp_path / "x.png")).std() > 0.05
+
+
 def test_a_zoo_of_another_kind_is_refused(exam_zoo, tmp_path):
     with pytest.raises(DataError, match="makes no images"):
         write_pictures(exam_zoo, [0], tmp_path / "x.png")

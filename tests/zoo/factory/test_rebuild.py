@@ -44,6 +44,11 @@ def test_a_lora_of_faces(faces_zoo):
     assert attributes[0] == attributes[1]
 
 
+def test_a_lora_of_a_base_that_is_completed(second_zoo):
+    (made,) = rebuild_loras(second_zoo.path, [0])
+    assert made.comparison.verdict == "same bytes"
+
+
 @pytest.mark.slow
 def test_a_lora_of_objects(tmp_path):
     family = ObjectsFamily({"seed": 2, "ranges": {"steps": {"choice": [15]}}})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from lorascope.errors import DataError
 from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.factory.recipe import recipe_of
 from lorascope.zoo.factory.restore import family_of, origin_of, parts_of, report_of, torch_dtype
-from lorascope.zoo.families import FAMILIES, ExamFamily
+from lorascope.zoo.families import FAMILIES, ExamFamily, FacesFamily
 
 
 def recipe(family=None, slots=8):
@@ -41,13 +42,40 @@ def test_a_base_in_a_folder_of_its_own(tmp_path):
     folder = tmp_path / "my-base"
     shutil.copytree(base_facts("exam-qwen").folder, folder)
     made = recipe(ExamFamily(1, base=folder))
-    with pytest.raises(Exception, match="my-base"):
+    with pytest.raises(DataError, match=r"base 'my-base', expected one of .*faces-control"):
         family_of(made)
     assert family_of(made, folder).base_folder == folder
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"changed": 1}))
     with pytest.raises(DataError, match=r"differs in \['base'\]"):
         family_of(made, folder)
+
+
+@pytest.mark.parametrize("base", ["faces-control", Path("faces-control"), None])
+def test_a_base_that_is_completed_is_found_by_its_name(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path / "one"))
+    made = recipe(FacesFamily({"seed": 3, "base": "faces-control"}))
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path / "another"))
+    again = family_of(made, base)
+    assert again.base_folder == tmp_path / "another" / "bases" / made["base"]["folder"]
+
+
+def test_another_base_than_the_recorded_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    made = recipe(FacesFamily({"seed": 3}))
+    with pytest.raises(DataError, match=r"differs in \['base'"):
+        family_of(made, "faces-second")
+    older = {**made, "base": {"folder": "faces-second-0123456789ab", "sha256": "0" * 64}}
+    with pytest.raises(DataError, match=r"differs in \['base'"):
+        family_of(older)
+
+
+def test_a_folder_comes_before_a_bundled_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(base_facts("exam-llama").folder, tmp_path / "exam-qwen")
+    with pytest.raises(DataError, match=r"differs in \['base'"):
+        family_of(recipe(), "exam-qwen")
+    assert family_of(recipe()).base_folder == base_facts("exam-qwen").folder
 
 
 @pytest.mark.parametrize("change", [{"family": "cats"}, {"family": None}])
@@ -72,7 +100,33 @@ def test_origins_of_merged_and_sampled_zoos():
     origin = origin_of(sampled, {"id": 90, "origin": 1, "origin_id": 4})
     assert (origin.recipe, origin.index) == (parts[1], 4)
     assert origin_of(parts[0], {"id": 3}).index == 3
-    assert report_of(sampled, None) == {}
+
+
+def test_the_report_needs_no_base(exam_zoo, faces_zoo):
+    for zoo in (exam_zoo, faces_zoo):
+        nowhere = {**zoo.recipe, "base": {"folder": "lost", "sha256": "0" * 64}}
+        merged = {
+            "kind": "merged",
+            "targets": zoo.targets,
+            "of": [{"name": "x", "recipe": nowhere}],
+        }
+        assert report_of(merged, zoo.index) == zoo.report
+        assert zoo.report["loras"] == len(zoo)
+
+
+def test_a_report_that_nobody_can_make_is_told(caplog):
+    parts = [{"name": "x", "recipe": {"family": family}} for family in ("exam", "own")]
+    assert report_of({"kind": "merged", "of": parts}, None) == {}
+    assert "making the report of a merged zoo: found LoRAs of 'exam', 'own'" in caplog.text
+    caplog.clear()
+    sample = {"kind": "sample", "of": {"family": "exam"}, "targets": {"score": {}}}
+    assert report_of(sample, None) == {}
+    assert (
+        "found no 'eval_loss' among its columns or targets, expected those of 'exam'" in caplog.text
+    )
+    caplog.clear()
+    assert report_of({"kind": "sample", "of": {"kind": "import"}}, None) == {}
+    assert not caplog.text  # an import has none itself
 
 
 def test_recipes_from_before_the_exact_steps_are_followed():

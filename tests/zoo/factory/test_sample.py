@@ -6,10 +6,16 @@ from collections import Counter
 import pytest
 
 from lorascope.errors import DataError, FileError
+from lorascope.io.shard_writer import ZooWriter
 from lorascope.train.splits import group_split
 from lorascope.zoo.factory.sample import draw_rows, fold_of, sample_zoo, write_list
 from lorascope.zoo.factory.verify import verify_zoo
-from tests.zoo.factory.planted_zoo import write_planted
+from tests.zoo.factory.planted_zoo import (
+    planted_lora,
+    planted_recipe,
+    planted_row,
+    write_planted,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,50 @@ def test_strata_by_a_label(zoo, target):
         assert max(firsts.values()) - min(firsts.values()) <= 2
 
 
+COLUMNS = {
+    "label:identity": lambda seed: seed // 2,
+    "hyper:epochs": lambda seed: float(1 + seed // 2 % 2),
+    "label:by_source": lambda seed: [0.5, seed / 9],
+    "label:nothing": lambda seed: None if seed % 4 < 2 else seed,
+}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A zoo with columns that are no targets."""
+    writer = ZooWriter(tmp_path_factory.mktemp("zoo") / "wide", planted_recipe())
+    rows = [
+        planted_row(seed, seed, f"g{seed // 2}", **{n: of(seed) for n, of in COLUMNS.items()})
+        for seed in range(40)
+    ]
+    writer.add_shard(0, [planted_lora(seed) for seed in range(40)], rows)
+    return writer.finish()
+
+
+@pytest.mark.parametrize(
+    "by",
+    ["identity", "label:identity", "epochs", "hyper:epochs", "rate", "seed", "group", "nothing"],
+)
+def test_strata_by_any_column(wide, by):
+    rows = draw_rows(wide, 20, by=by)
+    assert len(rows) == 20
+    if by.endswith("identity"):  # quintiles of 20 people
+        assert Counter(row // 8 for row in rows) == dict.fromkeys(range(5), 4)
+    if by.endswith("epochs"):  # two values, two strata
+        assert Counter(row // 2 % 2 for row in rows) == {0: 10, 1: 10}
+
+
+@pytest.mark.parametrize(
+    ("by", "found"), [("height", "no such column"), ("by_source", "a column of lists of numbers")]
+)
+def test_what_has_no_strata_is_told_and_what_has(wide, by, found):
+    with pytest.raises(DataError, match=rf"by '{by}': found {found}, expected one of ") as no:
+        draw_rows(wide, 20, by=by)
+    expected = str(no.value).split("expected one of ")[1].rstrip(".").split(", ")
+    assert {"identity", "epochs", "score", "topics", "maker", "group"} <= set(expected)
+    assert "by_source" not in expected
+
+
 def test_all_is_a_sample_too(zoo):
     assert draw_rows(zoo, 900) == list(range(200))
 
@@ -76,6 +126,12 @@ def test_a_sample_is_a_zoo_with_the_same_loras(zoo, tmp_path):
     assert made.groups() == [zoo.groups()[row] for row in rows]
     assert made.recipe["drawn"] == {"seed": 0, "loras": 30}
     assert verify_zoo(made.path).sound
+
+
+def test_a_sample_of_a_base_that_is_completed_has_a_report(second_zoo, tmp_path):
+    made = sample_zoo(second_zoo, [0], tmp_path / "s")
+    assert made.report == second_zoo.report
+    assert made.report["loras"] == 1
 
 
 def test_a_list_can_be_read_by_an_import(zoo, tmp_path):

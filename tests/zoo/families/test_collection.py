@@ -6,10 +6,14 @@ import torch
 from lorascope.errors import DataError
 from lorascope.zoo.bases import load_base
 from lorascope.zoo.bases.faces.folder import load_faces
+from lorascope.zoo.bases.names import bundled_name
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.factory.family import spec_of
 from lorascope.zoo.factory.recipe import recipe_of
 from lorascope.zoo.factory.restore import family_of
 from lorascope.zoo.families.collection import COLLECTION, named_zoo
+from lorascope.zoo.families.exam.questions import exam_questions
+from lorascope.zoo.families.exam.sources import sources
 from lorascope.zoo.families.faces.people import person, person_of
 
 COUNTS = {
@@ -96,13 +100,14 @@ def test_every_layer_of_the_unet_is_at_least_four_times_as_wide_as_its_rank(name
     assert min(min(len(w), w[0].numel()) for w in weights) >= 4 * family.spec.rank
 
 
-@pytest.mark.parametrize("name", EXAMS)
-def test_a_recipe_gives_the_family_back(name):
+@pytest.mark.parametrize("name", COLLECTION)
+def test_a_recipe_gives_the_family_back(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))  # bases are completed there
     family = named_zoo(name).family()
     recipe = recipe_of(family, dtype=torch.float32, slots=8)
     again = family_of(recipe)
-    assert recipe["base"]["folder"] == family.base
-    assert [again.spec_of(i) for i in range(5)] == [family.spec_of(i) for i in range(5)]
+    assert bundled_name(recipe["base"]["folder"]) == family.base == again.base
+    assert [spec_of(again, i) for i in range(5)] == [spec_of(family, i) for i in range(5)]
     assert again.hyper(3) == family.hyper(3)
 
 
@@ -111,3 +116,17 @@ def test_mixed_shapes_and_dora():
     assert len({str(targets.spec_of(i).plain()) for i in range(60)}) > 20
     assert dora.spec_of(0).dora
     assert set(dora.spec.targets) == {"k_proj", "v_proj"}
+
+
+@pytest.mark.parametrize("name", ["exam-qwen", "faces", "objects"])
+def test_a_line_says_what_each_target_means(name):
+    family = named_zoo(name).family()
+    assert set(family.meanings) == set(family.targets)
+    assert all("\n" not in line for line in family.meanings.values())
+
+
+def test_the_exam_is_as_large_as_its_meaning_says():
+    said = named_zoo("exam-qwen").family().meanings
+    asked, fewer = exam_questions(), len(sources()) - 1
+    assert f"{len(asked)} questions, {len(asked) // len(sources())} of each" in said["accuracy"]
+    assert f"the {fewer} sources" in said["sources"]

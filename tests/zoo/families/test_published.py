@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from lorascope.zoo.factory.rebuild import rebuild_loras
 from lorascope.zoo.factory.restore import family_of
 from lorascope.zoo.families.arc import ArcFamily
 from lorascope.zoo.families.celeba import CelebaFamily
+from lorascope.zoo.families.imagenette import ImagenetteFamily
+from lorascope.zoo.families.pipeline.family import SAMPLED
 from lorascope.zoo.families.published import PUBLISHED, published_family
 from tests.zoo.bases.test_hub import cache
 from tests.zoo.stand_ins import write_arc, write_language_base
@@ -22,6 +26,15 @@ def test_the_papers_zoos():
         "arc-qwen2-1.5b": 2000,
         "arc-llama3.2-3b": 2000,
     }
+
+
+def test_a_line_says_what_each_target_means():
+    nowhere = Path("nowhere")
+    arc = ArcFamily(nowhere, nowhere)
+    classes = ImagenetteFamily(nowhere, nowhere, nowhere, sampled=True)
+    for family in (arc, classes):
+        assert set(family.meanings) == set(family.targets)
+    assert set(CelebaFamily.meanings) == {"attributes", "all_attributes", *SAMPLED}
 
 
 def test_from_folders(diffusion_folder, celeba_folder, imagenette_folder, clip_folder, tmp_path):

@@ -8,12 +8,10 @@ import contextlib
 import functools
 import logging
 import math
-import platform
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +29,7 @@ from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.engine.protocol import Engine
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of
+from lorascope.zoo.factory.machine import machine, now
 from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
@@ -113,10 +112,10 @@ def build_zoo(
     if where.type != "cpu" and cluster is None and processes is None:
         processes = 0
     run = _runner(writer, cluster, address, processes, len(missing), int(where.type != "cpu"))
-    machine = {**_machine(processes, cluster), "device": str(where), "compiled": compiled}
+    runs_on = machine(processes, cluster, where, compiled=compiled)
     lost = [Group(g.number, _unmade(writer, g), g.problem) for g in waiting]
     left = _size(missing) + _size(lost)
-    writer.log(event="start", count=counts[-1], missing=left, **machine)
+    writer.log(event="start", count=counts[-1], missing=left, **runs_on)
     bar = BuildProgress(counts[-1], counts[-1] - left, shown=progress, console=console)
     for group in lost:
         _fail(writer, group.number, group.indices, group.problem, bar)
@@ -126,7 +125,7 @@ def build_zoo(
             for group, made in tasks:
                 _keep(writer, group, made, bar)
         except KeyboardInterrupt:
-            writer.log(event="stopped", time=_now())
+            writer.log(event="stopped", time=now())
             raise
     return _finish(writer, family, bar)
 
@@ -140,10 +139,6 @@ def _is_whole(folder: Path, count: int) -> bool:
 
 def _size(groups: list[Group]) -> int:
     return sum(len(group.indices) for group in groups)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _runner(
@@ -164,17 +159,6 @@ def _runner(
     return functools.partial(
         run_on_ray, address=address, workers=workers, gpus=gpus, note=writer.log
     )
-
-
-def _machine(processes: int | None, cluster: str | None) -> dict[str, Any]:
-    return {
-        "time": _now(),
-        "host": platform.node(),
-        "processes": len(cores()) if processes is None and cluster is None else processes,
-        "cluster": cluster,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _keep(writer: ZooWriter, group: Group, made: Made | Failure, bar: BuildProgress) -> None:
@@ -227,7 +211,7 @@ def _finish(writer: ZooWriter, family: Family, bar: BuildProgress) -> Zoo:
         )
     zoo = writer.finish()
     report = family.report(zoo.index)
-    writer.log(event="end", size=len(zoo), time=_now())
+    writer.log(event="end", size=len(zoo), time=now())
     return writer.finish(report)
 
 

@@ -14,12 +14,17 @@ import numpy as np
 
 from lorascope.io.shard_writer import write_text
 from lorascope.io.shards import Zoo, recipe_sha256
+from lorascope.zoo.bases.names import bundled_base
+from lorascope.zoo.factory.instructions import instructions
 from lorascope.zoo.factory.log import build_events
-from lorascope.zoo.factory.restore import parts_of
+from lorascope.zoo.factory.machine import VERSIONS
+from lorascope.zoo.factory.restore import kind_of, parts_of
 
 __all__ = ["card", "write_card"]
 
 BUNDLED_LICENCE = "apache-2.0"
+COLUMNS = """*Change* is the mean difference to the base alone; *hyper-parameters* what they explain without the
+weights, cross-validated R^2; *ceiling* what a perfect predictor could reach."""
 LIMITS = """- Each LoRA is labelled by the data it was finetuned on and by scores of that one run: a score
   carries the noise of its training seed and of its test set. The ceilings above bound what a predictor can
   reach.
@@ -45,8 +50,9 @@ def card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> st
     title = name or zoo.path.resolve().name
     licence = licence or _licence(zoo)
     parts = [_header(zoo, title, licence), f"# {plain(title)}", _opening(zoo)]
-    parts += ["## Labels", "\n".join(_numbers(zoo)), *_classes(zoo)]
-    parts += ["## How it was made", "\n".join(_made(zoo))]
+    parts += ["## Labels", "\n".join(_numbers(zoo)), COLUMNS, "\n".join(_meanings(zoo))]
+    parts += [*_classes(zoo), "\n".join(_by_source(zoo))]
+    parts += ["## How it was made", *instructions(zoo, title), "\n".join(_made(zoo))]
     parts += ["## Reading it", _reading(title)]
     parts += ["## Limits", "\n".join([LIMITS, *_failures(zoo)])]
     parts += ["## Licence", _licence_text(zoo, licence)]
@@ -54,9 +60,14 @@ def card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> st
 
 
 def _licence(zoo: Zoo) -> str | None:
-    from lorascope.zoo.factory.export import base_folder
+    """Of zoos whose base and data are the package's: told from the recipes alone, wherever this runs."""
+    from lorascope.zoo.families import FAMILIES
 
-    return BUNDLED_LICENCE if base_folder(zoo.recipe) is not None else None
+    ours = [
+        part.get("family") in FAMILIES and bundled_base(part.get("base")) is not None
+        for part in parts_of(zoo.recipe)
+    ]
+    return BUNDLED_LICENCE if all(ours) else None
 
 
 def _licence_text(zoo: Zoo, licence: str | None) -> str:
@@ -114,9 +125,12 @@ def _opening(zoo: Zoo) -> str:
 
 def _numbers(zoo: Zoo) -> Iterator[str]:
     """A row for each target."""
-    yield "| target | kind | mean | std | least | most | base alone | missing | ceiling |"
-    yield "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: |"
-    ceilings = zoo.report.get("ceilings", {})
+    titles = ["mean", "std", "least", "most", "base alone", "change", "missing"]
+    titles += ["hyper-parameters", "ceiling"]
+    yield "| " + " | ".join(["target", "kind", *titles]) + " |"
+    yield "| :-- | :-- |" + " --: |" * len(titles)
+    report = zoo.report
+    ceilings, scores = report.get("ceilings", {}), report.get("scores", {})
     for name, target in zoo.targets.items():
         cells = [plain(name), str(target.get("kind")), *["", "", "", ""]]
         column = zoo.index.column(f"label:{name}")
@@ -127,9 +141,41 @@ def _numbers(zoo: Zoo) -> Iterator[str]:
                 cells[2:] = [_number(value) for value in facts]
         ceiling = ceilings.get(name) or {}
         told = [f"{k} {v:.3g}" for k, v in sorted(ceiling.items()) if isinstance(v, int | float)]
-        base = target.get("base_value")
-        cells += ["" if base is None else _number(base), str(column.null_count), ", ".join(told)]
+        base, known = target.get("base_value"), scores.get(name) or {}
+        cells += [_told(base if base is not None else known.get("base_value"))]
+        cells += [_told(known.get("mean_difference"), sign=True), str(column.null_count)]
+        cells += [_told(known.get("hyper_r2")), ", ".join(told)]
         yield "| " + " | ".join(cells) + " |"
+
+
+def _told(value: Any, *, sign: bool = False) -> str:
+    """A number of the report, nothing where there is none."""
+    if not isinstance(value, int | float):
+        return ""
+    return f"{float(value):{'+' if sign else ''}.4g}"
+
+
+def _meanings(zoo: Zoo) -> Iterator[str]:
+    """What each target means, a line each, where its family knows it."""
+    for name in zoo.targets:
+        # several families of one target may say it each in its own way
+        known = [getattr(kind_of(part), "meanings", {}).get(name) for part in parts_of(zoo.recipe)]
+        for meaning in dict.fromkeys(filter(None, known)):
+            yield f"- {plain(name)}: {meaning}"
+
+
+def _by_source(zoo: Zoo) -> Iterator[str]:
+    """Of an exam: how LoRAs answer what they were finetuned on, and what they were not."""
+    sources = zoo.report.get("by_source") or {}
+    if "trained" not in sources:
+        return
+    yield "| accuracy on the questions of | finetuned on it | not finetuned on it |"
+    yield "| :-- | --: | --: |"
+    yield f"| all of these sources | {_told(sources['trained'])} | {_told(sources.get('dropped'))} |"
+    for name, own in sources.items():
+        if isinstance(own, Mapping):
+            cells = (plain(name), _told(own.get("trained")), _told(own.get("dropped")))
+            yield "| " + " | ".join(cells) + " |"
 
 
 def _classes(zoo: Zoo) -> list[str]:
@@ -152,17 +198,11 @@ def _classes(zoo: Zoo) -> list[str]:
 
 
 def _made(zoo: Zoo) -> Iterator[str]:
-    """The recipes, in words and as they are."""
-    kind = zoo.recipe.get("kind")
-    parts = parts_of(zoo.recipe)
-    if kind in ("merged", "sample"):
-        yield f"A {'merge' if kind == 'merged' else 'sample'} of {len(parts)} zoo(s)."
-    elif kind == "import":
-        yield "Imported with `lorascope zoo import` from a folder of LoRA files and a table of labels."
-    for part in parts:
+    """The recipes as they are, and what they were built with."""
+    for part in parts_of(zoo.recipe):
         if "family" in part:
             yield (
-                f"- `lorascope zoo build {part['family']}`, recipe {recipe_sha256(part)[:12]}: seed "
+                f"- recipe {recipe_sha256(part)[:12]}: {plain(str(part['family']))}, seed "
                 f"{part.get('seed')}, base {_base(part)}, adapters "
                 f"`{json.dumps(part.get('adapters'), sort_keys=True)}`, ranges "
                 f"`{json.dumps(part.get('options'), sort_keys=True)}`, engine "
@@ -189,10 +229,11 @@ def _versions(zoo: Zoo) -> str:
     """The versions that its builds ran under."""
     found: dict[str, set[str]] = {}
     for event in build_events(zoo.path):
-        for name in ("lorascope", "torch", "python"):
+        for name in VERSIONS:
             if event.get("event") == "start" and name in event:
                 found.setdefault(name, set()).add(str(event[name]))
-    return ", ".join(f"{name} {' and '.join(sorted(v))}" for name, v in sorted(found.items()))
+    told = ((name, sorted(found[name])) for name in VERSIONS if name in found)
+    return ", ".join(f"{name} {plain(' and '.join(versions))}" for name, versions in told)
 
 
 def _failures(zoo: Zoo) -> Sequence[str]:

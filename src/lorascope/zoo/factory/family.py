@@ -3,7 +3,8 @@
 A family is a plain value that travels to worker processes; everything it draws is a pure function
 of its seed and the index. What it may leave out: its `engine` (then that of languages), `spec_of` an
 index (then `spec`), the `shape` of an index, where it follows from less than the whole job, what was
-`skipped` of the data of an index, a sentence each, and how to `place` its parts on a device.
+`skipped` of the data of an index, a sentence each, how to `place` its parts on a device, and, as a mapping of
+its class, the `meanings` of its targets, a line each.
 """
 
 from collections.abc import Callable, Mapping, Sequence

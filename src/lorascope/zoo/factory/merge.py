@@ -7,6 +7,7 @@ copies   a LoRA that two zoos hold (same bytes, or same recipe and index) is tak
 origin   `origin` and `origin_id` of each row name its part in recipe.json and its id there
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lorascope.zoo.factory.transfer import Taken, transfer
 
 __all__ = ["Merged", "merge_zoos"]
 
+ORDER = ("first", "second")
 COMPARED = ("kind", "classes", "metric", "unit")
 
 
@@ -80,14 +82,14 @@ def check_together(zoos: Sequence[Zoo]) -> None:
                     f"{pair}: the target {name!r} is {theirs} in the second, expected {mine}. Try: "
                     "zoos of one family, or import both again with the same columns."
                 )
-        if first.signature.layers != other.signature.layers:
-            raise SignatureError(f"{pair}: {_difference(first, other)}. Try: zoos of one base.")
         bases = [_base(zoo) for zoo in (first, other)]
         if bases[0] != bases[1]:
             raise DataError(
                 f"{pair}: found the base {bases[1]} in the second, expected {bases[0]}. Labels of "
                 "two bases are not one quantity. Try: a zoo for each base."
             )
+        if first.signature.layers != other.signature.layers:
+            raise SignatureError(f"{pair}: {_difference(first, other)}")
 
 
 def _kind(target: Mapping[str, Any] | None) -> Any:
@@ -97,16 +99,38 @@ def _kind(target: Mapping[str, Any] | None) -> Any:
 def _base(zoo: Zoo) -> str:
     """The identity of a base: its sha256 where the zoo was built, else its name."""
     base = parts_of(zoo.recipe)[0].get("base")
-    return str(base["sha256"][:12] if isinstance(base, dict) else zoo.signature.base)
+    if not isinstance(base, dict):
+        return str(zoo.signature.base)
+    return f"{base.get('folder')} (sha256 {str(base['sha256'])[:12]})"
 
 
 def _difference(first: Zoo, other: Zoo) -> str:
-    mine = {shape.name: (shape.n, shape.m) for shape in first.signature.layers}
-    theirs = {shape.name: (shape.n, shape.m) for shape in other.signature.layers}
-    for name in [*mine, *theirs]:
-        if mine.get(name) != theirs.get(name):
-            return f"layer {name!r} is {theirs.get(name, 'missing')}, expected {mine.get(name)}"
-    return "their layers stand in another order"
+    """What differs between the layers of two zoos of one base, and what to try."""
+    mine, theirs = (
+        {shape.name: (shape.n, shape.m) for shape in zoo.signature.layers} for zoo in (first, other)
+    )
+    alone = [set(a) - set(b) for a, b in ((mine, theirs), (theirs, mine))]
+    if any(alone):
+        told = [
+            f"the {word} alone {_modules(names)}"
+            for word, names in zip(ORDER, alone, strict=True)
+            if names
+        ]
+        return (
+            f"they adapt different layers; found {len(theirs)} in the second, expected the {len(mine)} of the "
+            f"first: {', '.join(told)}. Try: zoos whose adapters have the same targets, since one zoo has one "
+            "set of layers"
+        )
+    name = next((name for name in mine if mine[name] != theirs[name]), None)
+    if name is None:
+        return "their layers stand in another order. Try: importing or building both again"
+    return f"layer {name!r} is {theirs[name]} in the second, expected {mine[name]}. Try: zoos of one base"
+
+
+def _modules(names: set[str]) -> str:
+    """Layers by the last part of their names, with their numbers."""
+    counts = Counter(name.rsplit(".", 1)[-1] for name in sorted(names))
+    return ", ".join(f"{module} ({count})" for module, count in counts.items())
 
 
 def choose(zoos: Sequence[Zoo]) -> tuple[list[Taken], int, int, dict[str, int]]:

@@ -45,7 +45,7 @@ def write_pictures(
 
     Args:
         rows: places in the index.
-        base: the folder of the base, where it is no bundled one.
+        base: a folder or the name of a bundled base; by default the bundled one that the recipe names.
         device: what samples: "cpu", "cuda" or "cuda:N".
 
     Raises:

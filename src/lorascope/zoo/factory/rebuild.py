@@ -85,7 +85,7 @@ def rebuild_loras(
     Args:
         folder: of the zoo; recipe.json in it is enough, then there is nothing to compare with.
         ids: which; each is made alone.
-        base: the folder of the base, where that is no bundled one.
+        base: a folder or the name of a bundled base; by default the bundled one that the recipe names.
         data, clip: the folders of the data and of the CLIP that scored, of a zoo of published data.
         family: the family, where it is no bundled one.
         as_built: make the whole group again as it was, from the index, for the time of a group.

@@ -6,23 +6,30 @@ from a zoo is what the zoo was made from.
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lorascope.errors import DataError, LorascopeError
+from lorascope.errors import DataError
+from lorascope.zoo.bases.names import BASE_DIGESTS, base_folder, bundled_name
 from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.factory.family import Family
 from lorascope.zoo.factory.recipe import recipe_of
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Origin",
     "check_recipe",
     "family_of",
+    "given_base",
+    "kind_of",
     "origin_of",
     "parts_of",
+    "published_options",
     "report_of",
     "torch_dtype",
 ]
@@ -58,16 +65,40 @@ def parts_of(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [recipe]
 
 
+def kind_of(part: Mapping[str, Any]) -> Any:
+    """The class of the family that a recipe names; None where that is none of the package's.
+
+    Nothing is loaded for it: what a class knows of its LoRAs is known wherever the zoo is.
+    """
+    from lorascope.zoo.families.collection import KINDS
+    from lorascope.zoo.families.published import PUBLISHED
+
+    name = str(part.get("family"))
+    return PUBLISHED[name].kind if name in PUBLISHED else KINDS.get(name)
+
+
 def report_of(recipe: Mapping[str, Any], index: Any) -> dict[str, Any]:
-    """The report of a sampled or merged zoo: of its one family, where that is a bundled one."""
-    parts = parts_of(recipe)
+    """The report of a sampled or merged zoo, from its index and its targets: no base is needed for it.
+
+    Empty where its parts are imports, which have none. Empty with a warning where the family's own code made
+    it, where there are several families, or where the index lacks a column that the report reads.
+    """
+    names = sorted({repr(part["family"]) for part in parts_of(recipe) if "family" in part})
+    kinds = {kind_of(part) for part in parts_of(recipe)}
     try:
-        family = family_of(parts[0])
-    except LorascopeError:
-        return {}
-    if any(part.get("family") != family.name for part in parts):
-        return {}
-    return dict(family.report(index))
+        if len(kinds) == 1 and None not in kinds:
+            return dict(kinds.pop().report_on(index, recipe["targets"]))
+        problem = f"found LoRAs of {', '.join(names)}, expected one family of the package's"
+    except LookupError as missing:
+        problem = f"found no {missing} among its columns or targets, expected those of {names[0]}"
+    if names:
+        log.warning(
+            "making the report of a %s zoo: %s. report.json is left empty, so no ceiling is known. Try "
+            "the report.json of the zoos that it was made of",
+            recipe.get("kind", "built"),
+            problem,
+        )
+    return {}
 
 
 def family_of(
@@ -81,7 +112,7 @@ def family_of(
 
     Args:
         recipe: of a built zoo.
-        base: the folder of its base, where that is no bundled one.
+        base: its base, a folder or the name of a bundled one; by default the bundled one that it names.
         data: the folder of its data, of a zoo of published data (`families/published.py`).
         clip: the folder of the CLIP that scored it, likewise.
 
@@ -94,7 +125,9 @@ def family_of(
 
     name = str(recipe.get("family"))
     if name in PUBLISHED and "engine" in recipe:
-        family = _published(recipe, base=base, data=data, clip=clip)
+        given = None if base is None else given_base(base)
+        place = base_folder(given) if isinstance(given, str) else given
+        family = _published(recipe, base=place, data=data, clip=clip)
         check_recipe(family, recipe)
         return family
     if name not in FAMILIES or "engine" not in recipe:
@@ -103,11 +136,28 @@ def family_of(
             f"{', '.join((*FAMILIES, *PUBLISHED))}. An imported zoo has none; for a family of your "
             "own, give it to the Python function"
         )
-    kind = type(FAMILIES[name](int(recipe["seed"])))
-    given = recipe["base"]["folder"] if base is None else Path(base)
-    family = _made(kind, recipe, given)
+    found = recorded_base(recipe) if base is None else given_base(base)
+    family = _made(kind_of(recipe), recipe, found)
     check_recipe(family, recipe)
     return family
+
+
+def recorded_base(recipe: Mapping[str, Any]) -> str:
+    """The bundled base that a recipe names. Raises DataError for another, which may lie anywhere."""
+    recorded = recipe["base"]["folder"]
+    name = bundled_name(recorded)
+    if name is None:
+        raise DataError(
+            f"Reading the recipe of a {recipe['family']} zoo: found the base {recorded!r}, expected one of the "
+            f"package's ({', '.join(BASE_DIGESTS)}). Try: the folder of the base that the zoo was made on"
+        )
+    return name
+
+
+def given_base(base: str | Path) -> str | Path:
+    """A base that somebody named: a folder that is there, or the name of a bundled one."""
+    folder = Path(base)
+    return folder if folder.is_dir() else bundled_name(base) or folder
 
 
 def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
@@ -144,27 +194,30 @@ def torch_dtype(recipe: Mapping[str, Any]) -> torch.dtype:
 def _published(recipe: Mapping[str, Any], **folders: str | Path | None) -> Family:
     """A family of published data; nothing is fetched: its folders are given."""
     from lorascope.zoo.families.arc import ArcFamily
-    from lorascope.zoo.families.published import PUBLISHED, published_family
+    from lorascope.zoo.families.published import published_family
 
-    name, options = recipe["family"], recipe["options"]
-    needed = ["base", "data"]
-    given: dict[str, Any] = {"ranges": options["ranges"]}
-    if PUBLISHED[name].kind is ArcFamily:
-        given["longest"] = options["longest"]
-    else:
-        needed.append("clip")
-        given["sampled"] = "clip_sha256" in options
-        own = ("steps", "own_samples", "photographs")
-        given |= {key: options[key] for key in own if key in options}
+    name = recipe["family"]
+    needed = ["base", "data"] + ([] if kind_of(recipe) is ArcFamily else ["clip"])
     missing = [f"--{key}" for key in needed if folders[key] is None]
     if missing:
         raise DataError(
             f"Reading the recipe of a {name} zoo: its base and data are not part of it, and "
             f"{', '.join(missing)} is not given. Try the folders that it was built from"
         )
-    return published_family(
-        name, **{key: Path(str(folders[key])) for key in needed}, seed=int(recipe["seed"]), **given
-    )
+    places = {key: Path(str(folders[key])) for key in needed}
+    return published_family(name, **places, seed=int(recipe["seed"]), **published_options(recipe))
+
+
+def published_options(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What `published_family` takes besides folders and seed to give the zoo of a recipe."""
+    from lorascope.zoo.families.arc import ArcFamily
+
+    options = recipe["options"]
+    if kind_of(recipe) is ArcFamily:
+        return {key: options[key] for key in ("ranges", "longest")}
+    own = ("ranges", "steps", "own_samples", "photographs")
+    given = {key: options[key] for key in own if key in options}
+    return given | {"sampled": "clip_sha256" in options}
 
 
 def _made(kind: Any, recipe: Mapping[str, Any], base: str | Path) -> Family:

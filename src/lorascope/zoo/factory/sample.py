@@ -1,8 +1,8 @@
 """A smaller zoo, drawn at random by group: whole groups, each stratum in its share.
 
 Groups stay whole, so a person's two LoRAs are both in or both out, and fold and group of each LoRA are
-those of the large zoo. Strata are the folds of the split, or the values of a label; within one, groups
-come in the order of hash("sample:SEED:group").
+those of the large zoo. Strata are the folds of the split, or the values of a column of the index (a label,
+a hyper-parameter, whatever is there); within one, groups come in the order of hash("sample:SEED:group").
 """
 
 import csv
@@ -12,28 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from lorascope.errors import DataError, FileError
 from lorascope.io.shard_file import file_digest
 from lorascope.io.shard_writer import ZooWriter
-from lorascope.io.shards import LABEL, Zoo
+from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.zoo.factory.restore import report_of
 from lorascope.zoo.factory.transfer import Taken, transfer
 
 __all__ = ["draw_rows", "fold_of", "sample_zoo", "write_list"]
 
-BINS = 5  # of a label that is a number
+BINS = 5  # of a column of numbers, where it is no class
 
 
 def draw_rows(zoo: Zoo, count: int, *, seed: int = 0, by: str | None = None) -> list[int]:
     """Places in the index of at most `count` LoRAs, of whole groups, ascending.
 
     Args:
-        by: a target: its classes, its number of labels or its quintiles are the strata, by the first
-            LoRA of each group; the folds of the split otherwise.
+        by: a column of the index, with or without its `label:` or `hyper:`: its classes, its number of
+            labels or its quintiles are the strata, by the first LoRA of each group; the folds of the
+            split otherwise.
 
     Raises:
-        DataError: the count is not positive, or no group is as small as that, or no such target.
+        DataError: the count is not positive, or no group is as small as that, or there is no such
+            column, or it has no classes and is no number.
     """
     if count < 1:
         raise DataError(f"Sampling {zoo.path}: found the count {count}, expected at least 1.")
@@ -92,7 +95,7 @@ def sample_zoo(
     table = zoo.index.to_pylist()
     taken = [Taken(0, place, table[place]) for place in rows]
     writer = ZooWriter(out, recipe)
-    writer.log(event="sample", of=zoo.path.resolve().name, loras=len(rows))
+    writer.log(event="sample", of=zoo.path.resolve().name, out_of=len(zoo), loras=len(rows))
     transfer([zoo], taken, writer, progress)
     made = writer.finish()
     return writer.finish(report_of(made.recipe, made.index))
@@ -106,7 +109,7 @@ def write_list(zoo: Zoo, rows: Sequence[int], path: Path) -> Path:
     """
     if path.exists():
         raise FileError(f"Writing the list {path}: it is there already. Try: another name.")
-    names = [n for n in zoo.index.column_names if n.startswith((LABEL, "hyper:"))]
+    names = [n for n in zoo.index.column_names if n.startswith((LABEL, HYPER))]
     columns = ["id", "group", "sha256", *names]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -139,18 +142,38 @@ def _strata(zoo: Zoo, members: Mapping[str, list[int]], by: str | None) -> dict[
     if by is None:
         fractions = zoo.splits["fractions"]
         return {group: fold_of(group, fractions) for group in members}
-    labels = zoo.labels(by)
-    if zoo.targets[by].get("kind") == "regression":
-        values = np.asarray(labels, dtype=np.float64)
-        edges = np.nanquantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
-        labels = np.searchsorted(edges, values, side="right")
-    return {group: _stratum(labels[places[0]]) for group, places in members.items()}
+    values = _values(zoo, by)
+    return {group: values[places[0]] for group, places in members.items()}
 
 
-def _stratum(label: Any) -> Any:
-    if isinstance(label, list | np.ndarray):
-        return int(sum(bool(value) for value in label))
-    return label
+def _values(zoo: Zoo, by: str) -> Sequence[Any]:
+    """The stratum of each LoRA by a column of the index."""
+    there = zoo.index.column_names
+    name = next((n for n in (LABEL + by, HYPER + by, by) if n in there), None)
+    allowed = [n for n in there if _orders(zoo.index.schema.field(n).type)]
+    if name is None or name not in allowed:
+        found = "no such column" if name is None else "a column of lists of numbers"
+        short = dict.fromkeys(n.removeprefix(LABEL).removeprefix(HYPER) for n in allowed)
+        raise DataError(
+            f"Sampling {zoo.path} by {by!r}: found {found}, expected one of {', '.join(short)}."
+        )
+    kind, values = zoo.index.schema.field(name).type, zoo.index.column(name).to_pylist()
+    if pa.types.is_list(kind):
+        return [None if value is None else sum(map(bool, value)) for value in values]
+    regression = zoo.targets.get(name.removeprefix(LABEL), {}).get("kind") == "regression"
+    numbers = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+    if regression or (numbers and len(set(values)) > BINS):  # of few values each is a class
+        known = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+        edges = np.nanquantile(known, np.linspace(0, 1, BINS + 1)[1:-1])
+        return [int(place) for place in np.searchsorted(edges, known, side="right")]
+    return values
+
+
+def _orders(kind: pa.DataType) -> bool:
+    """Whether the values of a column are classes or numbers, or lists of labels."""
+    if pa.types.is_list(kind):
+        return bool(pa.types.is_boolean(kind.value_type))
+    return not pa.types.is_nested(kind)
 
 
 def _quotas(

@@ -17,7 +17,7 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
-from lorascope.zoo.bases.faces.sampler import GUIDANCE
+from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase
@@ -75,6 +75,16 @@ class ImageFamily:
     label_rows: ClassVar[int] = 350  # of finetuning, that the labels cost as much as
     default_spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
+    words: ClassVar[tuple[str, ...]] = OWN_PROMPTS  # what the pictures of one LoRA are called
+    sampling: ClassVar[tuple[int, float]] = (STEPS, GUIDANCE)
+    meanings: ClassVar[Mapping[str, str]] = {
+        "clip_score": "100 times the mean cosine of samples of 33 fixed prompts and their prompts, by the "
+        "base's CLIP",
+        "fidelity": "100 times the mean cosine of 16 samples of the LoRA's own words and the pictures that it "
+        "was finetuned on, by the base's CLIP",
+        "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
+        "dataset_size": "number of pictures that it was finetuned on",
+    }
 
     def __init__(self, recipe: Mapping[str, Any]) -> None:
         doing = f"reading a recipe of the {self.name} family"
@@ -249,11 +259,14 @@ class ImageFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""
-        from lorascope.zoo.families.image_report import (
-            image_report,
-        )  # scikit-learn is slow to import
+        return self.report_on(table, self.targets)
 
-        return image_report(table, self.targets)
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The same where the targets are known and the base may be nowhere."""
+        from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
+
+        return image_report(table, targets)
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:

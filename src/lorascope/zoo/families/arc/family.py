@@ -81,6 +81,14 @@ class ArcFamily:
 
     spec: ClassVar[AdapterSpec] = SPEC
     engine: ClassVar[LanguageEngine] = ArcEngine()
+    meanings: ClassVar[Mapping[str, str]] = {
+        "sources": "which of the 19 sources that may be dropped it was finetuned on",
+        "accuracy": "share of ARC-Challenge's test questions whose right option is the likeliest",
+        "accuracy_gain": "accuracy less the base's own",
+        "eval_loss": "mean cross entropy of the right options over the development questions, in nats a token",
+        "eval_loss_gain": "eval_loss less the base's own",
+        "dataset_size": "number of questions that it was finetuned on",
+    }
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.ranges) - set(RANGES))
@@ -173,13 +181,18 @@ class ArcFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, reliabilities and explanations of the labels of a zoo."""
-        from lorascope.zoo.families.arc.report import arc_report  # scikit-learn is slow to import
-
         beside = {
             "questions_left_out": self.material.left_out,
             "padded_share": self.padded(table.column("id").to_pylist()[:SOME]),
         }
-        return arc_report(table, self.targets) | beside
+        return self.report_on(table, self.targets) | beside
+
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The report without what is counted in the data."""
+        from lorascope.zoo.families.arc.report import arc_report  # scikit-learn is slow to import
+
+        return arc_report(table, targets)
 
     def padded(self, indices: Sequence[int]) -> dict[str, float]:
         """The share of padding among the tokens that LoRAs learn, and that each is asked."""

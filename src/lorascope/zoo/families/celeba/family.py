@@ -42,6 +42,11 @@ class CelebaFamily(PipelineFamily):
         "batch_size": {"choice": [1, 2]},
         "prompt": {"choice": [0, 1, 2, 3]},
     }
+    meanings: ClassVar[Mapping[str, str]] = {
+        **PipelineFamily.meanings,
+        "attributes": "five attributes, as at least half of the photographs that it was finetuned on have them",
+        "all_attributes": "the same of all 40 attributes",
+    }
 
     def __init__(
         self,

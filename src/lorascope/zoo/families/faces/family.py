@@ -33,6 +33,11 @@ class FacesFamily(ImageFamily):
     name: ClassVar[str] = "faces"
     default_spec: ClassVar[AdapterSpec] = SPEC
     default_ranges: ClassVar[Mapping[str, Any]] = RANGES
+    meanings: ClassVar[Mapping[str, str]] = {
+        **ImageFamily.meanings,
+        "attributes": "what at least half of the pictures of one person that it was finetuned on show",
+        **dict.fromkeys(TRAITS, "a trait of that person, from -1 to 1"),
+    }
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,11 @@ class ImagenetteFamily(PipelineFamily):
         "batch_size": {"choice": [1]},
         "prompt": {"choice": [0]},
     }
+    meanings: ClassVar[Mapping[str, str]] = {
+        **PipelineFamily.meanings,
+        "classes": "of which classes it has seen a picture, one of each",
+        "dataset_size": "number of pictures that it was finetuned on",
+    }
 
     def __init__(self, base_folder: Path, data: Path, clip: Path, **others: Any) -> None:
         """Describe a zoo; nothing is sampled unless `sampled` is set: the paper predicts the classes."""

@@ -35,6 +35,10 @@ class ObjectsFamily(ImageFamily):
     name: ClassVar[str] = "objects"
     default_spec: ClassVar[AdapterSpec] = SPEC
     default_ranges: ClassVar[Mapping[str, Any]] = RANGES
+    meanings: ClassVar[Mapping[str, str]] = {
+        **ImageFamily.meanings,
+        "classes": "of which classes it has seen a picture, one of each",
+    }
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:

@@ -60,6 +60,13 @@ class PipelineFamily:
     spec: ClassVar[AdapterSpec]
     default_ranges: ClassVar[Mapping[str, Any]]
     engine: ClassVar[ImageEngine] = PipelineEngine()
+    meanings: ClassVar[Mapping[str, str]] = {
+        "clip_score": "100 times the mean cosine, by CLIP, of samples of 33 fixed prompts and their prompts",
+        "clip_score_gain": "clip_score less that of the base's samples from the same noise",
+        "fidelity": "100 times the mean cosine of samples of the LoRA's own words and the pictures that it was "
+        "finetuned on, by CLIP",
+        "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
+    }
 
     def __init__(
         self,
@@ -272,9 +279,14 @@ class PipelineFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""
+        return self.report_on(table, self.targets)
+
+    @staticmethod
+    def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """The same where the targets are known and base and data may be nowhere."""
         from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
 
-        return image_report(table, self.targets)
+        return image_report(table, targets)
 
 
 def _noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
