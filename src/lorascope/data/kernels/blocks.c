@@ -166,8 +166,8 @@ static float *empty(i64 count) { return memset(part(count), 0, count * sizeof(fl
 
 /* shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + late))) of n pictures h x w; x has a channels, and b more
  * where there is a skip. Of each `slot` of rows `slot` pictures are new in `skip`: it may be shorter than x,
- * and is seen again. late: (times, d), each of n / times pictures, or null. middle: what the second norm sees, kept
- * for the backward, or null. Ws: of the shortcut (a + b, d), or null. */
+ * and is seen again. late: (times, d), each of n / times pictures, or null. middle: what the second norm sees,
+ * kept for the backward, or null. Ws: of the shortcut (a + b, d), or null. */
 void resnet(const float *x, const float *skip, const float *late, float *y, float *middle,
             const float *w1, const float *b1, const float *W1, const float *c1, const float *w2,
             const float *b2, const float *W2, const float *c2, const float *Ws, const float *cs,

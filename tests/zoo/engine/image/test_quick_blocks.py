@@ -118,6 +118,18 @@ def test_other_shapes_are_left_to_torch():
     assert packed_of(part, odd) is None
 
 
+def test_convolutions_of_the_same_tensors_are_made_once():
+    unet = FrozenUNet.of(make_unet(**WHOLE), torch.float32).quickened()
+    name = "mid_block.resnets.0.conv1"
+    other = {**unet.weights, f"{name}.weight": unet.weights[f"{name}.weight"] + 1}
+    again = quick_blocks.pack(unet.plan, other, unet.packed)
+    same = {each for each in again.convs if again.convs[each] is unet.packed.convs[each]}
+    assert set(again.convs) - same == {name}
+    first, second = again.resnets["mid_block.resnets.0"].convs
+    assert first.weight is other[f"{name}.weight"]
+    assert second is unet.packed.convs["mid_block.resnets.0.conv2"]
+
+
 def test_half_precision_has_norms_alone():
     unet = FrozenUNet.of(make_unet(), torch.bfloat16).quickened()
     assert unet.packed.norms

@@ -202,11 +202,7 @@ def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
     packed = None if scene.packed is None else scene.packed.transformers.get(spatial.name)
     widest = max(x.shape[1], x.shape[-2:].numel())  # of its numbers, and of what a place sees
-    if (
-        packed is not None
-        and fits(x, widest)
-        and adaptable(packed, scene.pairs, spatial)
-    ):
+    if packed is not None and fits(x, widest) and adaptable(packed, scene.pairs, spatial):
         context = scene.contexts[spatial.blocks[0].attentions[1].name]
         which = texts_of(scene, x.shape[0] // scene.slots, x.device)
         if len(which) * scene.slots == len(x) or not torch.is_grad_enabled():

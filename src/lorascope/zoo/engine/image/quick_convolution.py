@@ -2,8 +2,8 @@
 
     y = W x + c,   W (d, c, k, k)
 
-Of pictures of a few places and more a 3 x 3 convolution is made by Winograd's F(4 x 4, 3 x 3), with a quarter of
-the products (`data/kernels/winograd.h`). What a kernel reads of a weight is made when it is first asked for, once.
+A 3 x 3 convolution is made by Winograd's F(4 x 4, 3 x 3) (`data/kernels/winograd.h`), with a quarter of the
+products, of pictures of a few places and more. What a kernel reads of a weight is made when first asked for.
 """
 
 import functools
@@ -24,7 +24,7 @@ run_block = functools.partial(run, source="blocks")
 LARGEST = 1 << 17  # numbers of a picture that still lie in the cache with what is made of them
 POINTS = 36  # of a tile, which makes 4 x 4 places
 LEAST = 8  # places of a tile that are of the picture, on average: of 4 are 9 taps as many products
-MOST = 1 << 20  # numbers of a weight at the points that stay in the second cache
+MOST = 1 << 20  # numbers of a weight at the points: more would fill memory, and caches for few tiles
 
 
 @dataclass(frozen=True, eq=False)
