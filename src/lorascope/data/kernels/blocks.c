@@ -1,16 +1,28 @@
-/* Resnets of a UNet, picture by picture, forward and backward.
+/* Resnets of a UNet and lone convolutions, some pictures at a time, forward and backward.
  *
  * All that lies between two layers of a picture stays in the processor's cache: it is never a tensor. In
- * float32, channels last; weights of a k x k convolution are (k k, c, d). Widths d are multiples of LANES.
+ * float32, channels last; weights of a k x k convolution are (k k, c, d), or, where pictures are `tiled`, its
+ * values at points (`winograd.h`). Widths c and d are multiples of LANES.
  */
-#include "tiles.h"
+#include "winograd.h"
 
-/* y (h w, d) = first + the convolution of a picture with a frame of k / 2 empty places. */
+/* y (h w, d) = first + the convolution of a picture in lines of `line` places, a frame of k / 2 among them. */
 static void convolve(float *y, const float *x, const float *W, const float *first, i64 h, i64 w,
-                     i64 c, i64 d, i64 k) {
-    i64 taps[9], line = (w + k - 1) * c;
-    for (i64 i = 0; i < k * k; i++) taps[i] = i / k * line + i % k * c;
-    multiply((Rows){y, x, h * w, d, w, line, c}, W, d, first, d, taps, k * k);
+                     i64 line, i64 c, i64 d, i64 k) {
+    i64 taps[9];
+    for (i64 i = 0; i < k * k; i++) taps[i] = (i / k * line + i % k) * c;
+    multiply((Rows){y, x, h * w, d, w, line * c, c}, W, d, first, d, taps, k * k);
+}
+
+/* The same of n framed pictures by 3 x 3 taps, their firsts `apart` numbers apart, or of their tiles. */
+static void convolve_framed(float *y, const float *x, const float *W, i64 tiled, const float *first,
+                            i64 apart, const float *none, Tiling t, i64 n, i64 c, i64 d, float *room) {
+    if (tiled) {
+        convolve_tiles(y, x, W, first, apart, none, t, n, c, d, room);
+        return;
+    }
+    for (i64 k = 0; k < n; k++, y += t.h * t.w * d, x += t.frame * c)
+        convolve(y, x, W, first ? first + k * apart : 0, t.h, t.w, t.line, c, d, 3);
 }
 
 /* Sums over the channels of each group, divided by `count`, spread over the channels again. */
@@ -28,23 +40,24 @@ static void group_means(float *sums, i64 c, i64 groups, float count) {
 #define NORM(NAME, VEC, INT)                                                                      \
     EXP(exp_##NAME, VEC, INT)                                                                     \
     static void sums_##NAME(const float *x, const float *mean, float *to, i64 p, i64 c) {         \
-        VEC sum = {}, middle = {};                                                                \
+        VEC sum[4] = {}, middle = {};                                                             \
         if (mean) middle = *(const VEC *)mean;                                                    \
-        for (i64 i = 0; mean && i < p; i++) {                                                     \
-            VEC d = *(const VEC *)(x + i * c) - middle;                                           \
-            sum += d * d;                                                                         \
-        }                                                                                         \
-        for (i64 i = 0; !mean && i < p; i++) sum += *(const VEC *)(x + i * c);                    \
-        *(VEC *)to = sum;                                                                         \
+        for (i64 i = 0; i < p; i += 4)                                                            \
+            for (i64 k = 0; k < 4 && i + k < p; k++) {                                            \
+                VEC d = *(const VEC *)(x + (i + k) * c) - middle;                                 \
+                if (mean) d *= d;                                                                 \
+                sum[k] += d;                                                                      \
+            }                                                                                     \
+        *(VEC *)to = (sum[0] + sum[1]) + (sum[2] + sum[3]);                                       \
     }                                                                                             \
     static void norm_##NAME(float *to, const float *x, const float *kept, const float *weight,    \
-                            const float *bias, i64 h, i64 w, i64 c) {                             \
+                            const float *bias, i64 h, i64 w, i64 line, i64 c) {                   \
         VEC gain = *(const VEC *)(kept + c) * *(const VEC *)weight;                               \
         VEC shift = *(const VEC *)bias - *(const VEC *)kept * gain;                               \
         for (i64 r = 0; r < h; r++)                                                               \
             for (i64 i = 0; i < w; i++) {                                                         \
                 VEC z = *(const VEC *)(x + (r * w + i) * c) * gain + shift;                       \
-                *(VEC *)(to + ((r + 1) * (w + 2) + i + 1) * c) = z / (1.0f + exp_##NAME(-z));     \
+                *(VEC *)(to + ((r + 1) * line + i + 1) * c) = z / (1.0f + exp_##NAME(-z));        \
             }                                                                                     \
     }                                                                                             \
     static void first_##NAME(float *g, const float *x, float *kept, const float *weight,          \
@@ -85,11 +98,11 @@ static void statistics(const float *x, float *kept, i64 p, i64 c, i64 groups, fl
     for (i64 j = 0; j < c; j++) rate[j] = 1.0f / sqrtf(rate[j] + epsilon);
 }
 
-/* silu(group norm) of a picture, inside a frame of one empty place. */
+/* silu(group norm) of a picture, inside a frame of empty places. */
 static void norm_silu(float *framed, const float *x, const float *weight, const float *bias,
-                      float *kept, i64 h, i64 w, i64 c, i64 groups, float epsilon) {
-    statistics(x, kept, h * w, c, groups, epsilon);
-#define NORMS(NAME) norm_##NAME(framed + j, x + j, kept + j, weight + j, bias + j, h, w, c)
+                      float *kept, Tiling t, i64 c, i64 groups, float epsilon) {
+    statistics(x, kept, t.h * t.w, c, groups, epsilon);
+#define NORMS(NAME) norm_##NAME(framed + j, x + j, kept + j, weight + j, bias + j, t.h, t.w, t.line, c)
     EACH(NORMS, c)
 }
 
@@ -106,14 +119,18 @@ static void norm_silu_backward(float *g, const float *x, const float *weight, co
     EACH(SECOND, c)
 }
 
-/* A picture's channels beside those of its skip, if any: (p, a) and (p, b) as (p, a + b). */
-static const float *beside(float *to, const float *x, const float *skip, i64 p, i64 a, i64 b) {
-    if (!skip) return x;
+/* A picture's channels beside those of its skip: (p, a) and (p, b) as (p, a + b). */
+static void beside(float *to, const float *x, const float *skip, i64 p, i64 a, i64 b) {
     for (i64 i = 0; i < p; i++) {
         memcpy(to + i * (a + b), x + i * a, a * sizeof(float));
         memcpy(to + i * (a + b) + a, skip + i * b, b * sizeof(float));
     }
-    return to;
+}
+
+/* A picture inside its frame. */
+static void frame(float *to, const float *x, Tiling t, i64 c) {
+    for (i64 r = 0; r < t.h; r++)
+        memcpy(to + ((r + 1) * t.line + 1) * c, x + r * t.w * c, t.w * c * sizeof(float));
 }
 
 /* Weights of the convolution that takes gradients back: (k k, c, d) turned round and over, (k k, d, c). */
@@ -123,73 +140,153 @@ static void turn_round(float *to, const float *W, i64 k, i64 c, i64 d) {
             for (i64 j = 0; j < d; j++) to[((k * k - 1 - t) * d + j) * c + i] = W[(t * c + i) * d + j];
 }
 
+/* Room that stays with its thread, since fresh memory comes page by page: parts of it, and emptied ones. */
+typedef struct {
+    float *start;
+    i64 size, used;
+} Stay;
+static _Thread_local Stay stay;
+
+static void stay_for(i64 count, i64 parts) {
+    count += WIDE * parts;
+    stay.used = 0;
+    if (stay.size >= count) return;
+    free(stay.start);
+    stay.start = room(count);
+    stay.size = count;
+}
+
+static float *part(i64 count) {
+    float *found = stay.start + stay.used;
+    stay.used += (count + WIDE - 1) / WIDE * WIDE;
+    return found;
+}
+
+static float *empty(i64 count) { return memset(part(count), 0, count * sizeof(float)); }
+
 /* shortcut(x) + conv(silu(norm(conv(silu(norm(x))) + late))) of n pictures h x w; x has a channels, and b more
- * where there is a skip. Of each `slot` of rows `slot` pictures are new in `skip`: it may be shorter than x, and
- * is seen again. late: (times, d), each of n / times pictures, or null. middle: what the second norm sees, kept
- * for the backward, or null. Ws: of the shortcut (a + b, d), or null. */
+ * where there is a skip. Of each `slot` of rows `slot` pictures are new in `skip`: it may be shorter than x,
+ * and is seen again. late: (times, d), each of n / times pictures, or null. middle: what the second norm sees,
+ * kept for the backward, or null. Ws: of the shortcut (a + b, d), or null. */
 void resnet(const float *x, const float *skip, const float *late, float *y, float *middle,
             const float *w1, const float *b1, const float *W1, const float *c1, const float *w2,
             const float *b2, const float *W2, const float *c2, const float *Ws, const float *cs,
             i64 n, i64 rows, i64 seen, i64 times, i64 h, i64 w, i64 a, i64 b, i64 d, i64 groups1,
-            i64 groups2, float epsilon1, float epsilon2) {
-    i64 p = h * w, c = a + b, frame = (h + 2) * (w + 2), most = c > d ? c : d;
-    float *both = room(p * c), *A = room(frame * c), *H = room(p * d), *B = room(frame * d);
-    float *first = room(d), *kept = room(4 * most);
-    memset(A, 0, frame * c * sizeof(float));
-    memset(B, 0, frame * d * sizeof(float));
-    for (i64 k = 0; k < n; k++, y += p * d) {
-        const float *own = b ? skip + (k / rows * seen + k % rows % seen) * p * b : 0;
-        float *mid = middle ? middle + k * p * d : H;
-        const float *X = beside(both, x + k * p * a, own, p, a, b);
-        norm_silu(A, X, w1, b1, kept, h, w, c, groups1, epsilon1);
-        memcpy(first, c1, d * sizeof(float));
-        for (i64 j = 0; late && j < d; j++) first[j] += late[k * times / n * d + j];
-        convolve(mid, A, W1, first, h, w, c, d, 3);
-        norm_silu(B, mid, w2, b2, kept, h, w, d, groups2, epsilon2);
-        if (Ws) {
-            for (i64 j = 0; j < d; j++) first[j] = c2[j] + (cs ? cs[j] : 0.0f);
-            convolve(y, X, Ws, first, h, w, c, d, 1);
-        } else {
-            for (i64 i = 0; i < p; i++)
+            i64 groups2, float epsilon1, float epsilon2, i64 tiled) {
+    Tiling t = tiling_of(h, w);
+    i64 p = h * w, c = a + b, most = c > d ? c : d, group = tiled ? together(t, n) : 1;
+    i64 size = tiled ? tiles_room(most, d) : 0;
+    stay_for(group * (p * (c + d) + t.frame * (c + d) + d) + 4 * most + d + size, 8);
+    float *both = part(group * p * c), *A = empty(group * t.frame * c), *H = part(group * p * d);
+    float *B = empty(group * t.frame * d), *first = part(group * d), *kept = part(4 * most);
+    float *none = empty(d), *tiles = part(size);
+    for (i64 at = 0; at < n; at += group, x += group * p * a, y += group * p * d) {
+        i64 count = n - at < group ? n - at : group;
+        float *mid = middle ? middle + at * p * d : H;
+        const float *X = b ? both : x;
+        for (i64 k = 0; k < count; k++) {
+            i64 row = at + k;
+            const float *own = b ? skip + (row / rows * seen + row % rows % seen) * p * b : 0;
+            if (b) beside(both + k * p * c, x + k * p * a, own, p, a, b);
+            norm_silu(A + k * t.frame * c, X + k * p * c, w1, b1, kept, t, c, groups1, epsilon1);
+            for (i64 j = 0; j < d; j++) first[k * d + j] = c1[j] + (late ? late[row * times / n * d + j] : 0);
+        }
+        convolve_framed(mid, A, W1, tiled, first, d, none, t, count, c, d, tiles);
+        for (i64 j = 0; j < d; j++) first[j] = c2[j] + (cs ? cs[j] : 0.0f);
+        for (i64 k = 0; k < count; k++) {
+            norm_silu(B + k * t.frame * d, mid + k * p * d, w2, b2, kept, t, d, groups2, epsilon2);
+            for (i64 i = k * p; !Ws && i < (k + 1) * p; i++)
                 for (i64 j = 0; j < d; j++) y[i * d + j] = X[i * d + j] + c2[j];
         }
-        convolve(y, B, W2, 0, h, w, d, d, 3);
+        if (Ws) convolve(y, X, Ws, first, count * p, 1, 1, c, d, 1);
+        convolve_framed(y, B, W2, tiled, 0, 0, none, t, count, d, d, tiles);
     }
-    free(both); free(A); free(H); free(B); free(first); free(kept);
 }
 
-/* The gradients of x and, where there is one, of a skip as long as x. */
+/* The gradients of x and, where there is one, of a skip as long as x. W1 and W2 take gradients back where
+ * pictures are tiled. */
 void resnet_backward(const float *x, const float *skip, const float *middle, const float *gy,
                      float *gx, float *gskip, const float *w1, const float *b1, const float *W1,
                      const float *w2, const float *b2, const float *W2, const float *Ws, i64 n,
                      i64 h, i64 w, i64 a, i64 b, i64 d, i64 groups1, i64 groups2, float epsilon1,
-                     float epsilon2) {
-    i64 p = h * w, c = a + b, frame = (h + 2) * (w + 2), most = c > d ? c : d;
-    float *both = room(p * c), *F = room(frame * d), *G = room(p * most), *kept = room(4 * most);
-    float *R1 = room(9 * c * d), *R2 = room(9 * d * d), *Rs = Ws ? room(c * d) : 0;
-    float *none = room(most);
-    memset(F, 0, frame * d * sizeof(float));
-    memset(none, 0, most * sizeof(float));
-    turn_round(R1, W1, 3, c, d);
-    turn_round(R2, W2, 3, d, d);
+                     float epsilon2, i64 tiled) {
+    Tiling t = tiling_of(h, w);
+    i64 p = h * w, c = a + b, most = c > d ? c : d, group = tiled ? together(t, n) : 1;
+    i64 size = tiled ? tiles_room(d, most) : 0, turned = tiled ? 0 : 9 * d * (c + d);
+    stay_for(p * c + group * (t.frame * d + p * most) + 5 * most + c * d + turned + size, 8);
+    float *both = part(p * c), *F = empty(group * t.frame * d), *G = part(group * p * most);
+    float *kept = part(4 * most), *Rs = part(c * d), *none = empty(most), *R = part(turned);
+    float *tiles = part(size);
+    if (!tiled) {
+        turn_round(R, W1, 3, c, d);
+        turn_round(R + 9 * d * c, W2, 3, d, d);
+        W1 = R;
+        W2 = R + 9 * d * c;
+    }
     if (Ws) turn_round(Rs, Ws, 1, c, d);
-    for (i64 k = 0; k < n; k++, gy += p * d) {
-        for (i64 r = 0; r < h; r++)
-            memcpy(F + ((r + 1) * (w + 2) + 1) * d, gy + r * w * d, w * d * sizeof(float));
-        convolve(G, F, R2, none, h, w, d, d, 3);
-        norm_silu_backward(G, middle + k * p * d, w2, b2, kept, p, d, groups2, epsilon2);
-        for (i64 r = 0; r < h; r++)
-            memcpy(F + ((r + 1) * (w + 2) + 1) * d, G + r * w * d, w * d * sizeof(float));
-        const float *X = beside(both, x + k * p * a, b ? skip + k * p * b : 0, p, a, b);
-        convolve(G, F, R1, none, h, w, d, c, 3);
-        norm_silu_backward(G, X, w1, b1, kept, p, c, groups1, epsilon1);
-        if (Ws) convolve(G, gy, Rs, 0, h, w, d, c, 1);
-        for (i64 i = 0; i < p; i++) {
-            const float *from = G + i * c;
-            for (i64 j = 0; j < a; j++)
-                gx[(k * p + i) * a + j] = from[j] + (Ws ? 0.0f : gy[i * d + j]);
-            for (i64 j = 0; j < b; j++) gskip[(k * p + i) * b + j] = from[a + j];
+    for (i64 at = 0; at < n; at += group, gy += group * p * d) {
+        i64 count = n - at < group ? n - at : group;
+        for (i64 k = 0; k < count; k++) frame(F + k * t.frame * d, gy + k * p * d, t, d);
+        convolve_framed(G, F, W2, tiled, none, 0, none, t, count, d, d, tiles);
+        for (i64 k = 0; k < count; k++) {
+            float *own = G + k * p * d;
+            norm_silu_backward(own, middle + (at + k) * p * d, w2, b2, kept, p, d, groups2, epsilon2);
+            frame(F + k * t.frame * d, own, t, d);
+        }
+        convolve_framed(G, F, W1, tiled, none, 0, none, t, count, d, c, tiles);
+        for (i64 k = 0; k < count; k++) {
+            i64 row = at + k;
+            const float *X = b ? both : x + row * p * c;
+            if (b) beside(both, x + row * p * a, skip + row * p * b, p, a, b);
+            norm_silu_backward(G + k * p * c, X, w1, b1, kept, p, c, groups1, epsilon1);
+        }
+        if (Ws) convolve(G, gy, Rs, 0, count * p, 1, 1, d, c, 1);
+        for (i64 i = 0; i < count * p; i++) {
+            float *from = G + i * c;
+            for (i64 j = 0; !Ws && j < c; j++) from[j] += gy[i * d + j];
+            memcpy(gx + (at * p + i) * a, from, a * sizeof(float));
+            if (b) memcpy(gskip + (at * p + i) * b, from + a, b * sizeof(float));
         }
     }
-    free(both); free(F); free(G); free(kept); free(R1); free(R2); free(Rs); free(none);
+}
+
+/* first + a convolution 3 x 3, tile by tile, of n pictures h x w, made of those whose places are seen `times` x
+ * `times` times: x (n, h w / times^2, c), y (n, h w, d). */
+void convolution(const float *x, float *y, const float *W, const float *first, i64 n, i64 h, i64 w,
+                 i64 times, i64 c, i64 d) {
+    Tiling t = tiling_of(h, w);
+    i64 group = together(t, n), size = tiles_room(c, d), places = h / times * (w / times);
+    stay_for(group * t.frame * c + d + size, 3);
+    float *F = empty(group * t.frame * c), *none = empty(d), *tiles = part(size);
+    for (i64 at = 0; at < n; at += group, x += group * places * c, y += group * h * w * d) {
+        i64 count = n - at < group ? n - at : group;
+        for (i64 k = 0; k < count; k++)
+            for (i64 r = 0; r < h; r++)
+                for (i64 i = 0; i < w; i++)
+                    memcpy(F + (k * t.frame + (r + 1) * t.line + i + 1) * c,
+                           x + (k * places + r / times * (w / times) + i / times) * c, c * sizeof(float));
+        convolve_tiles(y, F, W, first, 0, none, t, count, c, d, tiles);
+    }
+}
+
+/* The gradient of x; W (d, c) takes gradients back. */
+void convolution_backward(const float *gy, float *gx, const float *W, i64 n, i64 h, i64 w, i64 times,
+                          i64 c, i64 d) {
+    Tiling t = tiling_of(h, w);
+    i64 group = together(t, n), size = tiles_room(d, c), places = h / times * (w / times);
+    stay_for(group * (t.frame * d + h * w * c) + c + size, 4);
+    float *F = empty(group * t.frame * d), *G = part(group * h * w * c), *none = empty(c);
+    float *tiles = part(size);
+    memset(gx, 0, n * places * c * sizeof(float));
+    for (i64 at = 0; at < n; at += group, gy += group * h * w * d, gx += group * places * c) {
+        i64 count = n - at < group ? n - at : group;
+        for (i64 k = 0; k < count; k++) frame(F + k * t.frame * d, gy + k * h * w * d, t, d);
+        convolve_tiles(G, F, W, none, 0, none, t, count, d, c, tiles);
+        for (i64 k = 0; k < count; k++)
+            for (i64 i = 0; i < h * w; i++) {
+                const float *from = G + (k * h * w + i) * c;
+                float *to = gx + (k * places + i / w / times * (w / times) + i % w / times) * c;
+                for (i64 j = 0; j < c; j++) to[j] += from[j];
+            }
+    }
 }

@@ -55,6 +55,10 @@ def resnet_of(a, d, shortcut):
     return part, weights, plain
 
 
+def packed_of(part, weights):
+    return quick_blocks.pack_resnet(part, weights, quick_blocks.frozen_of(weights, {}))
+
+
 @pytest.mark.parametrize(
     ("a", "b", "d", "side"),
     [
@@ -63,11 +67,17 @@ def resnet_of(a, d, shortcut):
         (16, 16, 64, (2, 2)),
         (64, 0, 32, (3, 7)),
         (40, 8, 120, (1, 1)),
+        (16, 8, 24, (4, 4)),  # from here on tile by tile, also those of 5 x 7
+        (32, 0, 32, (5, 7)),
+        (64, 32, 32, (8, 8)),
+        (24, 0, 16, (16, 16)),
+        (16, 0, 16, (32, 32)),
+        (8, 0, 40, (9, 3)),
     ],
 )
 def test_a_resnet_and_its_gradient(a, b, d, side):
     part, weights, plain = resnet_of(a + b, d, a + b != d)
-    packed = quick_blocks.pack_resnet(part, weights)
+    packed = packed_of(part, weights)
     x, skip, late = randn(4, a, *side, seed=20), randn(4, b, *side, seed=21), randn(2, d, seed=22)
     given = [each.clone().requires_grad_() for each in ((x, skip) if b else (x,))]
     y = quick_blocks.resnet(given[0], given[1] if b else None, late, packed, slots=2)
@@ -82,7 +92,7 @@ def test_a_resnet_and_its_gradient(a, b, d, side):
 
 def test_a_skip_that_is_seen_again():
     part, weights, plain = resnet_of(16, 8, shortcut=True)
-    packed = quick_blocks.pack_resnet(part, weights)
+    packed = packed_of(part, weights)
     x, skip, late = randn(8, 8, 2, 2), randn(4, 8, 2, 2, seed=1), randn(1, 8, seed=2)
     y = quick_blocks.resnet(x, skip, late, packed, slots=2)
     again = skip.view(2, 2, 8, 2, 2).repeat(1, 2, 1, 1, 1).flatten(0, 1)
@@ -93,7 +103,7 @@ def test_a_resnet_without_a_time_keeps_what_is_no_number_to_its_picture():
     part, weights, plain = resnet_of(8, 8, shortcut=False)
     x = 30 * randn(3, 8, 4, 4)
     x[1, 3, 2, 2] = float("nan")
-    y = quick_blocks.resnet(x, None, None, quick_blocks.pack_resnet(part, weights))
+    y = quick_blocks.resnet(x, None, None, packed_of(part, weights))
     assert y[1].isnan().all()
     wanted = plain(x.double(), torch.zeros(1, 8).double())
     assert near(y[::2], wanted[::2])
@@ -101,13 +111,23 @@ def test_a_resnet_without_a_time_keeps_what_is_no_number_to_its_picture():
 
 def test_other_shapes_are_left_to_torch():
     part, weights, _ = resnet_of(8, 8, shortcut=False)
-    assert quick_blocks.pack_resnet(replace(part, scale=2.0), weights) is None
+    assert packed_of(replace(part, scale=2.0), weights) is None
     wide = replace(part, convs=(Conv("conv1", 2, 1), part.convs[1]))
-    assert quick_blocks.pack_resnet(wide, weights) is None
+    assert packed_of(wide, weights) is None
     odd = {**weights, "conv1.weight": randn(7, 8, 3, 3)}
-    assert quick_blocks.pack_resnet(part, odd) is None
-    assert not quick_blocks.fits(torch.zeros(1, 320, 64, 64), 320)
-    assert not quick_blocks.fits(torch.zeros(1, 8, 4, 4, dtype=torch.bfloat16), 8)
+    assert packed_of(part, odd) is None
+
+
+def test_convolutions_of_the_same_tensors_are_made_once():
+    unet = FrozenUNet.of(make_unet(**WHOLE), torch.float32).quickened()
+    name = "mid_block.resnets.0.conv1"
+    other = {**unet.weights, f"{name}.weight": unet.weights[f"{name}.weight"] + 1}
+    again = quick_blocks.pack(unet.plan, other, unet.packed)
+    same = {each for each in again.convs if again.convs[each] is unet.packed.convs[each]}
+    assert set(again.convs) - same == {name}
+    first, second = again.resnets["mid_block.resnets.0"].convs
+    assert first.weight is other[f"{name}.weight"]
+    assert second is unet.packed.convs["mid_block.resnets.0.conv2"]
 
 
 def test_half_precision_has_norms_alone():

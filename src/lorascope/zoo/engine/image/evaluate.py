@@ -62,7 +62,9 @@ class Guided:
         self.pairs: Mapping[str, Pair] = {}
         if len(fitted) == 1:
             self.weights = merged(base, fitted.layout, scaled)
-            self.packed = None if self.packed is None else pack(base.unet.plan, self.weights)
+            self.packed = (
+                None if self.packed is None else pack(base.unet.plan, self.weights, self.packed)
+            )
         else:
             self.pairs = pairs_of(base, fitted.layout, scaled)
         kept, rows = different(texts)

@@ -29,6 +29,7 @@ from lorascope.zoo.engine.image.plan import (
     Spatial,
 )
 from lorascope.zoo.engine.image.quick_blocks import Packed
+from lorascope.zoo.engine.image.quick_convolution import convolution, fits
 from lorascope.zoo.engine.image.quick_transformer import adaptable
 from lorascope.zoo.engine.image.quick_transformer import transformer as quick_transformer
 
@@ -161,6 +162,8 @@ def up(scene: Scene, level: Level, x: Tensor, time: Tensor, skips: list[Tensor])
         x = x if spatial is None else transformer(scene, spatial, x)
     if level.sampler is not None:
         size = skips[-1].shape[-2:] if skips else [2 * side for side in x.shape[-2:]]
+        if list(size) == [2 * side for side in x.shape[-2:]]:
+            return conv(scene, level.sampler, x, times=2)
         x = conv(scene, level.sampler, F.interpolate(x, size=size, mode="nearest"))
     return x
 
@@ -189,7 +192,7 @@ def fused_resnet(
 ) -> quick_blocks.ResnetWeights | None:
     """What the kernel in C reads of a resnet, where it takes it and nothing of it is adapted."""
     packed = None if scene.packed is None else scene.packed.resnets.get(part.name)
-    if packed is None or late.requires_grad or not quick_blocks.fits(x, max(packed.sizes)):
+    if packed is None or late.requires_grad or not fits(x, max(packed.sizes)):
         return None
     adapted = any(conv.name in scene.pairs for conv in (*part.convs, part.shortcut) if conv)
     return None if adapted else packed
@@ -199,11 +202,7 @@ def transformer(scene: Scene, spatial: Spatial, x: Tensor) -> Tensor:
     """Attention over the places of images (s b, c, h, w), on top of them."""
     packed = None if scene.packed is None else scene.packed.transformers.get(spatial.name)
     widest = max(x.shape[1], x.shape[-2:].numel())  # of its numbers, and of what a place sees
-    if (
-        packed is not None
-        and quick_blocks.fits(x, widest)
-        and adaptable(packed, scene.pairs, spatial)
-    ):
+    if packed is not None and fits(x, widest) and adaptable(packed, scene.pairs, spatial):
         context = scene.contexts[spatial.blocks[0].attentions[1].name]
         which = texts_of(scene, x.shape[0] // scene.slots, x.device)
         if len(which) * scene.slots == len(x) or not torch.is_grad_enabled():
@@ -294,10 +293,17 @@ def mix(scene: Scene, name: str, x: Tensor) -> Tensor:
     return y.view(*x.shape[:-1], -1)
 
 
-def conv(scene: Scene, part: Conv, x: Tensor) -> Tensor:
-    """A convolution. (s b, c, h, w) -> (s b, n, h', w')."""
+def conv(scene: Scene, part: Conv, x: Tensor, times: int = 1) -> Tensor:
+    """A convolution. (s b, c, h, w) -> (s b, n, h', w').
+
+    Before it each place is seen `times` x `times` times.
+    """
     weight = scene.weights[f"{part.name}.weight"]
     kernel, pair = weight.shape[-2:], scene.pairs.get(part.name)
+    frozen = None if scene.packed is None or pair is not None else scene.packed.convs[part.name]
+    if frozen is not None and frozen.alone(x, part.stride, part.padding, times):
+        return convolution(x, frozen, scene.weights.get(f"{part.name}.bias"), times)
+    x = x if times == 1 else F.interpolate(x, scale_factor=times, mode="nearest")
     if kernel == (1, 1) and part.stride == 1 and part.padding == 0:
         return images_of(mix(scene, part.name, tokens_of(scene, x)), x.shape[-2:])
     bias, padding = scene.weights.get(f"{part.name}.bias"), part.padding

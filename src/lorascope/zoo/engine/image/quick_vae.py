@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lorascope.zoo.engine.image import quick, quick_blocks
 from lorascope.zoo.engine.image.plan import Conv, Norm, Resnet
-from lorascope.zoo.engine.image.quick_blocks import LARGEST, ResnetWeights, pack_resnet
+from lorascope.zoo.engine.image.quick_blocks import ResnetWeights, frozen_of, pack_resnet
+from lorascope.zoo.engine.image.quick_convolution import LARGEST, Frozen, convolution
 
 __all__ = ["QuickVAE"]
 
@@ -45,6 +46,23 @@ class WholeResnet(nn.Module):
         return quick_blocks.resnet(x, None, None, self.weights)
 
 
+class WholeUpsample(nn.Module):
+    """An Upsample2D by the kernel that sees each place twice in both directions, where it takes it."""
+
+    def __init__(self, module: Any):
+        super().__init__()
+        self.plain = module
+        self.frozen = Frozen(module.conv.weight.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of images (n, c, h, w)."""
+        conv = self.plain.conv
+        if self.frozen.alone(x, conv.stride[0], conv.padding[0], times=2):
+            return convolution(x, self.frozen, conv.bias, times=2)
+        found: Tensor = self.plain(x)
+        return found
+
+
 def packed_resnet(module: Any) -> ResnetWeights | None:
     """What the kernel reads of a ResnetBlock2D without a time, or None where it does not take it."""
     norms = (
@@ -57,7 +75,8 @@ def packed_resnet(module: Any) -> ResnetWeights | None:
     )
     shortcut = None if module.conv_shortcut is None else Conv("conv_shortcut", 1, 0)
     part = Resnet("", norms, convs, shortcut, float(module.output_scale_factor))
-    return pack_resnet(part, {name: each.detach() for name, each in module.state_dict().items()})
+    weights = {name: each.detach() for name, each in module.state_dict().items()}
+    return pack_resnet(part, weights, frozen_of(weights, {}))
 
 
 class QuickVAE:
@@ -69,6 +88,8 @@ class QuickVAE:
             copy.deepcopy(part) for part in (vae.post_quant_conv, vae.decoder)
         )
         for name, module in list(self.decoder.named_modules()):
+            if type(module).__name__ == "Upsample2D" and dtype == torch.float32:
+                self.decoder.set_submodule(name, WholeUpsample(module))
             if type(module).__name__ != "ResnetBlock2D":
                 continue
             packed = packed_resnet(module) if dtype == torch.float32 else None
