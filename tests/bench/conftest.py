@@ -111,7 +111,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def asked(folders):
     """The tiny suite on its zoos."""
-    return Asked(SUITE, {name: facts_of(name, path) for name, path in folders.items()})
+    return Asked.now(SUITE, {name: facts_of(name, path) for name, path in folders.items()})
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +160,7 @@ def trust_asked(tmp_path_factory):
         "home-dora": write_zoo(place / "home-dora", 20, 5, change=with_magnitudes),
         "home-conv": write_zoo(place / "home-conv", 20, 6, layers=2),
     }
-    return Asked(TRUST, {name: facts_of(name, path) for name, path in folders.items()})
+    return Asked.now(TRUST, {name: facts_of(name, path) for name, path in folders.items()})
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,7 @@ from tests.bench.conftest import SUITE
 
 
 def test_each_kind_of_target_takes_the_trial_of_smallest_validation_loss(finished):
-    facts = finished.asked.zoos["home"]
-    chosen = chosen_trials(SUITE, facts, "ridge", finished.runs)
+    chosen = chosen_trials(finished.asked, "home", "ridge", finished.runs)
     assert set(chosen) == {"values", "classes"}
     runs = {
         option_key(r.options): r for r in finished.runs if (r.stage, r.method) == ("tune", "ridge")
@@ -32,9 +31,9 @@ def test_each_kind_of_target_takes_the_trial_of_smallest_validation_loss(finishe
 
 
 def test_the_first_trial_is_taken_where_nothing_was_tried(finished):
-    chosen = chosen_trials(SUITE, finished.asked.zoos["home"], "mlp", [])
+    chosen = chosen_trials(finished.asked, "home", "mlp", [])
     assert chosen == {"values": {}, "classes": {}}
-    assert len(trials_of(SUITE, "mlp")) == SUITE.trials
+    assert len(trials_of(finished.asked, "mlp")) == SUITE.trials
 
 
 def test_scores_are_those_of_the_chosen_trial(finished):
@@ -60,7 +59,7 @@ def test_targets_that_share_a_column_are_averaged(finished):
 
 
 def test_leaders_have_the_smallest_mean_place(finished):
-    found = leaders(SUITE, finished.asked.zoos["home"], finished.runs)
+    found = leaders(finished.asked, "home", finished.runs)
     assert len(found) == 2
     assert "fusion" in found
     assert "majority" not in found

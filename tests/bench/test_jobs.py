@@ -3,10 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lorascope.bench import jobs
 from lorascope.bench.jobs import OWN_BASE, Job, Run, assignment, run_job, thinned
-from lorascope.bench.methods import METHODS
 from lorascope.bench.tasks import base_values, tasks_of
+from lorascope.bench.terms import source_digest
 from lorascope.io import open_zoo
 from lorascope.train.fit import default_split, fit
 from tests.bench.conftest import close
@@ -15,12 +14,13 @@ from tests.planted import planted
 
 def test_a_run_scores_what_fit_would(asked, folders):
     job = Job("score", "home", "kernel_cosine", 1, sets=("validation", "test"))
-    run = run_job(job, asked.folders, asked.digests)
+    run = run_job(job, asked.folders, asked.digests, asked.terms)
     data = tasks_of(open_zoo(folders["home"]))
     report = fit(data, "score", model="kernel_cosine", seed=1).report["metrics"]
     assert close(run.scores["test"]["score"]["r2"], report["test"]["r2"])
     assert close(run.scores["validation"]["score"]["rmse"], report["validation"]["rmse"])
     assert run.error is None
+    assert run.code == source_digest()
     assert run.rows["train"] + run.rows["validation"] + run.rows["test"] == 80
     assert Run.from_json(json.loads(run.to_line())) == run
 
@@ -35,7 +35,7 @@ def test_other_zoos_and_writings_are_scored_and_refusals_named(finished):
 
 def test_an_error_becomes_part_of_the_run(asked):
     job = Job("score", "home", "ridge", 0, {"choose_by": "luck"}, sets=("test",))
-    run = run_job(job, asked.folders, asked.digests)
+    run = run_job(job, asked.folders, asked.digests, asked.terms)
     assert run.error is not None
     assert run.scores == {}
 
@@ -43,27 +43,26 @@ def test_an_error_becomes_part_of_the_run(asked):
 def test_a_run_is_named_by_all_that_it_depends_on(asked):
     job = Job("score", "home", "mlp", 0, sets=("test", "home-second"))
     names = {
-        job.key(asked.digests),
-        replace(job, seed=1).key(asked.digests),
-        replace(job, options={"hidden": 8}).key(asked.digests),
-        replace(job, loras=20).key(asked.digests),
-        replace(job, sets=("test",)).key(asked.digests),
-        job.key(asked.digests | {"home-second": "other"}),
+        asked.key(job),
+        asked.key(replace(job, seed=1)),
+        asked.key(replace(job, options={"hidden": 8})),
+        asked.key(replace(job, loras=20)),
+        asked.key(replace(job, sets=("test",))),
+        job.key(asked.digests | {"home-second": "other"}, asked.terms),
+        job.key(asked.digests, replace(asked.terms, version="9")),
+        job.key(asked.digests, replace(asked.terms, protocol=99)),
     }
-    assert len(names) == 6
-    assert job.key(asked.digests | {"home-conv": "other"}) == job.key(asked.digests)
+    assert len(names) == 8
+    assert job.key(asked.digests | {"home-conv": "other"}, asked.terms) == asked.key(job)
 
 
-def test_a_changed_method_is_run_again(asked, monkeypatch):
+def test_a_changed_method_is_run_again(asked):
     job = Job("score", "home", "ridge", 0)
-    before, other = job.key(asked.digests), replace(job, method="mlp").key(asked.digests)
-    changed = {
-        **METHODS,
-        "ridge": replace(METHODS["ridge"], revision=METHODS["ridge"].revision + 1),
-    }
-    monkeypatch.setattr(jobs, "METHODS", changed)
-    assert job.key(asked.digests) != before
-    assert replace(job, method="mlp").key(asked.digests) == other
+    raised = asked.terms.revisions | {"ridge": asked.terms.revisions["ridge"] + 1}
+    later = replace(asked, terms=replace(asked.terms, revisions=raised))
+    assert later.key(job) != asked.key(job)
+    other = replace(job, method="mlp")
+    assert later.key(other) == asked.key(other)
 
 
 def test_fewer_loras_are_among_the_more():
@@ -84,7 +83,7 @@ def test_scores_of_another_base_are_values_and_beside_them_changes(asked, folder
     first, other = (base_values(open_zoo(folders[name])) for name in ("home", "home-second"))
     assert moves == {"home-second": {"score": other["score"] - first["score"]}}
     assert moves["home-second"]["score"] != 0
-    run = run_job(job, asked.folders, asked.digests)
+    run = run_job(job, asked.folders, asked.digests, asked.terms)
     zoo = open_zoo(folders["home-second"])
     values = np.asarray(zoo.labels("score"), dtype=np.float64)
     mean = np.nanmean(given.data.labels["score"][given.split.train])

@@ -1,8 +1,13 @@
+import shutil
+from dataclasses import replace
+
 import pytest
 
+from lorascope.bench.methods import METHODS
 from lorascope.bench.page import page_text, write_page
-from lorascope.bench.record import RUNS, SUITE
+from lorascope.bench.record import RUNS, SUITE, append_run
 from lorascope.bench.summary import Summary
+from lorascope.bench.terms import terms_of
 from lorascope.errors import DataError
 
 
@@ -29,6 +34,37 @@ def test_the_order_of_the_record_does_not_matter(finished):
     ):
         assert f"\n## {title}\n" in first
     assert str(finished.folder) not in first
+
+
+@pytest.mark.parametrize("key", ["0" * 16, "f" * 16])
+def test_runs_of_older_zoos_methods_and_versions_are_not_reported(finished, tmp_path, key):
+    """A stale line has the stage, method, seed and dials of a run that counts: only its key tells it apart."""
+    expected = write_page(finished.folder, tmp_path / "now.md").read_text()
+    again = tmp_path / "bench"
+    shutil.copytree(finished.folder, again)
+    for place, run in enumerate(finished.runs):
+        scores = {
+            name: {t: dict.fromkeys(of, 0.123) for t, of in targets.items()}
+            for name, targets in run.scores.items()
+        }
+        stale = replace(run, key=key[:12] + f"{place:04d}")  # sorted before or after all others
+        append_run(again, replace(stale, scores=scores, seconds=99.0, all_seconds=1e6))
+    assert write_page(again, tmp_path / "now.md").read_text() == expected
+
+
+def test_another_version_reports_the_same_bytes(finished, tmp_path, monkeypatch):
+    expected = write_page(finished.folder, tmp_path / "page.md").read_bytes()
+    other = {
+        name: replace(row, revision=row.revision + 1, trials=row.trials[::-1])
+        for name, row in METHODS.items()
+    }
+    for name, row in other.items():
+        monkeypatch.setitem(METHODS, name, row)
+    now = {"lorascope": "99.0", "torch": "0"}
+    monkeypatch.setattr("lorascope.bench.terms.versions", lambda: now)
+    monkeypatch.setattr("lorascope.bench.terms.PROTOCOL", 99)
+    assert terms_of(["ridge"]) != finished.asked.terms
+    assert write_page(finished.folder, tmp_path / "page.md").read_bytes() == expected
 
 
 def test_a_record_without_scores_is_refused(finished, tmp_path):

@@ -1,4 +1,16 @@
-from lorascope.bench.stages import STAGES, cost, expected_seconds, jobs_of, plan_lines, plan_text
+from dataclasses import replace
+
+import pytest
+
+from lorascope.bench.stages import (
+    STAGES,
+    asked_runs,
+    cost,
+    expected_seconds,
+    jobs_of,
+    plan_lines,
+    plan_text,
+)
 from tests.bench.conftest import SUITE
 
 
@@ -31,3 +43,13 @@ def test_what_runs_took_corrects_what_is_expected(finished, asked):
     expected = expected_seconds(jobs, asked, finished.runs)
     took = sum(run.all_seconds for run in finished.runs if run.stage == "score")
     assert 0.2 * took < expected < 5 * took
+
+
+@pytest.mark.parametrize("key", ["0" * 16, "f" * 16])
+def test_runs_that_the_suite_does_not_ask_for_are_left_out(finished, asked, key):
+    of = {stage: next(r for r in finished.runs if r.stage == stage) for stage in STAGES}
+    stale = [replace(run, key=key[1:] + str(place)) for place, run in enumerate(of.values())]
+    again = [*finished.runs, *stale]
+    assert asked_runs(asked, again) == asked_runs(asked, finished.runs)
+    assert {run.key for run in asked_runs(asked, again)} == {run.key for run in finished.runs}
+    assert plan_text(asked, again, 12) == plan_text(asked, finished.runs, 12)

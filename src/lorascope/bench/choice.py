@@ -13,7 +13,7 @@ import numpy as np
 
 from lorascope.bench.jobs import Run
 from lorascope.bench.methods import METHODS
-from lorascope.bench.suites import Suite
+from lorascope.bench.record import Asked
 from lorascope.bench.tasks import MERGED, ZooFacts
 from lorascope.train.metrics import LOWER_IS_BETTER, WATCHED
 
@@ -39,16 +39,14 @@ def kinds_of(facts: ZooFacts) -> tuple[str, ...]:
     return tuple(kind for kind in (VALUES, CLASSES) if kind in found)
 
 
-def trials_of(suite: Suite, method: str) -> tuple[Options, ...]:
+def trials_of(asked: Asked, method: str) -> tuple[Options, ...]:
     """The trials of a method in a suite."""
-    return METHODS[method].trials[: suite.trials]
+    return asked.terms.trials[method][: asked.suite.trials]
 
 
-def chosen_trials(
-    suite: Suite, facts: ZooFacts, method: str, runs: Iterable[Run]
-) -> dict[str, Options]:
+def chosen_trials(asked: Asked, zoo: str, method: str, runs: Iterable[Run]) -> dict[str, Options]:
     """For each kind of target the trial with the smallest loss; the first where nothing was tried."""
-    trials = trials_of(suite, method)
+    trials, facts = trials_of(asked, method), asked.zoos[zoo]
     losses = {
         option_key(run.options): run.scores.get("validation", {})
         for run in runs
@@ -113,15 +111,16 @@ def by_seed(
     return found
 
 
-def leaders(suite: Suite, facts: ZooFacts, runs: Sequence[Run]) -> tuple[str, ...]:
+def leaders(asked: Asked, zoo: str, runs: Sequence[Run]) -> tuple[str, ...]:
     """The methods, controls apart, of smallest mean place over the columns of a zoo's table."""
+    suite, facts = asked.suite, asked.zoos[zoo]
     names = [name for name in suite.methods if not METHODS[name].control]
     places: dict[str, list[float]] = {name: [] for name in names}
     for column, targets in columns_of(facts).items():
         sign = -1.0 if facts.targets[targets[0]]["metric"] in LOWER_IS_BETTER else 1.0
         means: dict[str, float] = {}
         for name in names:
-            chosen = chosen_trials(suite, facts, name, runs)
+            chosen = chosen_trials(asked, zoo, name, runs)
             own = [r for r in runs if (r.stage, r.zoo, r.method) == ("score", facts.name, name)]
             scores = by_seed(own, facts, column, chosen=chosen)
             means[name] = sign * float(np.mean(list(scores.values()))) if scores else -math.inf

@@ -26,6 +26,7 @@ from lorascope.bench.alterations import ALTERATIONS, altered
 from lorascope.bench.answers import Answers, Assignment
 from lorascope.bench.methods import METHODS
 from lorascope.bench.tasks import base_values, tasks_of
+from lorascope.bench.terms import Terms, source_digest
 from lorascope.errors import LorascopeError
 from lorascope.io.shards import open_zoo
 from lorascope.predict.target import Target
@@ -58,15 +59,14 @@ class Job:
     loras: int | None = None
     sets: tuple[str, ...] = ()
 
-    def key(self, digests: Mapping[str, str]) -> str:
-        """What names its run, given the digests of zoos."""
+    def key(self, digests: Mapping[str, str], terms: Terms) -> str:
+        """What names its run, given the digests of zoos and the terms of the suite."""
         facts = asdict(self) | {
             "data": [digests[self.zoo], *(digests[s] for s in self.sets if s in digests)],
-            "version": versions()["lorascope"],
+            "version": terms.version,
+            "protocol": terms.protocol,
+            "revision": terms.revisions[self.method],
         }
-        revision = METHODS[self.method].revision
-        if revision > 1:
-            facts["revision"] = revision
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -77,7 +77,7 @@ class Run:
 
     `scores` is set -> target -> metric, None where a score does not exist; `errors` says of sets (or targets
     of a control) without scores why; `error` why there is no score at all. `seconds` is the processor's time
-    for learning, `all_seconds` that with predicting all sets.
+    for learning, `all_seconds` that with predicting all sets; `code` the digest of the source that made it.
     """
 
     key: str
@@ -94,6 +94,7 @@ class Run:
     seconds: float = 0.0
     all_seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
     error: str | None = None
 
     def to_line(self) -> str:
@@ -107,12 +108,13 @@ class Run:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) -> Run:
+def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str], terms: Terms) -> Run:
     """Make one run; an error that lorascope or torch raises becomes part of it."""
     began = time.process_time()
     head: dict[str, Any] = {
-        "key": job.key(digests),
+        "key": job.key(digests, terms),
         "versions": versions(),
+        "code": source_digest(),
         **{name: getattr(job, name) for name in ("stage", "zoo", "method", "seed", "loras")},
         "options": dict(job.options),
     }

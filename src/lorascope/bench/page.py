@@ -17,7 +17,7 @@ from lorascope.bench.page_plots import write_pictures
 from lorascope.bench.page_tables import differences, in_distribution
 from lorascope.bench.published import published
 from lorascope.bench.record import load_asked, load_runs
-from lorascope.bench.stages import plan_lines
+from lorascope.bench.stages import asked_runs, plan_lines
 from lorascope.bench.summary import Summary
 from lorascope.errors import DataError
 
@@ -30,7 +30,8 @@ def write_page(folder: Path | str, page: Path | str | None = None) -> Path:
     Raises FileError when the folder holds no suite, DataError when no run has a score yet.
     """
     folder = Path(folder)
-    summary = Summary(load_asked(folder), load_runs(folder))
+    asked = load_asked(folder)
+    summary = Summary(asked, asked_runs(asked, load_runs(folder)))
     if not any(run.stage == "score" and run.scores for run in summary.runs):
         raise DataError(
             f"Reporting the benchmark {folder}: its record has no score yet. Try: lorascope bench run "
@@ -152,7 +153,7 @@ def _tuning(summary: Summary) -> list[str]:
     suite = summary.asked.suite
     rows = []
     for name in summary.methods:
-        trials = trials_of(suite, name)
+        trials = trials_of(summary.asked, name)
         chosen = [_chosen(summary, zoo, name) for zoo in suite.zoos]
         space = "; ".join(f"{place}: {_dials(trial)}" for place, trial in enumerate(trials))
         rows.append([name, space if len(trials) > 1 else "chosen inside its fit", *chosen])
@@ -171,7 +172,7 @@ def _tuning(summary: Summary) -> list[str]:
 
 
 def _chosen(summary: Summary, zoo: str, method: str) -> str:
-    keys = [option_key(trial) for trial in trials_of(summary.asked.suite, method)]
+    keys = [option_key(trial) for trial in trials_of(summary.asked, method)]
     if len(keys) < 2:
         return ""
     chosen = summary.chosen(zoo, method)

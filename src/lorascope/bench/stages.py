@@ -2,6 +2,9 @@
 
     tune -> score -> sizes, kinds        each stage is decided by the runs of those before it
 
+A record may hold more runs than a suite asks for: of zoos before they grew, of methods before they changed, of
+other terms. Whoever counts, chooses or reports takes `asked_runs` alone.
+
 Before a stage has run, a plan counts one trial a method and, as leaders, the methods that cost most; kinds of
 target that choose different trials add runs.
 """
@@ -15,7 +18,15 @@ from lorascope.bench.jobs import Job, Run, Stage
 from lorascope.bench.methods import METHODS
 from lorascope.bench.record import Asked
 
-__all__ = ["STAGES", "PlanLine", "expected_seconds", "jobs_of", "plan_lines", "plan_text"]
+__all__ = [
+    "STAGES",
+    "PlanLine",
+    "asked_runs",
+    "expected_seconds",
+    "jobs_of",
+    "plan_lines",
+    "plan_text",
+]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 LEARNED = 0.8  # of a zoo's LoRAs are learned from; the others are tested
@@ -28,14 +39,23 @@ def jobs_of(asked: Asked, stage: Stage, runs: Sequence[Run]) -> list[Job]:
     return sorted(jobs, key=lambda job: (order.index(job.zoo), -cost(job, asked)))
 
 
+def asked_runs(asked: Asked, runs: Sequence[Run]) -> list[Run]:
+    """The runs of a record that the suite asks for, stage by stage, in the order of the record."""
+    found: list[Run] = []
+    for stage in STAGES:
+        keys = {asked.key(job) for job in jobs_of(asked, stage, found)}
+        found += [run for run in runs if run.key in keys]
+    return found
+
+
 def _tune(asked: Asked, runs: Sequence[Run]) -> list[Job]:
     suite = asked.suite
     return [
         Job("tune", zoo, method, suite.seeds[0], options, suite.tuning_loras, ("validation",))
         for zoo in suite.zoos
         for method in suite.methods
-        if len(trials_of(suite, method)) > 1
-        for options in trials_of(suite, method)
+        if len(trials_of(asked, method)) > 1
+        for options in trials_of(asked, method)
     ]
 
 
@@ -75,7 +95,7 @@ def _compared(asked: Asked, zoo: str, runs: Sequence[Run]) -> list[str]:
     suite = asked.suite
     controls = [name for name in suite.methods if METHODS[name].control]
     if any(run.stage == "score" and run.zoo == zoo for run in runs):
-        return [*controls, *leaders(suite, asked.zoos[zoo], runs)]
+        return [*controls, *leaders(asked, zoo, runs)]
     facts = asked.zoos[zoo]
     others = [name for name in suite.methods if not METHODS[name].control]
     others.sort(key=lambda name: -METHODS[name].seconds(1000, facts.numbers))
@@ -86,7 +106,7 @@ def _chosen(
     asked: Asked, runs: Sequence[Run], tuned_on: str, method: str, *, zoo: str = "", **fields: Any
 ) -> list[Job]:
     """A job for each seed and each trial that was chosen for a kind of target."""
-    chosen = chosen_trials(asked.suite, asked.zoos[tuned_on], method, runs)
+    chosen = chosen_trials(asked, tuned_on, method, runs)
     distinct = {option_key(options): options for options in chosen.values()}
     return [
         Job(zoo=zoo or tuned_on, method=method, seed=seed, options=options, **fields)
@@ -132,7 +152,7 @@ class PlanLine:
 
 
 def plan_lines(asked: Asked, runs: Sequence[Run]) -> list[PlanLine]:
-    """What a suite comes to, stage by stage and zoo by zoo."""
+    """What a suite comes to, stage by stage and zoo by zoo, with these runs of it made."""
     made = {run.key for run in runs if run.error is None}
     lines = []
     for stage in STAGES:
@@ -140,14 +160,15 @@ def plan_lines(asked: Asked, runs: Sequence[Run]) -> list[PlanLine]:
         for job in jobs_of(asked, stage, runs):
             by_zoo.setdefault(job.zoo, []).append(job)
         for zoo, jobs in by_zoo.items():
-            left = [job for job in jobs if job.key(asked.digests) not in made]
+            left = [job for job in jobs if asked.key(job) not in made]
             hours = expected_seconds(left, asked, runs) / 3600
             lines.append(PlanLine(stage, zoo, len(jobs), len(jobs) - len(left), hours))
     return lines
 
 
 def plan_text(asked: Asked, runs: Sequence[Run], budget_hours: float) -> str:
-    """The plan in words, with its hours against the budget."""
+    """The plan in words, with its hours against the budget, for a record's runs."""
+    runs = asked_runs(asked, runs)
     lines = plan_lines(asked, runs)
     spent = sum(run.all_seconds for run in runs) / 3600
     left = sum(line.hours for line in lines)

@@ -56,7 +56,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
 
 @dataclass(frozen=True)
 class Summary:
-    """All runs of a suite, to be asked for scores.
+    """All runs of a suite, and no other (`asked_runs`), to be asked for scores.
 
     A *column* is a target, or several that share one (`MERGED`).
     """
@@ -85,8 +85,7 @@ class Summary:
         """The trial of a method on a zoo for each kind of target."""
         place = self.asked.suite.kinds.get(zoo, zoo), method
         if place not in self._chosen:
-            facts = self.asked.zoos[place[0]]
-            self._chosen[place] = chosen_trials(self.asked.suite, facts, method, self.runs)
+            self._chosen[place] = chosen_trials(self.asked, *place, self.runs)
         return self._chosen[place]
 
     def columns(self, zoo: str) -> dict[str, tuple[str, ...]]:
@@ -153,8 +152,7 @@ class Summary:
         """The leaders of a zoo's table."""
         parent = self.asked.suite.kinds.get(zoo, zoo)
         if parent not in self._leaders:
-            found = leaders(self.asked.suite, self.asked.zoos[parent], self.runs)
-            self._leaders[parent] = found
+            self._leaders[parent] = leaders(self.asked, parent, self.runs)
         return self._leaders[parent]
 
     def compared(self, zoo: str) -> list[str]:

@@ -139,7 +139,7 @@ def ask(suite: Suite, folders: Mapping[str, Path]) -> Asked:
     )
     facts = {name: facts_of(name, folders[name]) for name in cut.needed()}
     missing = tuple(name for name in suite.needed() if name not in there)
-    return Asked(cut, facts, missing)
+    return Asked.now(cut, facts, missing)
 
 
 def _known_names() -> set[str]:

@@ -65,11 +65,13 @@ def run(
         _run_zoo(zoos or [], out, targets, models, seeds, processes)
     else:
         from lorascope.bench.record import load_runs
-        from lorascope.bench.schedule import run_suite
+        from lorascope.bench.schedule import other_code, run_suite
         from lorascope.bench.stages import plan_text
 
         asked = _asked(suite, zoos, build=True)
         typer.echo(plan_text(asked, load_runs(out), hours))
+        if said := other_code(asked, out):
+            typer.echo(f"Warning: {said}", err=True)
         run_suite(asked, out, processes=processes, budget_hours=hours)
     report(out)
 
