@@ -11,6 +11,7 @@ from lorascope.bench.stages import (
     plan_lines,
     plan_text,
 )
+from lorascope.bench.terms import terms_of
 from tests.bench.conftest import SUITE
 
 
@@ -36,6 +37,16 @@ def test_the_plan_says_what_is_done_and_what_is_left(finished, asked):
     assert all(line.done == line.runs and line.hours == 0 for line in after)
     assert "within the budget" in plan_text(asked, [], 12)
     assert "MORE THAN the budget" in plan_text(asked, [], 1e-6)
+
+
+def test_wider_trials_and_trials_to_be_chosen_cost_more(asked):
+    many = replace(asked.suite, methods=("majority", "w2t"), trials=4)
+    wide = replace(asked, suite=many, terms=terms_of(many.methods))
+    jobs = {repr(job.options): job for job in jobs_of(wide, "tune", [])}
+    default = jobs.pop("{}")
+    others = list(jobs.values())
+    assert all(cost(job, wide) > 1.5 * cost(default, wide) for job in others)
+    assert cost(default, wide) < cost(default, wide, tuned=False) < cost(others[0], wide)
 
 
 def test_what_runs_took_corrects_what_is_expected(finished, asked):

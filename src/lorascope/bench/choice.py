@@ -1,7 +1,7 @@
 """What earlier runs decide: the trial of each method, and the leaders of each zoo.
 
 trial    of a method on a zoo, one for its values and one for its classes: the smallest mean over the
-         targets of that kind of the loss on validation rows, 1 - R^2 or the log loss
+         targets of that kind of the loss on validation rows, 1 - R^2 but at most 1, or the log loss
 leaders  the methods of smallest mean place over the columns of a zoo's table
 """
 
@@ -64,14 +64,20 @@ def chosen_trials(asked: Asked, zoo: str, method: str, runs: Iterable[Run]) -> d
 def _mean_loss(
     scores: Mapping[str, Mapping[str, float | None]], facts: ZooFacts, names: Sequence[str]
 ) -> float:
-    """The mean over targets of the loss, of values as 1 - R^2; NaN where one is missing."""
+    """The mean over targets of the loss, of values as 1 - R^2, at most 1; NaN where one is missing.
+
+    Where nothing can be learned 1 - R^2 is 1 and above, by as much as a trial fits noise: unbounded, that one
+    target would choose for all. A choice for each target apart would mean a training for every trial that some
+    target chooses: up to four times the runs of the longest stage.
+    """
     losses = []
     for name in names:
         target = facts.targets[name]
         of = scores.get(name, {})
         metric = "r2" if target["kind"] == "regression" else WATCHED[target["kind"]]
         value = of.get(metric)
-        losses.append(math.nan if value is None else 1 - value if metric == "r2" else value)
+        loss = math.nan if value is None else min(1.0, 1 - value) if metric == "r2" else value
+        losses.append(loss)
     return float(np.mean(losses)) if losses else math.nan
 
 

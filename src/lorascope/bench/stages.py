@@ -5,18 +5,21 @@
 A record may hold more runs than a suite asks for: of zoos before they grew, of methods before they changed, of
 other terms. Whoever counts, chooses or reports takes `asked_runs` alone.
 
-Before a stage has run, a plan counts one trial a method and, as leaders, the methods that cost most; kinds of
-target that choose different trials add runs.
+Before a stage has run, a plan counts one trial a method, of the mean cost of all, and, as leaders, methods from
+the dearest to the cheapest at even steps; kinds of target that choose different trials add runs.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
+
 from lorascope.bench.choice import chosen_trials, leaders, option_key, trials_of
-from lorascope.bench.jobs import Job, Run, Stage
+from lorascope.bench.jobs import OWN_BASE, Job, Run, Stage
 from lorascope.bench.methods import METHODS
 from lorascope.bench.record import Asked
+from lorascope.bench.tasks import NOT_BUILT
 
 __all__ = [
     "STAGES",
@@ -98,8 +101,9 @@ def _compared(asked: Asked, zoo: str, runs: Sequence[Run]) -> list[str]:
         return [*controls, *leaders(asked, zoo, runs)]
     facts = asked.zoos[zoo]
     others = [name for name in suite.methods if not METHODS[name].control]
-    others.sort(key=lambda name: -METHODS[name].seconds(1000, facts.numbers))
-    return [*controls, *others[: suite.leaders]]
+    others.sort(key=lambda name: -METHODS[name].mean_seconds(1000, facts.numbers))
+    places = np.linspace(0, len(others) - 1, min(suite.leaders, len(others))).round()
+    return [*controls, *(others[int(place)] for place in places)]
 
 
 def _chosen(
@@ -115,8 +119,11 @@ def _chosen(
     ]
 
 
-def cost(job: Job, asked: Asked) -> float:
-    """The expected seconds of a job, by the table of methods: learning, and predicting the other zoos."""
+def cost(job: Job, asked: Asked, *, tuned: bool = True) -> float:
+    """The expected seconds of a job, by the table of methods: learning, and predicting the other zoos.
+
+    Where the trial is still to be chosen, not `tuned`, the mean of all counts.
+    """
     facts, method = asked.zoos[job.zoo], METHODS[job.method]
     learned = LEARNED * facts.loras
     count = learned if job.loras is None else min(job.loras, learned)
@@ -125,7 +132,8 @@ def cost(job: Job, asked: Asked) -> float:
     once = (
         method.steps * read / 1000 / 20
     )  # a training goes over its LoRAs some forty times, both ways
-    return method.seconds(int(count), facts.numbers) + once + 0.3
+    factor = method.factor(job.options) if tuned else method.mean_factor
+    return (method.seconds(int(count), facts.numbers) + once) * factor + 0.3
 
 
 def expected_seconds(jobs: Iterable[Job], asked: Asked, runs: Sequence[Run]) -> float:
@@ -133,11 +141,18 @@ def expected_seconds(jobs: Iterable[Job], asked: Asked, runs: Sequence[Run]) -> 
     spent: dict[str, list[float]] = {}
     for run in runs:
         if run.error is None and run.zoo in asked.zoos:
-            sets = tuple(run.scores)
+            sets = tuple(name for name in run.scores if not name.endswith(OWN_BASE))
             job = Job(run.stage, run.zoo, run.method, run.seed, run.options, run.loras, sets)
             spent.setdefault(run.method, []).append(run.all_seconds / cost(job, asked))
+    chosen = {(run.zoo, run.method) for run in runs if run.stage == "tune"}
+
+    def expected(job: Job) -> float:
+        place = asked.suite.kinds.get(job.zoo, job.zoo), job.method
+        known = job.stage == "tune" or place in chosen
+        return ratio.get(job.method, 1.0) * cost(job, asked, tuned=known)
+
     ratio = {name: sum(found) / len(found) for name, found in spent.items()}
-    return sum(ratio.get(job.method, 1.0) * cost(job, asked) for job in jobs)
+    return sum(map(expected, jobs))
 
 
 @dataclass(frozen=True)
@@ -189,6 +204,8 @@ def plan_text(asked: Asked, runs: Sequence[Run], budget_hours: float) -> str:
     told.append(
         f"spent {spent:.2f}, to come {left:.2f} CPU-hours: {fits} the budget of {budget_hours:g}"
     )
+    if unbuilt := [name for name, facts in asked.zoos.items() if facts.digest == NOT_BUILT]:
+        told.append(f"not built yet, taken to be as large as they will be: {', '.join(unbuilt)}")
     if asked.missing:
         told.append(f"left out, since their zoos are not there: {', '.join(asked.missing)}")
     return "\n".join(told)

@@ -153,7 +153,7 @@ def _run_zoo(
 def _asked(name: str, zoos: list[Path] | None, *, build: bool) -> "Asked":
     """A suite on the zoos that were named, the collection, or those that it builds itself."""
     from lorascope.bench.suites import suite_of
-    from lorascope.bench.zoos import ask, build_zoos, built_zoos, find_zoos, usual_place
+    from lorascope.bench.zoos import ask, build_zoos, find_zoos, planned, usual_place
 
     suite = suite_of(name)
     if zoos:
@@ -162,4 +162,4 @@ def _asked(name: str, zoos: list[Path] | None, *, build: bool) -> "Asked":
         return ask(suite, find_zoos([usual_place()]))
     if build:
         return ask(suite, build_zoos(suite, note=lambda line: typer.echo(line, err=True)))
-    return ask(suite, built_zoos(suite))
+    return planned(suite)
