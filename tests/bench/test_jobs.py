@@ -2,8 +2,12 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from lorascope.bench.jobs import OWN_BASE, Job, Run, assignment, run_job, thinned
+from lorascope.bench import jobs
+from lorascope.bench.answers import Answers
+from lorascope.bench.jobs import OWN_BASE, Job, Run, assignment, changes, run_job, thinned
+from lorascope.bench.methods import METHODS
 from lorascope.bench.tasks import base_values, tasks_of
 from lorascope.bench.terms import source_digest
 from lorascope.io import open_zoo
@@ -31,6 +35,78 @@ def test_other_zoos_and_writings_are_scored_and_refusals_named(finished):
     assert "RankError" in run.errors["home-rank-5"]
     assert "SignatureError" in run.errors["home-control"]
     assert set(finished.of("kernel_cosine").scores) >= {"home-rank-5", "home-second"}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_all_methods_are_given_the_same(asked, method):
+    """A model that reads the batch size of its training LoRAs would know more than the others."""
+    job = Job("score", "home", method, 0, sets=("test", "gauge", "home-second"))
+    many = replace(asked, suite=replace(asked.suite, methods=tuple(METHODS)))
+    given, _ = assignment(job, many.folders)
+    for data in (given.data, *given.sets.values()):
+        assert ("batch_size" in data.hyper) == (method == "hyper-parameters")
+        assert method == "hyper-parameters" or data.hyper == {}
+
+
+def test_the_default_is_not_moved_by_a_hyper_parameter(asked, monkeypatch):
+    """The same predictions whatever the batch sizes were."""
+    job = Job("score", "home", "fusion", 0, sets=("test",))
+    first = run_job(job, asked.folders, asked.digests, asked.terms)
+    load = jobs._load
+
+    def shuffled(name, folder):
+        loaded = load(name, folder)
+        hyper = {key: values[::-1].copy() for key, values in loaded.data.hyper.items()}
+        return replace(loaded, data=replace(loaded.data, hyper=hyper))
+
+    monkeypatch.setattr(jobs, "_load", shuffled)
+    assert run_job(job, asked.folders, asked.digests, asked.terms).scores == first.scores
+
+
+def test_groups_that_were_learned_from_are_not_tested_elsewhere(asked, finished):
+    job = Job("score", "home", "ridge", 0, sets=("home-second", "home-rank-5"))
+    given, _ = assignment(job, asked.folders)
+    learned = {given.data.groups[row] for row in (*given.split.train, *given.split.validation)}
+    assert learned & {f"pair-{group}" for group in range(4)}
+    assert not learned & set(given.sets["home-second"].groups)
+    assert len(given.sets["home-rank-5"]) == 12  # other groups
+    rows = finished.of("ridge").rows
+    assert rows["home-second"] == len(given.sets["home-second"]) < 20
+
+
+def test_a_set_of_which_nothing_is_left_has_no_scores(asked, monkeypatch):
+    job = Job("score", "home", "ridge", 0, sets=("test", "home-second"))
+    monkeypatch.setattr(jobs, "unlearned", lambda other, *rest: other.select(np.arange(0)))
+    run = run_job(job, asked.folders, asked.digests, asked.terms)
+    assert set(run.scores) == {"test"}
+    assert run.rows["home-second"] == 0
+
+
+def test_what_writing_otherwise_does_to_single_predictions(finished):
+    """A score may stay while predictions move: both are kept."""
+    fusion, mlp = finished.of("fusion").changes, finished.of("mlp").changes
+    assert set(fusion) == {"gauge", "bf16", "fp16", "int8"}
+    assert set(fusion["gauge"]) == {"sources", "score", "dataset_size", "learning_rate"}
+    assert max(fusion["gauge"].values()) < 1e-5
+    assert 1e-5 < max(fusion["int8"].values()) < 1
+    assert max(mlp["gauge"].values()) > 1e-2
+
+
+def test_changes_are_in_deviations_of_the_label_or_in_probability(asked):
+    job = Job("score", "home", "ridge", 0, sets=("test", "gauge"))
+    given, _ = assignment(job, asked.folders)
+    plain = {"score": np.zeros((3, 1)), "sources": np.zeros((3, 3))}
+    moved = {"score": np.full((3, 1), 2.0), "sources": np.full((3, 3), 0.25)}
+    found = changes(given, Answers({"test": plain, "gauge": moved}))["gauge"]
+    spread = np.nanstd(given.data.labels["score"][given.split.train])
+    assert found == {"score": pytest.approx(2 / spread, rel=1e-2), "sources": 0.25}
+
+
+def test_the_size_of_what_a_predictor_keeps_is_recorded(finished):
+    assert finished.of("majority").stored == 0
+    assert finished.of("kernel_cosine").parameters == 0
+    assert finished.of("kernel_cosine").stored > 4 * 50 * 3 * (12 + 10)  # factors of training LoRAs
+    assert finished.of("mlp").stored >= 4 * finished.of("mlp").parameters
 
 
 def test_an_error_becomes_part_of_the_run(asked):
@@ -84,8 +160,8 @@ def test_scores_of_another_base_are_values_and_beside_them_changes(asked, folder
     assert moves == {"home-second": {"score": other["score"] - first["score"]}}
     assert moves["home-second"]["score"] != 0
     run = run_job(job, asked.folders, asked.digests, asked.terms)
-    zoo = open_zoo(folders["home-second"])
-    values = np.asarray(zoo.labels("score"), dtype=np.float64)
+    of = given.sets["home-second"]
+    values = of.labels["score"][:, 0] + other["score"]
     mean = np.nanmean(given.data.labels["score"][given.split.train])
     for name, base in (("home-second", first), ("home-second" + OWN_BASE, other)):
         expected = np.sqrt(np.nanmean(np.square(values - base["score"] - mean)))
