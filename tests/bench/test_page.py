@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from lorascope.bench.methods import METHODS
-from lorascope.bench.page import page_text, write_page
+from lorascope.bench.jobs import Job, run_job
+from lorascope.bench.methods import METHODS, Method
+from lorascope.bench.page import ADD, page_text, write_page
 from lorascope.bench.record import RUNS, SUITE, append_run
 from lorascope.bench.summary import Summary
-from lorascope.bench.terms import terms_of
+from lorascope.bench.terms import source_digest, terms_of
 from lorascope.errors import DataError
 
 
@@ -27,13 +28,43 @@ def test_the_order_of_the_record_does_not_matter(finished):
     assert page_text(Summary(finished.asked, finished.runs[::-1])) == first
     for title in (
         "In distribution",
+        "Other adapters at a glance",
         "Axes",
+        "Where `fusion` loses or is level",
+        "What failed",
         "Tuning",
         "The paper's own numbers",
         "Adding a method",
     ):
         assert f"\n## {title}\n" in first
     assert str(finished.folder) not in first
+
+
+def test_the_head_says_what_methods_are_given_and_what_an_error_is(finished):
+    text = page_text(Summary(finished.asked, finished.runs))
+    head = text.split("## At a glance")[0]
+    assert "hidden from all but the control *hyper-parameters*" in head
+    assert "standard error over 2 seeds" in head
+    assert "sqrt(1/2 + 20/70), 1.25 times" in head
+    assert f"(source {source_digest()})" in head
+    glance = text.split("## At a glance")[1].split("## ")[0]
+    assert "is beaten by more than two standard errors on" in glance
+
+
+def test_the_example_of_a_method_runs_as_it_is_printed(asked, monkeypatch):
+    lines = [line[4:] for line in ADD.splitlines() if line.startswith("    ") or not line]
+    code, row = "\n".join(lines).split("# the row, in src/lorascope/bench/methods.py")
+    names = {"Method": Method}
+    exec(compile(code, "median.py", "exec"), names)
+    monkeypatch.setitem(METHODS, "median", eval(row.strip(), names))
+    many = replace(asked.suite, methods=("majority", "median"))
+    asked = replace(asked, suite=many, terms=terms_of(many.methods))
+    job = Job("score", "home", "median", 0, {}, sets=("validation", "test", "home-second"))
+    run = run_job(job, asked.folders, asked.digests, asked.terms)
+    assert run.error is None
+    assert set(run.scores["test"]) == {"sources", "score", "dataset_size", "learning_rate"}
+    assert -0.5 < run.scores["test"]["score"]["r2"] <= 0
+    assert "home-second" in run.scores
 
 
 @pytest.mark.parametrize("key", ["0" * 16, "f" * 16])
