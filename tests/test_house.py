@@ -102,6 +102,17 @@ def test_the_table_of_the_readme_is_that_of_the_benchmark():
     assert "\n".join(table) in readme, "copy the table of docs/benchmark.md, At a glance"
 
 
+def test_the_readme_says_how_often_the_default_is_beaten_as_the_benchmark_counted():
+    """The page makes that sentence from the record (`bench.page_glance.verdict`), the README is written."""
+    said = re.compile(r"beaten by more than two standard errors on (?:none|\d+) of the \d+ tasks")
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    part = page.split("\n## At a glance\n")[1].split("\n## ")[0]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert said.findall(readme)
+    for phrase in said.findall(part):
+        assert phrase in readme, "write in the README what docs/benchmark.md says, At a glance"
+
+
 def test_no_file_names_a_place_of_one_machine():
     place = re.compile(r"/(?:work|root|home|farm)/[A-Za-z0-9_.]")
     for path in tracked():

@@ -41,9 +41,13 @@ def write_zoo(
     extra: int = 0,
     layers: int = 3,
     base: float = BASE_VALUE,
+    groups: Callable[[int], str] = "pair-{}".format,
     change: Callable[[LoRA], LoRA] = lambda lora: lora,
 ) -> Path:
-    """A zoo of planted LoRAs; `extra` columns of nothing raise the rank, `layers` is how many it has."""
+    """A zoo of planted LoRAs, two and two of a group.
+
+    `extra` columns of nothing raise the rank, `layers` is how many it has, `groups` names them.
+    """
     loras, table = planted_loras(count, seed)
     loras = [change(lora) for lora in loras]
     names = list(loras[0].layers)[:layers]
@@ -61,7 +65,8 @@ def write_zoo(
         {
             "id": row,
             "seed": row,
-            "group": f"pair-{row // 2}",
+            "group": groups(row // 2),
+            "hyper:batch_size": float(1 + row % 3),
             "hyper:learning_rate": 10 ** (float(table[row, 3]) + 0.1 * noise[row]),
             "hyper:images": float(row % 5),
             "hyper:steps": 100.0,
@@ -72,7 +77,8 @@ def write_zoo(
         for row in range(count)
     ]
     writer.add_shard(0, loras, rows)
-    writer.finish({"ceilings": {"score": {"r2": 0.98}, "sources": {"accuracy": 1.0}}})
+    ceilings = {"score": {"r2": 0.98, "r2_se": 0.012}, "sources": {"accuracy": 1.0}}
+    writer.finish({"ceilings": ceilings})
     return path
 
 
@@ -95,23 +101,32 @@ class Finished:
         return next(r for r in self.runs if (r.method, r.stage, r.seed) == (method, stage, seed))
 
 
+def shared_with_home(group: int) -> str:
+    """Four groups have the names of groups at home, and are the same ones."""
+    return f"pair-{group}" if group < 4 else f"second-{group}"
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """The folders of the zoos by name."""
     place = tmp_path_factory.mktemp("zoos")
     return {
         "home": write_zoo(place / "home", 80, 0),
-        "home-rank-5": write_zoo(place / "home-rank-5", 12, 1, extra=2),
-        "home-second": write_zoo(place / "home-second", 12, 2, base=BASE_VALUE + 0.5),
-        "home-control": write_zoo(place / "home-control", 12, 3, layers=2),
-        "home-conv": write_zoo(place / "home-conv", 40, 4, layers=2),
+        "home-rank-5": write_zoo(place / "home-rank-5", 12, 1, extra=2, groups="rank-{}".format),
+        "home-second": write_zoo(
+            place / "home-second", 20, 2, base=BASE_VALUE + 0.5, groups=shared_with_home
+        ),
+        "home-control": write_zoo(
+            place / "home-control", 12, 3, layers=2, groups="control-{}".format
+        ),
+        "home-conv": write_zoo(place / "home-conv", 40, 4, layers=2, groups="conv-{}".format),
     }
 
 
 @pytest.fixture(scope="session")
 def asked(folders):
     """The tiny suite on its zoos."""
-    return Asked(SUITE, {name: facts_of(name, path) for name, path in folders.items()})
+    return Asked.now(SUITE, {name: facts_of(name, path) for name, path in folders.items()})
 
 
 @pytest.fixture(scope="session")
@@ -160,7 +175,7 @@ def trust_asked(tmp_path_factory):
         "home-dora": write_zoo(place / "home-dora", 20, 5, change=with_magnitudes),
         "home-conv": write_zoo(place / "home-conv", 20, 6, layers=2),
     }
-    return Asked(TRUST, {name: facts_of(name, path) for name, path in folders.items()})
+    return Asked.now(TRUST, {name: facts_of(name, path) for name, path in folders.items()})
 
 
 @pytest.fixture(scope="session")

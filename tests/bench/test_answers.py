@@ -10,6 +10,7 @@ from lorascope.bench.answers import (
     model,
     read_alike,
     shared_outputs,
+    state_bytes,
 )
 from lorascope.models.build import MODELS
 from lorascope.train.controls import control_predictions
@@ -91,6 +92,18 @@ def test_a_control_that_lacks_its_numbers_says_so():
     assert answers.predictions == {}
 
 
+def test_closed_forms_have_no_weights_and_store_much(tmp_path):
+    answers = model("kernel_product")(given())
+    predictors = fit_many(DATA, model="kernel_product", seed=0, split=SPLIT)
+    assert answers.parameters == 0
+    assert answers.stored == max(state_bytes(p.model) for p in predictors.values())
+    folder = predictors["score"].save(tmp_path / "predictor")
+    written = (folder / "model.safetensors").stat().st_size
+    stored = state_bytes(predictors["score"].model)
+    assert stored <= written < stored + 10_000  # names and shapes
+
+
 def test_trees_answer_too():
     answers = boosted(given(targets=("score",)))
+    assert answers.stored == 0
     assert answers.predictions["test"]["score"].shape == (len(SPLIT.test), 1)

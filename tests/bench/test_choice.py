@@ -12,8 +12,7 @@ from tests.bench.conftest import SUITE
 
 
 def test_each_kind_of_target_takes_the_trial_of_smallest_validation_loss(finished):
-    facts = finished.asked.zoos["home"]
-    chosen = chosen_trials(SUITE, facts, "ridge", finished.runs)
+    chosen = chosen_trials(finished.asked, "home", "ridge", finished.runs)
     assert set(chosen) == {"values", "classes"}
     runs = {
         option_key(r.options): r for r in finished.runs if (r.stage, r.method) == ("tune", "ridge")
@@ -24,7 +23,8 @@ def test_each_kind_of_target_takes_the_trial_of_smallest_validation_loss(finishe
         scores = run.scores["validation"]
         if kind == "classes":
             return scores["sources"]["log_loss"]
-        return sum(1 - scores[t]["r2"] for t in ("score", "dataset_size", "learning_rate"))
+        found = ("score", "dataset_size", "learning_rate")
+        return sum(min(1, 1 - scores[t]["r2"]) for t in found)
 
     for kind, options in chosen.items():
         losses = {key: loss(run, kind) for key, run in runs.items()}
@@ -32,9 +32,21 @@ def test_each_kind_of_target_takes_the_trial_of_smallest_validation_loss(finishe
 
 
 def test_the_first_trial_is_taken_where_nothing_was_tried(finished):
-    chosen = chosen_trials(SUITE, finished.asked.zoos["home"], "mlp", [])
+    chosen = chosen_trials(finished.asked, "home", "mlp", [])
     assert chosen == {"values": {}, "classes": {}}
-    assert len(trials_of(SUITE, "mlp")) == SUITE.trials
+    assert len(trials_of(finished.asked, "mlp")) == SUITE.trials
+
+
+def test_a_target_that_cannot_be_learned_does_not_choose_for_the_others(finished):
+    """One trial reads the score better, another fits less noise of a label without any signal."""
+    first, second = trials_of(finished.asked, "ridge")
+
+    def tuned(options, score, noise):
+        of = {"score": {"r2": score}, "dataset_size": {"r2": noise}, "learning_rate": {"r2": 0.5}}
+        return replace(finished.of("ridge", "tune"), options=options, scores={"validation": of})
+
+    runs = [tuned(first, 0.9, -0.9), tuned(second, 0.7, -0.1)]
+    assert chosen_trials(finished.asked, "home", "ridge", runs)["values"] == first
 
 
 def test_scores_are_those_of_the_chosen_trial(finished):
@@ -60,7 +72,7 @@ def test_targets_that_share_a_column_are_averaged(finished):
 
 
 def test_leaders_have_the_smallest_mean_place(finished):
-    found = leaders(SUITE, finished.asked.zoos["home"], finished.runs)
+    found = leaders(finished.asked, "home", finished.runs)
     assert len(found) == 2
     assert "fusion" in found
     assert "majority" not in found

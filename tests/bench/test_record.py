@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from lorascope.bench.record import RUNS, SUITE, append_run, load_asked, load_runs
-from lorascope.errors import FileError, IntegrityError
+from lorascope.errors import DataError, FileError, IntegrityError
 
 
 def test_what_was_asked_comes_back_without_places(asked, tmp_path):
@@ -11,6 +11,7 @@ def test_what_was_asked_comes_back_without_places(asked, tmp_path):
     found = load_asked(tmp_path)
     assert found.suite == asked.suite
     assert found.digests == asked.digests
+    assert found.terms == asked.terms
     assert all(facts.folder == "" for facts in found.zoos.values())
 
 
@@ -42,3 +43,10 @@ def test_damage_is_named(asked, tmp_path):
     with pytest.raises(IntegrityError, match="line 1"):
         load_runs(tmp_path)
     assert load_runs(tmp_path / "nowhere") == []
+
+
+def test_a_method_that_this_lorascope_has_not_is_named(asked, tmp_path):
+    suite = replace(asked.suite, methods=(*asked.suite.methods, "oracle"))
+    replace(asked, suite=suite).save(tmp_path)
+    with pytest.raises(DataError, match="method 'oracle'"):
+        load_asked(tmp_path)

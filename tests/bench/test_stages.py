@@ -1,4 +1,17 @@
-from lorascope.bench.stages import STAGES, cost, expected_seconds, jobs_of, plan_lines, plan_text
+from dataclasses import replace
+
+import pytest
+
+from lorascope.bench.stages import (
+    STAGES,
+    asked_runs,
+    cost,
+    expected_seconds,
+    jobs_of,
+    plan_lines,
+    plan_text,
+)
+from lorascope.bench.terms import terms_of
 from tests.bench.conftest import SUITE
 
 
@@ -26,8 +39,28 @@ def test_the_plan_says_what_is_done_and_what_is_left(finished, asked):
     assert "MORE THAN the budget" in plan_text(asked, [], 1e-6)
 
 
+def test_wider_trials_and_trials_to_be_chosen_cost_more(asked):
+    many = replace(asked.suite, methods=("majority", "w2t"), trials=4)
+    wide = replace(asked, suite=many, terms=terms_of(many.methods))
+    jobs = {repr(job.options): job for job in jobs_of(wide, "tune", [])}
+    default = jobs.pop("{}")
+    others = list(jobs.values())
+    assert all(cost(job, wide) > 1.5 * cost(default, wide) for job in others)
+    assert cost(default, wide) < cost(default, wide, tuned=False) < cost(others[0], wide)
+
+
 def test_what_runs_took_corrects_what_is_expected(finished, asked):
     jobs = jobs_of(asked, "score", finished.runs)
     expected = expected_seconds(jobs, asked, finished.runs)
     took = sum(run.all_seconds for run in finished.runs if run.stage == "score")
     assert 0.2 * took < expected < 5 * took
+
+
+@pytest.mark.parametrize("key", ["0" * 16, "f" * 16])
+def test_runs_that_the_suite_does_not_ask_for_are_left_out(finished, asked, key):
+    of = {stage: next(r for r in finished.runs if r.stage == stage) for stage in STAGES}
+    stale = [replace(run, key=key[1:] + str(place)) for place, run in enumerate(of.values())]
+    again = [*finished.runs, *stale]
+    assert asked_runs(asked, again) == asked_runs(asked, finished.runs)
+    assert {run.key for run in asked_runs(asked, again)} == {run.key for run in finished.runs}
+    assert plan_text(asked, again, 12) == plan_text(asked, finished.runs, 12)

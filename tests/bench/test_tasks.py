@@ -1,7 +1,18 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 
-from lorascope.bench.tasks import facts_of, tasks_of, without_answer
+from lorascope.bench.tasks import (
+    facts_of,
+    same_groups,
+    tasks_of,
+    unlearned,
+    without_answer,
+    without_hyper,
+)
 from lorascope.io import open_zoo
+from lorascope.train.fit import default_split
 from tests.bench.conftest import BASE_VALUE
 
 
@@ -30,11 +41,41 @@ def test_the_answer_is_kept_from_the_control(folders):
     assert without_answer(data, "score").hyper.keys() == data.hyper.keys()
 
 
+def test_weights_groups_and_labels_are_all_that_is_left(folders):
+    data = tasks_of(open_zoo(folders["home"]))
+    assert "batch_size" in data.hyper
+    bare = without_hyper(data)
+    assert bare.hyper == {}
+    assert (bare.batch, bare.labels, bare.groups) == (data.batch, data.labels, data.groups)
+
+
+def test_sets_of_sources_are_the_same_in_every_zoo_and_drawn_people_are_not():
+    def zoo(family, seed):
+        return SimpleNamespace(recipe={"family": family, "seed": seed})
+
+    assert same_groups(zoo("exam", 1), zoo("exam", 3))
+    assert not same_groups(zoo("faces", 0), zoo("faces", 1))
+    assert same_groups(zoo("faces", 0), zoo("faces", 0))
+    assert not same_groups(zoo("faces", 0), zoo("objects", 0))
+
+
+def test_loras_of_a_group_that_was_learned_from_are_left_out(folders):
+    data, other = (tasks_of(open_zoo(folders[name])) for name in ("home", "home-second"))
+    for seed in range(3):
+        split = default_split(data, seed)
+        learned = {data.groups[row] for row in (*split.train, *split.validation)}
+        rest = unlearned(other, data, split)
+        assert list(rest.groups) == [group for group in other.groups if group not in learned]
+        assert len(rest) < len(other) == 20
+        assert len(rest.labels["score"]) == len(rest)
+    assert unlearned(replace(other, groups=None), data, split).groups is None
+
+
 def test_facts_hold_what_a_report_needs(folders):
     facts = facts_of("home", folders["home"])
     assert facts.loras == 80
     assert facts.numbers == 3 * (12 + 10 + 6 + 10 + 12 + 10)
-    assert facts.ceilings["score"] == {"r2": 0.98}
+    assert facts.ceilings["score"] == {"r2": 0.98, "r2_se": 0.012}
     assert facts.ceilings["learning_rate"] == {"r2": 1.0}
     assert facts.ceilings["dataset_size"] == {}
     assert facts.targets["score"]["base_value"] == BASE_VALUE

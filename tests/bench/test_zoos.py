@@ -3,8 +3,16 @@ from dataclasses import replace
 
 import pytest
 
+from lorascope.bench.stages import plan_text
 from lorascope.bench.suites import suite_of
-from lorascope.bench.zoos import ask, build_zoos, built_zoos, collection_name, find_zoos
+from lorascope.bench.zoos import (
+    ask,
+    build_zoos,
+    built_zoos,
+    collection_name,
+    find_zoos,
+    planned,
+)
 from lorascope.errors import DataError, FileError
 from lorascope.zoo.families.collection import COLLECTION
 from tests.bench.conftest import SUITE
@@ -49,6 +57,17 @@ def test_only_a_suite_with_zoos_of_its_own_builds(tmp_path, monkeypatch):
     assert built_zoos(suite_of("small")) == {}
     with pytest.raises(DataError, match="zoo collection"):
         build_zoos(SUITE)
+
+
+def test_a_suite_whose_zoos_are_not_built_yet_is_planned_by_its_shares(tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    suite = suite_of("small")
+    asked = planned(suite)
+    assert asked.suite == suite
+    assert {name: facts.loras for name, facts in asked.zoos.items()} == dict(suite.shares)
+    text = plan_text(asked, [], 12)
+    assert "not built yet, taken to be as large as they will be: faces, exam-qwen" in text
+    assert "left out" not in text
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import pytest
 
 from lorascope.bench import suites
+from lorascope.bench.terms import source_digest
 
 FEW = suites.Suite("few", ("majority", "norm only", "ridge"), ("faces",), seeds=(0,), trials=1)
 
@@ -36,6 +37,26 @@ def test_a_suite_is_planned_run_and_reported(run, zoo, tmp_path, monkeypatch):
     code, out, err = run("bench", "report", tmp_path, "--page", other)
     assert (code, err) == (0, "")
     assert other.read_text() == page.read_text()
+
+
+def test_the_small_suite_is_planned_before_its_zoos_are_built(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORASCOPE_HOME", str(tmp_path))
+    code, out, err = run("bench", "plan", "--suite", "small", "--out", tmp_path)
+    assert (code, err) == (0, "")
+    assert "not built yet" in out
+
+
+def test_a_record_that_other_code_began_is_warned_of(run, zoo, tmp_path, monkeypatch):
+    monkeypatch.setitem(suites.SUITES, "few", FEW)
+    words = ["bench", "run", "--suite", "few", "--zoo", zoo, "--out", tmp_path, "--processes", 1]
+    _, _, err = run(*words)
+    assert "other source" not in err
+    record = tmp_path / "runs.jsonl"
+    record.write_text(record.read_text().replace(source_digest(), "0123456789ab"))
+    code, _, err = run(*words)
+    assert code == 0
+    assert "Warning: Going on with" in err
+    assert "were made by other source" in err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from lorascope.bench.tasks import without_answer
 from lorascope.core.batch import LoRABatch
 from lorascope.errors import LorascopeError
 from lorascope.models.closed_form import ClosedForm
-from lorascope.models.model import Features
+from lorascope.models.model import Features, Model
 from lorascope.predict.predictor import Predictor, read_outputs
 from lorascope.train.controls import CONTROLS, predict_from
 from lorascope.train.data import LabelledLoRAs
@@ -52,13 +52,15 @@ class Answers:
     """What a method gives back.
 
     `predictions` is set -> target -> (rows, k); `errors` says of a set that is missing there why. `seconds`
-    is the processor's time for learning, `parameters` how many numbers were trained by gradients.
+    is the processor's time for learning, `parameters` how many numbers were trained by gradients, `stored` how
+    many bytes of state the folder of one predictor would hold, 0 for what cannot be saved.
     """
 
     predictions: Mapping[str, Mapping[str, Array]]
     errors: Mapping[str, str] = field(default_factory=dict)
     parameters: int = 0
     seconds: float = 0.0
+    stored: int = 0
 
 
 Answer = Callable[[Assignment], Answers]
@@ -83,10 +85,16 @@ def model(name: str) -> Answer:
         )
         seconds = time.process_time() - began
         found, errors = each_set(given, lambda of: shared_outputs(predictors, of.batch))
-        count = max(predictor.model.parameter_count for predictor in predictors.values())
-        return Answers(found, errors, count, seconds)
+        models = [predictor.model for predictor in predictors.values()]
+        count = max(model.parameter_count for model in models)
+        return Answers(found, errors, count, seconds, max(map(state_bytes, models)))
 
     return answer
+
+
+def state_bytes(model: Model) -> int:
+    """The bytes of all that a saved model holds: weights, and the training LoRAs that a kernel keeps."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
 
 
 def shared_outputs(predictors: Mapping[str, Predictor], batch: LoRABatch) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """What earlier runs decide: the trial of each method, and the leaders of each zoo.
 
 trial    of a method on a zoo, one for its values and one for its classes: the smallest mean over the
-         targets of that kind of the loss on validation rows, 1 - R^2 or the log loss
+         targets of that kind of the loss on validation rows, 1 - R^2 but at most 1, or the log loss
 leaders  the methods of smallest mean place over the columns of a zoo's table
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from lorascope.bench.jobs import Run
 from lorascope.bench.methods import METHODS
-from lorascope.bench.suites import Suite
+from lorascope.bench.record import Asked
 from lorascope.bench.tasks import MERGED, ZooFacts
 from lorascope.train.metrics import LOWER_IS_BETTER, WATCHED
 
@@ -39,16 +39,14 @@ def kinds_of(facts: ZooFacts) -> tuple[str, ...]:
     return tuple(kind for kind in (VALUES, CLASSES) if kind in found)
 
 
-def trials_of(suite: Suite, method: str) -> tuple[Options, ...]:
+def trials_of(asked: Asked, method: str) -> tuple[Options, ...]:
     """The trials of a method in a suite."""
-    return METHODS[method].trials[: suite.trials]
+    return asked.terms.trials[method][: asked.suite.trials]
 
 
-def chosen_trials(
-    suite: Suite, facts: ZooFacts, method: str, runs: Iterable[Run]
-) -> dict[str, Options]:
+def chosen_trials(asked: Asked, zoo: str, method: str, runs: Iterable[Run]) -> dict[str, Options]:
     """For each kind of target the trial with the smallest loss; the first where nothing was tried."""
-    trials = trials_of(suite, method)
+    trials, facts = trials_of(asked, method), asked.zoos[zoo]
     losses = {
         option_key(run.options): run.scores.get("validation", {})
         for run in runs
@@ -66,14 +64,20 @@ def chosen_trials(
 def _mean_loss(
     scores: Mapping[str, Mapping[str, float | None]], facts: ZooFacts, names: Sequence[str]
 ) -> float:
-    """The mean over targets of the loss, of values as 1 - R^2; NaN where one is missing."""
+    """The mean over targets of the loss, of values as 1 - R^2, at most 1; NaN where one is missing.
+
+    Where nothing can be learned 1 - R^2 is 1 and above, by as much as a trial fits noise: unbounded, that one
+    target would choose for all. A choice for each target apart would mean a training for every trial that some
+    target chooses: up to four times the runs of the longest stage.
+    """
     losses = []
     for name in names:
         target = facts.targets[name]
         of = scores.get(name, {})
         metric = "r2" if target["kind"] == "regression" else WATCHED[target["kind"]]
         value = of.get(metric)
-        losses.append(math.nan if value is None else 1 - value if metric == "r2" else value)
+        loss = math.nan if value is None else min(1.0, 1 - value) if metric == "r2" else value
+        losses.append(loss)
     return float(np.mean(losses)) if losses else math.nan
 
 
@@ -113,15 +117,16 @@ def by_seed(
     return found
 
 
-def leaders(suite: Suite, facts: ZooFacts, runs: Sequence[Run]) -> tuple[str, ...]:
+def leaders(asked: Asked, zoo: str, runs: Sequence[Run]) -> tuple[str, ...]:
     """The methods, controls apart, of smallest mean place over the columns of a zoo's table."""
+    suite, facts = asked.suite, asked.zoos[zoo]
     names = [name for name in suite.methods if not METHODS[name].control]
     places: dict[str, list[float]] = {name: [] for name in names}
     for column, targets in columns_of(facts).items():
         sign = -1.0 if facts.targets[targets[0]]["metric"] in LOWER_IS_BETTER else 1.0
         means: dict[str, float] = {}
         for name in names:
-            chosen = chosen_trials(suite, facts, name, runs)
+            chosen = chosen_trials(asked, zoo, name, runs)
             own = [r for r in runs if (r.stage, r.zoo, r.method) == ("score", facts.name, name)]
             scores = by_seed(own, facts, column, chosen=chosen)
             means[name] = sign * float(np.mean(list(scores.values()))) if scores else -math.inf

@@ -1,6 +1,10 @@
 """One run of the benchmark: a method learns some LoRAs of one zoo and is scored on several sets.
 
-    sets   validation, test; gauge, bf16, fp16, int8: the test rows written otherwise; other zoos whole
+    sets   validation, test; gauge, bf16, fp16, int8: the test rows written otherwise; other zoos, but for the
+           LoRAs that share their group with one that is learned from
+
+A method is given weights, groups and the labels of all targets. Hyper-parameters that are no target are hidden
+from all but the control that reads them.
 
 Scores are learned as the change against the base. Of LoRAs of another base a predictor knows the value of the
 base that it learned from alone: what it predicts is that value plus the change, and what is compared is the
@@ -25,9 +29,16 @@ from numpy.typing import NDArray
 from lorascope.bench.alterations import ALTERATIONS, altered
 from lorascope.bench.answers import Answers, Assignment
 from lorascope.bench.methods import METHODS
-from lorascope.bench.tasks import base_values, tasks_of
+from lorascope.bench.tasks import (
+    base_values,
+    same_groups,
+    tasks_of,
+    unlearned,
+    without_hyper,
+)
+from lorascope.bench.terms import Terms, source_digest
 from lorascope.errors import LorascopeError
-from lorascope.io.shards import open_zoo
+from lorascope.io.shards import Zoo, open_zoo
 from lorascope.predict.target import Target
 from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs
@@ -58,15 +69,14 @@ class Job:
     loras: int | None = None
     sets: tuple[str, ...] = ()
 
-    def key(self, digests: Mapping[str, str]) -> str:
-        """What names its run, given the digests of zoos."""
+    def key(self, digests: Mapping[str, str], terms: Terms) -> str:
+        """What names its run, given the digests of zoos and the terms of the suite."""
         facts = asdict(self) | {
             "data": [digests[self.zoo], *(digests[s] for s in self.sets if s in digests)],
-            "version": versions()["lorascope"],
+            "version": terms.version,
+            "protocol": terms.protocol,
+            "revision": terms.revisions[self.method],
         }
-        revision = METHODS[self.method].revision
-        if revision > 1:
-            facts["revision"] = revision
         text = json.dumps(facts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -76,8 +86,11 @@ class Run:
     """What came of a job: a line of the record.
 
     `scores` is set -> target -> metric, None where a score does not exist; `errors` says of sets (or targets
-    of a control) without scores why; `error` why there is no score at all. `seconds` is the processor's time
-    for learning, `all_seconds` that with predicting all sets.
+    of a control) without scores why; `error` why there is no score at all. `rows` counts the LoRAs of each
+    part of the split, and of other zoos those that are tested. `changes` is set -> target -> the largest
+    change of a prediction by an alteration. `stored` is the bytes of one predictor's state. `seconds` is the
+    processor's time for learning, `all_seconds` that with predicting all sets; `code` the digest of the
+    source that made it.
     """
 
     key: str
@@ -90,10 +103,13 @@ class Run:
     scores: Scores = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     parameters: int = 0
+    stored: int = 0
     seconds: float = 0.0
     all_seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
     error: str | None = None
 
     def to_line(self) -> str:
@@ -107,12 +123,13 @@ class Run:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) -> Run:
+def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str], terms: Terms) -> Run:
     """Make one run; an error that lorascope or torch raises becomes part of it."""
     began = time.process_time()
     head: dict[str, Any] = {
-        "key": job.key(digests),
+        "key": job.key(digests, terms),
         "versions": versions(),
+        "code": source_digest(),
         **{name: getattr(job, name) for name in ("stage", "zoo", "method", "seed", "loras")},
         "options": dict(job.options),
     }
@@ -126,9 +143,12 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str]) ->
     return Run(
         **head,
         scores=scored(given, answers, moves),
-        rows={name: len(rows) for name, rows in parts},
+        rows={name: len(rows) for name, rows in parts}
+        | {name: len(given.sets.get(name, ())) for name in moves},
         errors=dict(answers.errors),
+        changes=changes(given, answers),
         parameters=answers.parameters,
+        stored=answers.stored,
         seconds=round(answers.seconds, 3),
         all_seconds=round(time.process_time() - began, 3),
     )
@@ -141,7 +161,8 @@ Moves = Mapping[
 
 def assignment(job: Job, folders: Mapping[str, str]) -> tuple[Assignment, Moves]:
     """The data, the split and the sets of a job, and how far the bases of the sets are off."""
-    data, base = _load(job.zoo, folders[job.zoo])
+    home = _load(job.zoo, folders[job.zoo])
+    data = home.data
     split = default_split(data, job.seed)
     if job.loras is not None:
         split = thinned(data, split, job.loras, job.seed)
@@ -153,16 +174,31 @@ def assignment(job: Job, folders: Mapping[str, str]) -> tuple[Assignment, Moves]
             test = data.select(split.test)
             sets[name] = test if name == "test" else altered(name, test)
         else:
-            sets[name], other = _load(name, folders[name])
-            moves[name] = {k: other[k] - value for k, value in base.items() if k in other}
+            other = _load(name, folders[name])
+            shared = same_groups(home.zoo, other.zoo)
+            rest = unlearned(other.data, data, split) if shared else other.data
+            if len(rest):
+                sets[name] = rest
+            moves[name] = {k: other.base[k] - x for k, x in home.base.items() if k in other.base}
+    if not METHODS[job.method].reads_hyper:
+        data, sets = without_hyper(data), {name: without_hyper(of) for name, of in sets.items()}
     targets = tuple(data.targets)
     return Assignment(data, targets, split, job.seed, dict(job.options), sets), moves
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A zoo, its LoRAs in memory, and its base's own scores."""
+
+    zoo: Zoo
+    data: LabelledLoRAs
+    base: Mapping[str, float]
+
+
 @lru_cache(maxsize=12)
-def _load(name: str, folder: str) -> tuple[LabelledLoRAs, dict[str, float]]:
+def _load(name: str, folder: str) -> Loaded:
     zoo = open_zoo(Path(folder))
-    return tasks_of(zoo, name=name), base_values(zoo)
+    return Loaded(zoo, tasks_of(zoo, name=name), base_values(zoo))
 
 
 def thinned(data: LabelledLoRAs, split: Split, loras: int, seed: int) -> Split:
@@ -217,3 +253,21 @@ def _score(
         return {target.metric: None}
     found = scores(target, of.labels[name][rows], predicted[rows])
     return {k: round(v, 6) if math.isfinite(v) else None for k, v in found.items() if k in KEPT}
+
+
+def changes(given: Assignment, answers: Answers) -> dict[str, dict[str, float]]:
+    """The largest change of any prediction for the test rows by each way of writing them otherwise.
+
+    Of a value in deviations of the training labels, of classes in probability; three digits.
+    """
+    plain = answers.predictions.get("test", {})
+    found: dict[str, dict[str, float]] = {}
+    for name in ALTERATIONS:
+        for target, predicted in answers.predictions.get(name, {}).items():
+            scale = 1.0
+            if given.data.target(target).kind == "regression":
+                scale = float(np.nanstd(given.data.labels[target][given.split.train])) or 1.0
+            largest = float(np.abs(predicted - plain[target]).max(initial=0.0)) / scale
+            if math.isfinite(largest):
+                found.setdefault(name, {})[target] = float(f"{largest:.3g}")
+    return found

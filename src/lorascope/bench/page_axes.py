@@ -6,10 +6,10 @@ Their tables hold the controls and the leaders of the zoo that they were trained
 import math
 
 from lorascope.bench.jobs import OWN_BASE
-from lorascope.bench.markdown import cell, folded, number, table
+from lorascope.bench.markdown import cell, folded, table
 from lorascope.bench.methods import METHODS
-from lorascope.bench.page_tables import score_rows
-from lorascope.bench.summary import Summary, estimate, paired
+from lorascope.bench.page_tables import ceiling_cells, differences, score_rows
+from lorascope.bench.summary import Place, Summary, estimate, paired
 
 __all__ = ["axes"]
 
@@ -30,7 +30,7 @@ def axes(summary: Summary) -> list[str]:
 
 
 SECOND_TEXT = (
-    "Trained on LoRAs of the first base, tested on all LoRAs of one that was trained on from it. A score is "
+    "Trained on LoRAs of the first base, tested on LoRAs of one that was trained on from it. A score is "
     "its value: the change that is predicted plus the value of the base that was learned from. In brackets the "
     "share of the skill in distribution that is kept."
 )
@@ -77,8 +77,18 @@ def _section(summary: Summary, ending: str, title: str, text: str, *, kept: bool
     for zoo in summary.asked.suite.zoos:
         for on in summary.asked.suite.shifts.get(zoo, ()):
             if on.endswith(ending):
-                lines += [f"**{zoo} -> {on}**", "", *_shift(summary, zoo, on, kept=kept)]
+                pair = f"**{zoo} -> {on}**{_tested(summary, zoo, on)}"
+                lines += [pair, "", *_shift(summary, zoo, on, kept=kept)]
     return [f"### {title}", "", text, "", *lines] if lines else []
+
+
+def _tested(summary: Summary, zoo: str, on: str) -> str:
+    """How many LoRAs of another zoo are tested."""
+    found = summary.tested(zoo, on)
+    if found is None:
+        return ""
+    count = str(found[0]) if found[0] == found[1] else f"{found[0]} to {found[1]}"
+    return f" ({count} of {summary.asked.zoos[on].loras} LoRAs)"
 
 
 def _shift(summary: Summary, zoo: str, on: str, *, kept: bool) -> list[str]:
@@ -126,42 +136,55 @@ def _refusals(summary: Summary, zoo: str, sets: list[str]) -> list[str]:
 
 
 def _alterations(summary: Summary) -> list[str]:
-    """The largest change of any column's score, by method and writing."""
+    """The largest changes of a column's score and of a prediction, by method and writing."""
     names = summary.asked.suite.alterations
     if not names:
         return []
-    lines = [
-        "### The same LoRAs written otherwise",
-        "",
-        "The test LoRAs after a random change of gauge (condition number up to 10) and after rounding their "
-        "factors. The largest change of a column's score against the LoRAs as they are, and the column; bold "
-        "where it is more than the standard error of that score over the seeds.",
-        "",
-    ]
+    lines = ["### The same LoRAs written otherwise", "", ALTERED, ""]
     for zoo in summary.asked.suite.zoos:
         rows = []
         for method in [*summary.controls, *summary.methods]:
-            changes = [_largest_change(summary, zoo, method, name) for name in names]
-            rows.append([_name(method), *changes])
+            found = [
+                f"{_largest_change(summary, zoo, method, name)} / "
+                f"{_moved(summary, zoo, method, name)}"
+                for name in names
+            ]
+            rows.append([_name(method), *found])
         lines += [f"**{zoo}**", "", *table(["", *names], rows)]
     return lines
+
+
+ALTERED = (
+    "The test LoRAs after a random change of gauge (condition number up to 10) and after rounding their "
+    "factors. First the largest change of a column's score against the LoRAs as they are, and the column; "
+    "bold where it is more than the standard error of that score. After the stroke the largest change of a "
+    "single prediction: of a value in deviations of its label, of classes in probability."
+)
 
 
 def _largest_change(summary: Summary, zoo: str, method: str, on: str) -> str:
     found: dict[str, float] = {}
     for column in summary.columns(zoo):
         own = summary.scores(zoo, method, column)
-        change = paired(summary.scores(zoo, method, column, on=on), own)
-        if change.known:
-            found[column] = change.mean
+        moved = paired(summary.scores(zoo, method, column, on=on), own)
+        if moved.known:
+            found[column] = moved.mean
     if not found:
         return "-"
     column = max(found, key=lambda name: abs(found[name]))
-    if abs(found[column]) < 5e-5:
-        return "0"
-    text = f"{found[column]:+.4f} {column}"
+    change = found[column]
+    if abs(change) < 5e-5:
+        return f"{change:+.0e}" if change else "0"
     error = estimate(summary.scores(zoo, method, column)).error
-    return f"**{text}**" if abs(found[column]) > error else text
+    text = f"{change:+.4f} {column}"
+    return f"**{text}**" if abs(change) > error else text
+
+
+def _moved(summary: Summary, zoo: str, method: str, on: str) -> str:
+    """The largest change of any prediction, over targets and seeds."""
+    runs = summary.runs_of(zoo, method)
+    found = [change for run in runs for change in run.changes.get(on, {}).values()]
+    return "-" if not found else f"{max(found):.0e}" if max(found) else "0"
 
 
 def _sizes(summary: Summary) -> list[str]:
@@ -202,12 +225,12 @@ def _kinds(summary: Summary) -> list[str]:
         heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in summary.columns(zoo))]
         names = summary.compared(zoo)
         rows = score_rows(summary, zoo, names, stage="kinds")
-        ceilings = [number(summary.ceiling(zoo, name)) for name in summary.columns(zoo)]
-        rows.append(["*label ceiling*", *ceilings])
+        rows.append(["*label ceiling*", *ceiling_cells(summary, zoo)])
         lines += [
             f"**{zoo}** ({facts.loras} LoRAs, dials chosen on {parent})",
             "",
             *table(heads, rows),
+            *differences(summary, Place(zoo, stage="kinds"), names),
         ]
         for method in names:
             if error := summary.error(zoo, method, "test", stage="kinds"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorascope.bench.methods import DEFAULT, METHODS
-from lorascope.bench.page_glance import draw_glance
+from lorascope.bench.page_glance import draw_glance, tasks_of
 from lorascope.bench.summary import Summary, estimate
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _glance(summary: Summary) -> "Figure":
-    count = sum(len(summary.columns(zoo)) for zoo in summary.asked.suite.zoos)
-    figure = _figure(8.0, 1.0 + 0.21 * count)
-    draw_glance(figure.subplots(), summary)
+    tasks = [*tasks_of(summary), *tasks_of(summary, kinds=True)]
+    figure = _figure(8.0, 1.0 + 0.21 * len(tasks))
+    draw_glance(figure.subplots(), tasks)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure
 

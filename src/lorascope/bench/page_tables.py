@@ -6,12 +6,13 @@ does not even beat the majority or mean.
 
 from typing import Any
 
+from lorascope.bench.jobs import Run
 from lorascope.bench.markdown import cell, difference, folded, number, short, table
 from lorascope.bench.methods import DEFAULT, METHODS
-from lorascope.bench.summary import Estimate, Summary, estimate, paired
+from lorascope.bench.summary import Estimate, Place, Summary, estimate
 from lorascope.bench.table import MAJORITY
 
-__all__ = ["differences", "in_distribution", "score_rows"]
+__all__ = ["ceiling_cells", "ceiling_text", "differences", "in_distribution", "score_rows"]
 
 LOSES, BELOW = "†", "‡"
 
@@ -19,17 +20,24 @@ LOSES, BELOW = "†", "‡"
 def in_distribution(summary: Summary, zoo: str) -> list[str]:
     """The table of a zoo: all methods on its unseen groups."""
     columns = summary.columns(zoo)
-    heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in columns), "weights", "CPU s"]
+    heads = ["", *(f"{name} ({summary.metric(zoo, name)})" for name in columns)]
+    heads += ["weights", "stored MB", "CPU s"]
     rows = score_rows(summary, zoo, [*summary.controls, *summary.methods])
     for row, name in zip(rows, [*summary.controls, *summary.methods], strict=True):
         runs = [run for run in summary.runs_of(zoo, name) if run.error is None]
         seconds = [run.seconds for run in runs]
         weights = max((run.parameters for run in runs), default=0)
         row.append("" if METHODS[name].control else short(weights))
+        row.append("" if METHODS[name].control else megabytes(runs))
         row.append(number(sum(seconds) / len(seconds), 1) if seconds else "-")
-    ceilings = [number(summary.ceiling(zoo, name)) for name in columns]
-    rows.append(["*label ceiling*", *ceilings, "", ""])
+    rows.append(["*label ceiling*", *ceiling_cells(summary, zoo), "", "", ""])
     return table(heads, rows)
+
+
+def megabytes(runs: list[Run]) -> str:
+    """The state of one predictor in 10^6 bytes; a dash for what cannot be saved."""
+    stored = max((run.stored for run in runs), default=0) / 1e6
+    return number(stored, 1 if stored >= 1 else 3) if stored else number(None)
 
 
 def score_rows(summary: Summary, zoo: str, names: list[str], **where: Any) -> list[list[str]]:
@@ -52,30 +60,30 @@ def _mark(summary: Summary, zoo: str, name: str, column: str, **where: Any) -> s
     return BELOW if MAJORITY in lost else LOSES if lost else ""
 
 
-def differences(summary: Summary, zoo: str) -> list[str]:
+def differences(summary: Summary, place: Place, names: list[str]) -> list[str]:
     """The default minus every other method, paired by seed; bold where the other is better by two errors."""
-    if DEFAULT not in summary.methods:
+    if DEFAULT not in names:
         return []
-    columns = summary.columns(zoo)
+    columns = summary.columns(place.zoo)
     rows = []
-    for name in [*summary.controls, *summary.methods]:
-        if name == DEFAULT:
-            continue
+    for name in [name for name in names if name != DEFAULT]:
         row = [f"*{name}*" if METHODS[name].control else name]
         for column in columns:
-            gain = _gain(summary, zoo, name, column)
+            gain = summary.lead(place, column, name)
             row.append(difference(gain, bold=gain.mean < -2 * gain.error))
         rows.append(row)
-    return folded(
-        f"{zoo}: {DEFAULT} minus every other method, paired by seed", table(["", *columns], rows)
-    )
+    title = f"{place.zoo}: {DEFAULT} minus every other method, paired by seed"
+    return folded(title, table(["", *columns], rows))
 
 
-def _gain(summary: Summary, zoo: str, name: str, column: str) -> Estimate:
-    """How much better the default is than another method, more being better."""
-    sign = summary.sign(zoo, column)
-    ours, theirs = (
-        {seed: sign * x for seed, x in summary.scores(zoo, who, column).items()}
-        for who in (DEFAULT, name)
-    )
-    return paired(ours, theirs)
+def ceiling_cells(summary: Summary, zoo: str) -> list[str]:
+    """The label's ceiling of each column, with its standard error where the zoo tells it."""
+    return [ceiling_text(summary, zoo, column) for column in summary.columns(zoo)]
+
+
+def ceiling_text(summary: Summary, zoo: str, column: str) -> str:
+    """The ceiling of one column."""
+    ceiling = summary.ceiling(zoo, column)
+    if ceiling is None:
+        return number(None)
+    return cell(Estimate(ceiling, summary.ceiling_error(zoo, column), 1))

@@ -16,10 +16,11 @@ import torch
 from lorascope.bench.cores import cores
 from lorascope.bench.jobs import Job, Run, run_job
 from lorascope.bench.record import Asked, append_run, load_runs
-from lorascope.bench.stages import STAGES, jobs_of
+from lorascope.bench.stages import STAGES, asked_runs, jobs_of
+from lorascope.bench.terms import source_digest
 from lorascope.errors import DataError, TrainingError
 
-__all__ = ["BUDGET_HOURS", "run_suite"]
+__all__ = ["BUDGET_HOURS", "other_code", "run_suite"]
 
 BUDGET_HOURS = 12.0
 
@@ -32,7 +33,7 @@ def run_suite(
     budget_hours: float = BUDGET_HOURS,
     progress: bool = True,
 ) -> list[Run]:
-    """Make all runs of a suite that the folder does not hold yet; returns all that it holds then.
+    """Make all runs of a suite that the folder does not hold yet; returns those of the suite.
 
     `processes=1` runs in this process. An error of a single run is recorded with the run. Raises DataError
     when the budget is spent before the end.
@@ -40,16 +41,29 @@ def run_suite(
     out = Path(out)
     asked.save(out)
     for stage in STAGES:
-        runs = load_runs(out)
+        runs = asked_runs(asked, load_runs(out))
         made = {run.key for run in runs if run.error is None}
         jobs = jobs_of(asked, stage, runs)
-        left = [job for job in jobs if job.key(asked.digests) not in made]
+        left = [job for job in jobs if asked.key(job) not in made]
         hours = budget_hours - sum(run.all_seconds for run in runs) / 3600
         with _bar(progress, stage, len(jobs), len(jobs) - len(left)) as advance:
             for run in _within(hours, _run_all(asked, left, processes)):
                 append_run(out, run)
                 advance(run)
-    return load_runs(out)
+    return asked_runs(asked, load_runs(out))
+
+
+def other_code(asked: Asked, out: Path | str) -> str:
+    """What to say of a record that other code than this began, empty where none did."""
+    runs = asked_runs(asked, load_runs(Path(out)))
+    others = [run for run in runs if run.code != source_digest()]
+    if not others:
+        return ""
+    return (
+        f"Going on with {out}: {len(others)} of its {len(runs)} runs were made by other source than this one's "
+        f"({source_digest()}), and are kept. Who changed what a method answers raises its revision in "
+        "bench/methods.py; who changed what all are given or scored by, PROTOCOL in bench/terms.py."
+    )
 
 
 def _within(hours: float, runs: Iterator[Run]) -> Iterator[Run]:
@@ -68,15 +82,16 @@ def _within(hours: float, runs: Iterator[Run]) -> Iterator[Run]:
 def _run_all(asked: Asked, jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
     """The runs as they end."""
     processes = min(processes or cores(), len(jobs))
+    given = asked.folders, asked.digests, asked.terms
     if processes <= 1:
-        yield from (run_job(job, asked.folders, asked.digests) for job in jobs)
+        yield from (run_job(job, *given) for job in jobs)
         return
     # Spawned, not forked: a fork beside torch's threads may hang.
     pool = ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_one_thread, initargs=()
     )
     try:
-        futures = [pool.submit(run_job, job, asked.folders, asked.digests) for job in jobs]
+        futures = [pool.submit(run_job, job, *given) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:

@@ -2,20 +2,34 @@
 
     tune -> score -> sizes, kinds        each stage is decided by the runs of those before it
 
-Before a stage has run, a plan counts one trial a method and, as leaders, the methods that cost most; kinds of
-target that choose different trials add runs.
+A record may hold more runs than a suite asks for: of zoos before they grew, of methods before they changed, of
+other terms. Whoever counts, chooses or reports takes `asked_runs` alone.
+
+Before a stage has run, a plan counts one trial a method, of the mean cost of all, and, as leaders, methods from
+the dearest to the cheapest at even steps; kinds of target that choose different trials add runs.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import numpy as np
+
 from lorascope.bench.choice import chosen_trials, leaders, option_key, trials_of
-from lorascope.bench.jobs import Job, Run, Stage
+from lorascope.bench.jobs import OWN_BASE, Job, Run, Stage
 from lorascope.bench.methods import METHODS
 from lorascope.bench.record import Asked
+from lorascope.bench.tasks import NOT_BUILT
 
-__all__ = ["STAGES", "PlanLine", "expected_seconds", "jobs_of", "plan_lines", "plan_text"]
+__all__ = [
+    "STAGES",
+    "PlanLine",
+    "asked_runs",
+    "expected_seconds",
+    "jobs_of",
+    "plan_lines",
+    "plan_text",
+]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 LEARNED = 0.8  # of a zoo's LoRAs are learned from; the others are tested
@@ -28,14 +42,23 @@ def jobs_of(asked: Asked, stage: Stage, runs: Sequence[Run]) -> list[Job]:
     return sorted(jobs, key=lambda job: (order.index(job.zoo), -cost(job, asked)))
 
 
+def asked_runs(asked: Asked, runs: Sequence[Run]) -> list[Run]:
+    """The runs of a record that the suite asks for, stage by stage, in the order of the record."""
+    found: list[Run] = []
+    for stage in STAGES:
+        keys = {asked.key(job) for job in jobs_of(asked, stage, found)}
+        found += [run for run in runs if run.key in keys]
+    return found
+
+
 def _tune(asked: Asked, runs: Sequence[Run]) -> list[Job]:
     suite = asked.suite
     return [
         Job("tune", zoo, method, suite.seeds[0], options, suite.tuning_loras, ("validation",))
         for zoo in suite.zoos
         for method in suite.methods
-        if len(trials_of(suite, method)) > 1
-        for options in trials_of(suite, method)
+        if len(trials_of(asked, method)) > 1
+        for options in trials_of(asked, method)
     ]
 
 
@@ -75,18 +98,19 @@ def _compared(asked: Asked, zoo: str, runs: Sequence[Run]) -> list[str]:
     suite = asked.suite
     controls = [name for name in suite.methods if METHODS[name].control]
     if any(run.stage == "score" and run.zoo == zoo for run in runs):
-        return [*controls, *leaders(suite, asked.zoos[zoo], runs)]
+        return [*controls, *leaders(asked, zoo, runs)]
     facts = asked.zoos[zoo]
     others = [name for name in suite.methods if not METHODS[name].control]
-    others.sort(key=lambda name: -METHODS[name].seconds(1000, facts.numbers))
-    return [*controls, *others[: suite.leaders]]
+    others.sort(key=lambda name: -METHODS[name].mean_seconds(1000, facts.numbers))
+    places = np.linspace(0, len(others) - 1, min(suite.leaders, len(others))).round()
+    return [*controls, *(others[int(place)] for place in places)]
 
 
 def _chosen(
     asked: Asked, runs: Sequence[Run], tuned_on: str, method: str, *, zoo: str = "", **fields: Any
 ) -> list[Job]:
     """A job for each seed and each trial that was chosen for a kind of target."""
-    chosen = chosen_trials(asked.suite, asked.zoos[tuned_on], method, runs)
+    chosen = chosen_trials(asked, tuned_on, method, runs)
     distinct = {option_key(options): options for options in chosen.values()}
     return [
         Job(zoo=zoo or tuned_on, method=method, seed=seed, options=options, **fields)
@@ -95,8 +119,11 @@ def _chosen(
     ]
 
 
-def cost(job: Job, asked: Asked) -> float:
-    """The expected seconds of a job, by the table of methods: learning, and predicting the other zoos."""
+def cost(job: Job, asked: Asked, *, tuned: bool = True) -> float:
+    """The expected seconds of a job, by the table of methods: learning, and predicting the other zoos.
+
+    Where the trial is still to be chosen, not `tuned`, the mean of all counts.
+    """
     facts, method = asked.zoos[job.zoo], METHODS[job.method]
     learned = LEARNED * facts.loras
     count = learned if job.loras is None else min(job.loras, learned)
@@ -105,7 +132,8 @@ def cost(job: Job, asked: Asked) -> float:
     once = (
         method.steps * read / 1000 / 20
     )  # a training goes over its LoRAs some forty times, both ways
-    return method.seconds(int(count), facts.numbers) + once + 0.3
+    factor = method.factor(job.options) if tuned else method.mean_factor
+    return (method.seconds(int(count), facts.numbers) + once) * factor + 0.3
 
 
 def expected_seconds(jobs: Iterable[Job], asked: Asked, runs: Sequence[Run]) -> float:
@@ -113,11 +141,18 @@ def expected_seconds(jobs: Iterable[Job], asked: Asked, runs: Sequence[Run]) -> 
     spent: dict[str, list[float]] = {}
     for run in runs:
         if run.error is None and run.zoo in asked.zoos:
-            sets = tuple(run.scores)
+            sets = tuple(name for name in run.scores if not name.endswith(OWN_BASE))
             job = Job(run.stage, run.zoo, run.method, run.seed, run.options, run.loras, sets)
             spent.setdefault(run.method, []).append(run.all_seconds / cost(job, asked))
+    chosen = {(run.zoo, run.method) for run in runs if run.stage == "tune"}
+
+    def expected(job: Job) -> float:
+        place = asked.suite.kinds.get(job.zoo, job.zoo), job.method
+        known = job.stage == "tune" or place in chosen
+        return ratio.get(job.method, 1.0) * cost(job, asked, tuned=known)
+
     ratio = {name: sum(found) / len(found) for name, found in spent.items()}
-    return sum(ratio.get(job.method, 1.0) * cost(job, asked) for job in jobs)
+    return sum(map(expected, jobs))
 
 
 @dataclass(frozen=True)
@@ -132,7 +167,7 @@ class PlanLine:
 
 
 def plan_lines(asked: Asked, runs: Sequence[Run]) -> list[PlanLine]:
-    """What a suite comes to, stage by stage and zoo by zoo."""
+    """What a suite comes to, stage by stage and zoo by zoo, with these runs of it made."""
     made = {run.key for run in runs if run.error is None}
     lines = []
     for stage in STAGES:
@@ -140,14 +175,15 @@ def plan_lines(asked: Asked, runs: Sequence[Run]) -> list[PlanLine]:
         for job in jobs_of(asked, stage, runs):
             by_zoo.setdefault(job.zoo, []).append(job)
         for zoo, jobs in by_zoo.items():
-            left = [job for job in jobs if job.key(asked.digests) not in made]
+            left = [job for job in jobs if asked.key(job) not in made]
             hours = expected_seconds(left, asked, runs) / 3600
             lines.append(PlanLine(stage, zoo, len(jobs), len(jobs) - len(left), hours))
     return lines
 
 
 def plan_text(asked: Asked, runs: Sequence[Run], budget_hours: float) -> str:
-    """The plan in words, with its hours against the budget."""
+    """The plan in words, with its hours against the budget, for a record's runs."""
+    runs = asked_runs(asked, runs)
     lines = plan_lines(asked, runs)
     spent = sum(run.all_seconds for run in runs) / 3600
     left = sum(line.hours for line in lines)
@@ -168,6 +204,8 @@ def plan_text(asked: Asked, runs: Sequence[Run], budget_hours: float) -> str:
     told.append(
         f"spent {spent:.2f}, to come {left:.2f} CPU-hours: {fits} the budget of {budget_hours:g}"
     )
+    if unbuilt := [name for name, facts in asked.zoos.items() if facts.digest == NOT_BUILT]:
+        told.append(f"not built yet, taken to be as large as they will be: {', '.join(unbuilt)}")
     if asked.missing:
         told.append(f"left out, since their zoos are not there: {', '.join(asked.missing)}")
     return "\n".join(told)

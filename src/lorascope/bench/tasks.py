@@ -19,8 +19,21 @@ from numpy.typing import NDArray
 from lorascope.io.shards import Zoo, open_zoo
 from lorascope.predict.target import Target
 from lorascope.train.data import LabelledLoRAs, from_zoo
+from lorascope.train.splits import Split
 
-__all__ = ["ANSWERS", "MERGED", "ZooFacts", "base_values", "facts_of", "tasks_of", "without_answer"]
+__all__ = [
+    "ANSWERS",
+    "MERGED",
+    "NOT_BUILT",
+    "ZooFacts",
+    "base_values",
+    "facts_of",
+    "same_groups",
+    "tasks_of",
+    "unlearned",
+    "without_answer",
+    "without_hyper",
+]
 
 Array = NDArray[np.float64]
 
@@ -35,6 +48,10 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
 MERGED: Mapping[str, tuple[str, ...]] = {
     "traits": ("face_width", "skin_tone", "eye_height", "eye_spacing", "hair_tone")
 }
+#: In place of the digest of a zoo that is still to be built.
+NOT_BUILT = ""
+#: Families that draw their groups anew from each seed: person-7 of one zoo is not person-7 of another.
+DRAWN = ("faces",)
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,32 @@ def without_answer(data: LabelledLoRAs, target: str) -> LabelledLoRAs:
     """The data without the hyper-parameters that are the answer to a target."""
     hidden = ANSWERS.get(target, ())
     return replace(data, hyper={k: v for k, v in data.hyper.items() if k not in hidden})
+
+
+def without_hyper(data: LabelledLoRAs) -> LabelledLoRAs:
+    """The data without any hyper-parameter: weights, groups and the labels of all targets are left.
+
+    Every method but the control that reads them is given this. A default that learned from the batch size
+    or the prompt of its training LoRAs would know more than the others.
+    """
+    return replace(data, hyper={})
+
+
+def same_groups(zoo: Zoo, other: Zoo) -> bool:
+    """Whether groups of one name are one group in both zoos: a set of sources is, a drawn person is not."""
+    family, theirs = (of.recipe.get("family") for of in (zoo, other))
+    if family != theirs:
+        return False
+    return family not in DRAWN or zoo.recipe.get("seed") == other.recipe.get("seed")
+
+
+def unlearned(other: LabelledLoRAs, data: LabelledLoRAs, split: Split) -> LabelledLoRAs:
+    """The LoRAs of another zoo whose groups no training or validation row of a split has."""
+    if other.groups is None or data.groups is None:
+        return other
+    learned = {data.groups[int(row)] for part in split.parts()[:2] for row in part}
+    kept = [row for row, group in enumerate(other.groups) if group not in learned]
+    return other if len(kept) == len(other) else other.select(np.array(kept, dtype=np.int64))
 
 
 Read = Callable[[Mapping[str, Array]], Array]

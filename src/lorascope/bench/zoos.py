@@ -9,16 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorascope.bench.methods import USUAL_NUMBERS
 from lorascope.bench.record import Asked
 from lorascope.bench.suites import Suite
-from lorascope.bench.tasks import facts_of
+from lorascope.bench.tasks import NOT_BUILT, ZooFacts, facts_of
 from lorascope.errors import DataError, FileError
 from lorascope.io.shards import Zoo, open_zoo
 
 if TYPE_CHECKING:
     from lorascope.zoo.families.collection import NamedZoo
 
-__all__ = ["ask", "build_zoos", "built_zoos", "collection_name", "find_zoos", "usual_place"]
+__all__ = [
+    "ask",
+    "build_zoos",
+    "built_zoos",
+    "collection_name",
+    "find_zoos",
+    "planned",
+    "usual_place",
+]
 
 
 def usual_place() -> Path:
@@ -107,6 +116,28 @@ def built_zoos(suite: Suite) -> dict[str, Path]:
     return {name: path for name, path in places.items() if (path / "index.parquet").is_file()}
 
 
+def planned(suite: Suite) -> Asked:
+    """A suite with zoos of its own, to plan it: those that are not built yet are as large as they will be.
+
+    Of these it knows no labels: it stands for one value and one kind of classes, and for LoRAs of the size that
+    costs are told for. Such a plan is never run or saved.
+    """
+    built = built_zoos(suite)
+    zoos = {
+        name: facts_of(name, built[name])
+        if name in built
+        else ZooFacts(name, "", NOT_BUILT, suite.shares[name], USUAL_NUMBERS, "", "", TO_COME, {})
+        for name in suite.needed()
+    }
+    return Asked.now(suite, zoos)
+
+
+TO_COME: Mapping[str, Mapping[str, str]] = {
+    "value": {"kind": "regression", "metric": "r2"},
+    "classes": {"kind": "multilabel", "metric": "accuracy"},
+}
+
+
 def _own(suite: Suite, name: str) -> Path:
     """Beside the collection, not in it: a zoo only grows, and these must stay small."""
     return usual_place().parent / "suites" / suite.name / f"{name}-{suite.shares[name]}"
@@ -139,7 +170,7 @@ def ask(suite: Suite, folders: Mapping[str, Path]) -> Asked:
     )
     facts = {name: facts_of(name, folders[name]) for name in cut.needed()}
     missing = tuple(name for name in suite.needed() if name not in there)
-    return Asked(cut, facts, missing)
+    return Asked.now(cut, facts, missing)
 
 
 def _known_names() -> set[str]:

@@ -65,11 +65,13 @@ def run(
         _run_zoo(zoos or [], out, targets, models, seeds, processes)
     else:
         from lorascope.bench.record import load_runs
-        from lorascope.bench.schedule import run_suite
+        from lorascope.bench.schedule import other_code, run_suite
         from lorascope.bench.stages import plan_text
 
         asked = _asked(suite, zoos, build=True)
         typer.echo(plan_text(asked, load_runs(out), hours))
+        if said := other_code(asked, out):
+            typer.echo(f"Warning: {said}", err=True)
         run_suite(asked, out, processes=processes, budget_hours=hours)
     report(out)
 
@@ -151,7 +153,7 @@ def _run_zoo(
 def _asked(name: str, zoos: list[Path] | None, *, build: bool) -> "Asked":
     """A suite on the zoos that were named, the collection, or those that it builds itself."""
     from lorascope.bench.suites import suite_of
-    from lorascope.bench.zoos import ask, build_zoos, built_zoos, find_zoos, usual_place
+    from lorascope.bench.zoos import ask, build_zoos, find_zoos, planned, usual_place
 
     suite = suite_of(name)
     if zoos:
@@ -160,4 +162,4 @@ def _asked(name: str, zoos: list[Path] | None, *, build: bool) -> "Asked":
         return ask(suite, find_zoos([usual_place()]))
     if build:
         return ask(suite, build_zoos(suite, note=lambda line: typer.echo(line, err=True)))
-    return ask(suite, built_zoos(suite))
+    return planned(suite)
