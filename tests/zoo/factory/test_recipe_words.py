@@ -103,7 +103,7 @@ def test_a_zoo_that_grew_takes_as_many_commands():
         FacesFamily({"seed": 1, "base": "faces-second", "ranges": {"steps": {"choice": [5]}}}),
         ObjectsFamily({"seed": 2, "adapters": {"rank": 2}}),
     ],
-    ids=str,
+    ids=["exam second", "exam rank", "exam dora", "faces", "faces second", "objects"],
 )
 def test_the_lines_of_python_describe_the_family(family, monkeypatch):
     part = part_of(family, slots=3)
