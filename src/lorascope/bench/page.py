@@ -123,9 +123,9 @@ One file and one row. A model of the library (a file in `models/`, a row in `mod
     # the row, in src/lorascope/bench/methods.py
     Method("median", "spectra", median, trials=({},), steps=0.1)
 
-`trials` are the dials that are tried, `steps` and `cube` what a training costs. The next `lorascope bench run`
-runs what is missing of it, and nothing else. Who changes what a method answers raises its `revision`, and its
-runs are made again.
+`trials` are the dials that are tried, `steps`, `cube` and `factors` what they cost. The next `lorascope bench
+run` runs what is missing of it, and nothing else. Who changes what a method answers raises its `revision`, and
+its runs are made again.
 """
 
 
