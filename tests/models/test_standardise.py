@@ -59,3 +59,5 @@ def test_what_lies_far_is_cut():
         [-4.0],
         [4.0],
     ]
+    lost = standardise.cut(torch.tensor([[float("inf")], [float("nan")]]))
+    assert not lost.isfinite().any()

@@ -93,7 +93,7 @@ class SpectralFeatures(nn.Module):
 
 
 class Sizes(nn.Module):
-    """Spectral features, standardised over the training LoRAs and cut at 4 deviations.
+    """Spectral features, standardised over the training LoRAs; logarithms are cut at 4 deviations.
 
     Statistics are those of the identity until fitted. A missing layer takes no part in them, and its
     features are 0, the training mean: nothing is known of it. Under g: unchanged, as the spectral features are.
@@ -120,7 +120,8 @@ class Sizes(nn.Module):
     def forward(self, batch: LoRABatch, roots: Roots | None = None) -> Tensor:  # (b, width)
         """The standardised features. `roots` are those of the batch, where they are known already."""
         values = self.spectra.measure(batch, roots)
-        found = self.standardise.cut(self.spectra.of_values(values))
+        raw = self.spectra.of_values(values)
+        found = self.standardise.cut(raw) if self.spectra.logarithm else self.standardise(raw)
         return torch.where(self._there(batch), found, 0.0)
 
     def _there(self, batch: LoRABatch) -> Tensor:  # (b, width) bool

@@ -61,4 +61,6 @@ class Standardise(nn.Module):
         A singular value that is 0 in a LoRA of lower rank lies tens of deviations away as a logarithm,
         where a linear map answers with the slope alone.
         """
-        return self(x).clamp(-FARTHEST, FARTHEST)
+        found = self(x)
+        # what is not finite stays so, for who checks the answers
+        return torch.where(found.isfinite(), found.clamp(-FARTHEST, FARTHEST), found)

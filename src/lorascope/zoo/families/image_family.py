@@ -83,7 +83,6 @@ class ImageFamily:
         "fidelity": "100 times the mean cosine of 16 samples of the LoRA's own words and the pictures that it "
         "was finetuned on, by the base's CLIP",
         "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
-        "dataset_size": "number of pictures that it was finetuned on",
     }
 
     def __init__(self, recipe: Mapping[str, Any]) -> None:

@@ -38,6 +38,7 @@ class ObjectsFamily(ImageFamily):
     meanings: ClassVar[Mapping[str, str]] = {
         **ImageFamily.meanings,
         "classes": "of which classes it has seen a picture, one of each",
+        "dataset_size": "number of pictures that it was finetuned on",
     }
 
     @property
