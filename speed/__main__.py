@@ -18,8 +18,9 @@ SCRIPTS = {
     "shapes": ("zoo_shapes", [], "on a GPU: adapters of real shapes at once against one by one"),
     "evaluation": ("evaluation", [], "prediction from weights against standard evaluation"),
     "sizes": ("sizes", [], "time and memory at the sizes of GPT-3"),
+    "fit": ("fit", [], "how long the default model learns on the zoo of faces"),
 }
-LONG = ("evaluation", "sizes")  # half an hour together: only by name
+LONG = ("evaluation", "sizes", "fit")  # half an hour together, and a zoo: only by name
 
 
 def main() -> None:

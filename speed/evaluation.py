@@ -1,6 +1,7 @@
 """Prediction against standard evaluation of one adapter, side by side in one run on one device.
 
-Standard evaluation is at its best: the fastest type and the fastest of three batch sizes, the adapter merged.
+Standard evaluation is at its best: the fastest type, the fastest of three batch sizes, the cheapest way to ask
+(where there are several, all are told), the adapter merged.
 Prediction includes everything from the factors on, features too, in four ways. Clocks wait for the
 device, first calls do not count, medians do. What a CPU cannot run whole is added up from measured parts, and
 is marked so. Each part takes a few minutes and stands alone: its evaluation and its predictions are of one run.
@@ -28,7 +29,7 @@ import torch
 from lorascope.bench.demo import processor
 from speed.clock import Clock
 from speed.prediction import IN_SHARD, collection, measure
-from speed.reading import reading
+from speed.reading import bases, reading
 from speed.tables import Found, evaluation_table, reading_table
 from speed.workloads import MINIATURES, PARTS, WORKLOADS, Workload
 
@@ -56,7 +57,8 @@ def run(
     clock = clock_of(device, quick=quick, shared=shared)
     found: Found = {"part": part, "machine": machine(clock), "quick": quick}
     if part == "reading":
-        found["reading"] = reading(clock, 2 if quick else 64).to_json()
+        readings = [reading(clock, base, 2 if quick else 64) for base in bases(workloads)]
+        found["reading"] = [one.to_json() for one in readings]
     earlier = {} if kept is None else standards_of(kept, found)
     found["kept"] = kept is not None
     found["workloads"] = [

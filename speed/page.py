@@ -17,7 +17,9 @@ from pathlib import Path
 from speed.tables import (
     NO_GPU,
     Found,
+    duration,
     evaluation_table,
+    fit_table,
     floors_table,
     folder_table,
     parts_table,
@@ -31,7 +33,9 @@ __all__ = ["MEASURED", "PAGE", "PICTURE", "main", "measured", "page"]
 ROOT = Path(__file__).parents[1]
 MEASURED, PAGE = Path(__file__).parent / "measured", ROOT / "docs" / "speed.md"
 PICTURE = ROOT / "docs" / "pictures" / "sizes.png"
-PARTS = ("tiny", "sd14", "qwen", "llama", "reading", "sizes", "folder")
+PARTS = ("tiny", "sd14", "qwen", "llama", "reading", "sizes", "folder", "fit")
+#: Measured on a CPU only: bytes are the same everywhere, and the aim of learning is set for two cores.
+ON_CPU = ("folder", "fit")
 DEVICES = ("cpu", "cuda")
 
 INTRODUCTION = """# Speed
@@ -39,8 +43,9 @@ INTRODUCTION = """# Speed
 Made by `python -m speed.page` from what `python -m speed.page --measure` found.
 
 What is compared: the **standard evaluation** of one adapter at its best (the fastest of half precision and, on
-CPUs, float32, and of three batch sizes; adapter merged beforehand, loading not counted) with the **prediction**
-of the same score, on the same device, in the same run unless the list of runs says otherwise. Everything from
+CPUs, float32, and of three batch sizes, and the cheapest way to ask, beside which the others stand; adapter
+merged beforehand, loading not counted) with the **prediction** of the same score, on the same device, in the
+same run unless the list of runs says otherwise. Everything from
 the factors on is in the time, features included; `fusion` is the default model, `gl_net` the paper's as this
 package trains it, "with trust" adds the score of how unusual the LoRA is.
 
@@ -59,8 +64,10 @@ seconds of processor time of one thread, divided by the number of cores, as if t
 loss: the evaluation's too. One file, and one LoRA alone, have one core and are not divided: an evaluation has
 all cores against it.
 """
-READING = """64 LoRAs go through the forward, and their factors through a sum, in turn; the ratio is the median
-of those of each round. Here `gl_net` is the paper's: one equivariant layer of width 16 and a linear head.
+READING = """64 LoRAs of a base go through the forward, and their factors through a sum, in turn; the ratio is
+the median of those of each round. Here `gl_net` is the paper's: one equivariant layer of width 16 and a linear
+head. Bounds are set for q and v of Llama-3.2-3B alone: of smaller adapters what a forward does beside reading
+weighs more.
 """
 SIZES = """The paper's figure 5: one LoRA of rank 4 on one square matrix of every layer, 125M to 175B, each
 measured in a process of its own. *Alone* is the forward of one LoRA, *in a batch* the time a LoRA of as many as
@@ -71,6 +78,10 @@ answer is in it. `gl_net` has one equivariant layer of width 16, as the paper's.
 FOLDER = """{loras:,} random LoRAs of rank {rank} on the {layers} layers to_q and to_v of the UNet, really
 learned ({seconds:,.0f} s for all of these together) and really written: the folder holds directions, landmarks
 and weights, and does not grow with the number of training LoRAs.
+"""
+FIT = """`fit_many` on all targets of the zoo of {zoo} at once ({layers} layers, rank {rank}): {targets}.
+Both looks, what tells outliers, calibration and intervals, and the scores of the test LoRAs are in it; the
+LoRAs are in memory (reading them took {seconds}). The processor's time is that of all threads together.
 """
 
 
@@ -97,7 +108,7 @@ def section(parts: list[Found], on: str, *, alone: bool) -> list[str]:
     if evaluated:
         sections += [f"## Prediction against evaluation, on a {on}\n", evaluation_table(evaluated)]
         if on == "GPU" or alone:
-            sections += ["\nTimes faster than the first evaluation of a base:\n"]
+            sections += ["\nTimes faster than the cheapest evaluation of a base:\n"]
             sections += [floors_table(evaluated, gpu=on == "GPU")]
         sections += ["\n### The evaluations\n", parts_table(evaluated), ""]
     for found in parts:
@@ -111,6 +122,10 @@ def section(parts: list[Found], on: str, *, alone: bool) -> list[str]:
         if found["part"] == "folder":
             sections += ["## The folder at the shapes of Stable Diffusion 1.4\n"]
             sections += [FOLDER.format(**found), folder_table(found), ""]
+        if found["part"] == "fit":
+            facts = {"targets": ", ".join(found["targets"]), "seconds": duration(found["read"])}
+            sections += [f"## Learning, on a {on}\n", FIT.format(**{**found, **facts})]
+            sections += [fit_table(found), ""]
     return [*sections, f"### The runs on a {on}\n", runs_table(parts), ""]
 
 
@@ -135,17 +150,19 @@ def measure(
     """Measure parts, each as soon as the one before it has left its file."""
     # as the command line does, and before torch is there: large tensors on large pages
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    from speed import evaluation, folder, sizes
+    from speed import evaluation, fit, folder, sizes
 
     for part in parts:
-        if part == "folder" and not device.startswith("cpu"):
-            continue  # bytes are the same everywhere
+        if part in ON_CPU and not device.startswith("cpu"):
+            continue
         if evaluation.place(out, device, part).is_file() and not again:
             print(f"{part}: measured before")
             continue
         common = ["--out", str(out), *how]
         if part == "folder":
             folder.main([word for word in common if word != "--shared"])
+        elif part == "fit":
+            fit.main(common)
         elif part == "sizes":
             sizes.main([*common, "--device", device])
         else:

@@ -9,6 +9,7 @@ __all__ = [
     "Found",
     "duration",
     "evaluation_table",
+    "fit_table",
     "floors_table",
     "folder_table",
     "parts_table",
@@ -27,15 +28,19 @@ NO_GPU = "not run: no GPU"
 
 
 def evaluation_table(parts: Iterable[Mapping[str, Any]]) -> str:
-    """Each base and model: seconds of the evaluation, of each way to predict, and how many times faster."""
+    """Each base and model: seconds of the evaluation, of each way to predict, and how many times faster.
+
+    Times faster than the cheapest evaluation of a base; what the others cost stands below it.
+    """
     rows = []
     for workload in workloads(parts):
-        standard = workload["standards"][0]
+        standard, *others = standards(workload)
+        beside = "; ".join(f"({named(other)})" for other in others)
         for number, prediction in enumerate(workload["predictions"]):
             cells = [cell(prediction[way], standard["seconds"]) for way in WAYS]
             name = prediction["model"] + (", with trust" if prediction["trust"] else "")
-            first = ("", "") if number else (workload["title"], evaluation(standard))
-            rows.append((*first, name, *cells))
+            first = (workload["title"], named(standard))
+            rows.append((*(first, ("", beside), ("", ""))[min(number, 2)], name, *cells))
     return table(("base", "standard evaluation", "model", *WAYS.values()), rows)
 
 
@@ -43,7 +48,7 @@ def floors_table(parts: Iterable[Mapping[str, Any]], *, gpu: bool) -> str:
     """How many times faster each model is, beside the floors on a GPU; without one, that nothing was run."""
     rows = []
     for workload in workloads(parts):
-        seconds = workload["standards"][0]["seconds"]
+        seconds = standards(workload)[0]["seconds"]
         for prediction in workload["predictions"]:
             if prediction["trust"]:
                 continue
@@ -61,7 +66,7 @@ def parts_table(parts: Iterable[Mapping[str, Any]]) -> str:
     """How each evaluation was found, what it is made of where it was added up, and what else was tried."""
     rows = []
     for workload in workloads(parts):
-        for number, standard in enumerate(workload["standards"]):
+        for number, standard in enumerate(standards(workload)):
             made = ", ".join(
                 f"{part['calls']:,.6g} x {duration(part['seconds'])} ({part['name']})"
                 for part in standard["parts"]
@@ -76,17 +81,18 @@ def parts_table(parts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def reading_table(found: Mapping[str, Any]) -> str:
-    """Both forwards against one read of the factors."""
-    read = found["reading"]
-    rows = [("one read of the factors", duration(read["read"]), "", "")]
-    for model, ratio in read["ratio"].items():
-        target = read["target"][model]
-        shown = (f"{ratio:.2f} x", f"{target:g} x{verdict(ratio <= target)}")
-        rows.append(
-            (f"{model} forward, features included", duration(read["forward"][model]), *shown)
-        )
-    where = f"{read['loras']} LoRAs of Llama-3.2-3B q and v, {read['megabytes']:.0f} MB"
-    return table((where, "time", "of the read", "at most"), rows)
+    """Both forwards against one read of the factors, base by base; of some bases nothing is asked."""
+    rows = []
+    for read in found["reading"]:
+        title = f"{read['title']}: {read['loras']} LoRAs, {read['megabytes']:.0f} MB"
+        rows.append((title, "one read of the factors", duration(read["read"]), "", ""))
+        for model, ratio in read["ratio"].items():
+            most = read["target"].get(model)
+            asked = "" if most is None else f"{most:g} x{verdict(ratio <= most)}"
+            spent = duration(read["forward"][model])
+            what = f"{model} forward, features included"
+            rows.append(("", what, spent, f"{ratio:.2f} x", asked))
+    return table(("base", "what is done", "time", "of the read", "at most"), rows)
 
 
 def sizes_table(found: Mapping[str, Any]) -> str:
@@ -119,6 +125,21 @@ def folder_table(found: Mapping[str, Any]) -> str:
     return table(head, rows)
 
 
+def fit_table(found: Mapping[str, Any]) -> str:
+    """Seconds that the default model learns, on the wall and of the processor.
+
+    Where the machine is shared, the processor's time by the cores is what is judged.
+    """
+    where = found["machine"]
+    judged = found["processor"] / where["cores"] if where["shared"] else found["wall"]
+    learned = f"{found['model']}, {len(found['targets'])} targets of {found['zoo']}"
+    loras = f"{found['loras']:,}, of these {found['learned_from']:,} to learn from"
+    limit = f"{duration(found['at_most'])}{verdict(judged <= found['at_most'])}"
+    row = (learned, loras, duration(found["wall"]), duration(found["processor"]), limit)
+    head = ("what is learned", "LoRAs", "wall", "processor", "at most")
+    return table(head, [row])
+
+
 def runs_table(parts: Iterable[Mapping[str, Any]]) -> str:
     """Where each part ran, and how busy the machine was."""
     rows = []
@@ -141,6 +162,16 @@ def runs_table(parts: Iterable[Mapping[str, Any]]) -> str:
 def workloads(parts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """All workloads of some parts."""
     return [workload for found in parts for workload in found.get("workloads", ())]
+
+
+def standards(workload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The evaluations of a workload, the cheapest first."""
+    return sorted(workload["standards"], key=lambda standard: standard["seconds"])
+
+
+def named(standard: Mapping[str, Any]) -> str:
+    """The time of an evaluation, and which way it is where there are several."""
+    return f"{evaluation(standard)} {standard.get('way', '')}".rstrip()
 
 
 def evaluation(standard: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Workload:
-    """One base. The first standard evaluation is the one that ratios are taken to."""
+    """One base. Ratios are taken to the cheapest of its standard evaluations."""
 
     title: str
     evaluate: Callable[[Clock], list[Standard]]

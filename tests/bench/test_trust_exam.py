@@ -1,5 +1,7 @@
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -7,16 +9,17 @@ from lorascope.bench.tasks import ZooFacts
 from lorascope.bench.trust_exam import (
     CONTROL,
     DORA,
-    PAIRS,
     SECOND,
+    SPLITS,
     TRUST,
+    _by_other_methods,
     examine,
     kind_of,
     measure,
+    read,
 )
 from lorascope.bench.zoos import ask
-from lorascope.errors import DataError, IntegrityError
-from lorascope.train.outlier_exam import PASS
+from lorascope.errors import DataError, IntegrityError, MissingExtraError
 
 
 @pytest.fixture
@@ -57,26 +60,24 @@ def test_intervals_and_probabilities_are_those_of_the_fit(run):
     assert rows["score"]["score"] > 0.9
 
 
-def test_outliers_have_a_row_of_each_kind(run):
-    rows = {row["kind"]: row for row in run["outliers"]}
-    assert set(PASS) < set(rows)
-    assert rows["test"]["auroc"] == 0.5
-    assert rows[CONTROL]["zoo"] == "home-control"
-    assert rows[CONTROL]["auroc"] > 0.95
-    assert rows[SECOND]["auroc"] < 0.7  # the planted second version differs in its value alone
-    assert rows["trained at rank 2"]["count"] == 20
+def test_outliers_are_examined_on_each_split(trust_records):
+    record = trust_records[0][0]
+    assert list(record["splits"]) == [str(seed) for seed in range(SPLITS)]
+    for kind in (CONTROL, "trained at rank 2", DORA):
+        rows = [
+            row
+            for split in record["splits"].values()
+            for row in split["outliers"]
+            if row["kind"] == kind
+        ]
+        assert len(rows) == SPLITS
+    assert "outliers" not in record["seeds"]["0"]
 
 
-def test_side_tensors_decide_as_they_do_in_predict(run):
-    rows = {row["kind"]: row for row in run["outliers"]}
-    assert (rows[DORA]["auroc"], rows[DORA]["flagged"]) == (1.0, 1.0)
-    assert rows[DORA + PAIRS]["flagged"] < 0.5
-    assert CONTROL + PAIRS not in rows
-
-
-def test_zoos_of_other_layers_are_left_out_with_the_reason(run):
-    assert list(run["left_out"]) == ["home-conv"]
-    assert "layer" in run["left_out"]["home-conv"]
+def test_zoos_of_other_layers_are_left_out_with_the_reason(trust_records):
+    left_out = trust_records[0][0]["left_out"]
+    assert list(left_out) == ["home-conv"]
+    assert "layer" in left_out["home-conv"]
 
 
 def test_the_mixture_is_of_equal_parts(run):
@@ -89,7 +90,7 @@ def test_what_was_measured_is_not_measured_again(trust_asked, trust_records, tmp
     before = path.read_bytes()
     said = []
     assert examine(trust_asked, folder, note=said.append) == records
-    assert said == ["home, seed 0: measured before"]
+    assert said == ["home: measured before"]
     assert path.read_bytes() == before
     assert json.loads(before) == records[0]
     assert str(folder) not in before.decode()
@@ -112,7 +113,7 @@ def test_another_zoo_has_another_record(trust_asked, trust_records):
         examine(replace(trust_asked, zoos=changed), folder, note=_stop)
 
 
-def _stop(line):
+def _stop(line, *_):
     raise RuntimeError(f"measuring: {line}")
 
 
@@ -126,3 +127,39 @@ def test_zoos_of_the_collection_are_asked_about_what_is_there(folders):
     found = ask(TRUST, {"mine": folders["home"]})
     assert found.suite.zoos == ("mine",)
     assert "faces" in found.missing
+
+
+def test_a_split_more_is_measured_alone(trust_asked, trust_records, tmp_path, monkeypatch):
+    _, folder = trust_records
+    shutil.copytree(folder, tmp_path / "records")
+    monkeypatch.setattr("lorascope.bench.trust_exam.measure", _stop)
+    said = []
+    (record,) = examine(trust_asked, tmp_path / "records", note=said.append, splits=SPLITS + 1)
+    assert said == [f"home, split {SPLITS}: outliers"]
+    assert len(record["splits"]) == SPLITS + 1
+
+
+def test_adapters_by_other_methods_are_of_the_exams_bases(trust_asked, monkeypatch):
+    made = {"LoKr": None}
+    asked_for = []
+
+    def adapters(base, signature, rank, folder, *, note):
+        asked_for.append((base, rank, folder.name))
+        return made
+
+    monkeypatch.setattr("lorascope.bench.trust_exam.adapters", adapters)
+    home = read(trust_asked, "home")
+    place = Path("records")
+    exam = replace(trust_asked.zoos["home"], family="exam", base="exam-qwen")
+    assert _by_other_methods(exam, home, place, print) == (made, {})
+    assert asked_for == [("exam-qwen", home.data.batch.rank, "methods")]
+    for other in (replace(exam, family="faces"), replace(exam, base="mine")):
+        assert _by_other_methods(other, home, place, print) == ({}, {})
+
+    def missing(*_, **__):
+        raise MissingExtraError("peft", "zoo", "finetuning adapters")
+
+    monkeypatch.setattr("lorascope.bench.trust_exam.adapters", missing)
+    found, left_out = _by_other_methods(exam, home, place, print)
+    assert not found
+    assert "pip install 'lorascope[zoo]'" in left_out["adapters by other methods"]

@@ -11,7 +11,7 @@ def home(tmp_path_factory):
 
 def test_a_zoo_is_measured_once_and_written(run, home, tmp_path):
     page = tmp_path / "docs" / "trust.md"
-    words = ["--zoo", home, "--out", tmp_path / "records", "--page", page]
+    words = ["--zoo", home, "--out", tmp_path / "records", "--page", page, "--splits", "2"]
     code, out, err = run("bench", "trust", *words)
     assert (code, out.strip()) == (0, str(page))
     assert "learning 4 targets from 260 LoRAs" in err
@@ -19,10 +19,11 @@ def test_a_zoo_is_measured_once_and_written(run, home, tmp_path):
     assert "| home | score | " in text
     assert (tmp_path / "docs" / "pictures" / "risk-coverage.png").is_file()
     code, out, err = run("bench", "trust", *words, "--json")
-    assert (code, err) == (0, "home, seed 0: measured before\n")
+    assert (code, err) == (0, "home: measured before\n")
     found = json.loads(out)
-    assert (found["schema"], found["page"]) == ("lorascope.trust/1", str(page))
-    assert found["zoos"][0]["seeds"]["0"]["outliers"]
+    assert (found["schema"], found["page"]) == ("lorascope.trust/2", str(page))
+    assert list(found["zoos"][0]["splits"]) == ["0", "1"]
+    assert found["zoos"][0]["splits"]["0"]["outliers"]
     assert page.read_text() == text
 
 

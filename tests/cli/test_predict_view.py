@@ -1,5 +1,7 @@
 import math
+import re
 
+import pytest
 from rich.console import Console
 
 from lorascope.cli.predict_view import Tally, explained_in_words, quality, show
@@ -49,9 +51,30 @@ def test_explanations_in_words():
     explanation = Explanation("s", "", -40.0, 4.0, parts, "integrated")
     lines = explained_in_words(explanation.to_json())
     assert "s: -40, baseline 4; change from the baseline:" in lines[0]
-    assert "-9  layer.9  (directions +1, +2)" in lines[1]
+    assert lines[1].endswith("-9  layer.9  (directions +1, +2)")
     assert "-1  2 other layers" in lines[-2]
     assert "+1  not accounted for" in lines[-1]
+
+
+def test_the_printed_parts_of_a_layer_add_up_to_it():
+    parts = (
+        Part("v", -0.039, (-0.131, 0.0, 0.0), 0.092),
+        Part("k", 0.1575, (0.2, -0.1, 0.05, 0.03, 0.02, 0.01), -0.0525, 0.0),
+    )
+    explanation = Explanation("s", "", 1.0, 0.8815, parts, "integrated")
+    k, v = explained_in_words(explanation.to_json())[1:3]
+    assert "(directions -0.131, +0, +0; sizes +0.092)" in v
+    assert "+0.03, 2 others +0.03; sizes -0.0525; magnitudes +0)" in k
+    for line in (k, v):
+        layer, own = line.split("(")
+        printed = [float(x) for x in re.findall(r"[+-][\d.]+", own)]
+        assert sum(printed) == pytest.approx(float(layer.split()[0]), abs=1e-3)
+
+
+def test_answers_of_earlier_versions_are_shown_as_far_as_they_say():
+    explanation = Explanation("s", "", 1.0, 0.5, (Part("v", 0.5, (0.1,)),), "integrated").to_json()
+    del explanation["parts"][0]["sizes"], explanation["parts"][0]["magnitudes"]
+    assert explained_in_words(explanation)[1].endswith("v  (directions +0.1)")
 
 
 def test_abstention_and_warnings_are_shown():

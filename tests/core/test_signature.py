@@ -42,6 +42,16 @@ def test_extra_and_changed_layers_never_pass(allow_missing):
         SIGNATURE.check(changed, allow_missing=allow_missing)
 
 
+def test_a_union_has_every_layer_in_the_order_of_the_longest():
+    first, last = Signature(LAYERS[2:], "first base"), Signature((LayerShape("c.q", 2, 2),))
+    joined = Signature.union([first, SIGNATURE, last])
+    assert joined == Signature((*LAYERS, LayerShape("c.q", 2, 2)), "first base")
+    with pytest.raises(SignatureError, match=r"'a\.v' is 5 x 8 in one and 4 x 8 in another"):
+        Signature.union([SIGNATURE, Signature((LayerShape("a.v", 5, 8),))])
+    with pytest.raises(SignatureError, match="found none"):
+        Signature.union([])
+
+
 def test_a_name_stands_once():
     with pytest.raises(SignatureError, match=r"'a\.q' stands twice"):
         Signature((LAYERS[0], LAYERS[0]))

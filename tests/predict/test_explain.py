@@ -31,6 +31,9 @@ def test_the_parts_of_fusion_sum_to_the_prediction_minus_the_baseline(fusion):
         moved = abs(found.prediction - found.baseline) + 1e-3
         assert abs(found.rest) < 1e-3 * moved
         assert [part.layer for part in found.parts] == list(fusion.signature.names)
+        for part in found.parts:
+            assert sum(part.directions) + part.sizes == pytest.approx(part.value, abs=1e-9)
+            assert part.magnitudes is None
 
 
 def test_the_prediction_that_is_explained_is_the_one_that_is_given(fusion):
@@ -63,7 +66,8 @@ def test_the_numbers_of_a_layer_are_shared_out_among_its_directions_exactly(fusi
     slopes = [torch.randn(view.shape[1]) for view in views]
     parts = _shared_out(model, batch, [*slopes, zero], [zero])
     whole = sum(float(slope @ view[0]) for slope, view in zip(slopes, views, strict=True))
-    assert sum(value for value, _ in parts) == pytest.approx(whole, rel=1e-4, abs=1e-4)
+    assert sum(part.value for part in parts) == pytest.approx(whole, rel=1e-4, abs=1e-4)
+    assert [part.sizes for part in parts] == [0.0] * len(parts)
 
 
 def test_magnitudes_belong_to_their_layer():
@@ -77,6 +81,11 @@ def test_magnitudes_belong_to_their_layer():
     assert abs(found.rest) < 1e-3 * moved
     assert found.largest(1)[0].layer == "block.1.q"
     assert abs(found.largest(1)[0].value) > 0.5 * moved
+    for part in found.parts:
+        whole = sum(part.directions) + part.sizes + part.magnitudes
+        assert whole == pytest.approx(part.value, abs=1e-9)
+    assert abs(found.largest(1)[0].magnitudes) > 0.4 * moved
+    assert found.to_json()["parts"][0]["magnitudes"] == found.parts[0].magnitudes
 
 
 def test_other_models_are_explained_by_leaving_layers_out():
@@ -93,6 +102,18 @@ def test_other_models_are_explained_by_leaving_layers_out():
     assert abs(found.largest(1)[0].value) == max(abs(part.value) for part in found.parts)
     assert all(len(part.directions) == batch.rank for part in found.parts)
     assert found.to_json()["rest"] == found.rest
+
+
+@pytest.mark.parametrize("target", ["score", "sources"])
+def test_of_a_model_that_is_linear_in_the_update_all_parts_add_up(target):
+    predictor = fit(DATA, target, model="kernel_raw", trust=False)
+    for lora in LORAS:
+        found = explain(predictor, one(predictor, lora))
+        moved = sum(abs(part.value) for part in found.parts)
+        assert abs(found.rest) < 1e-3 * moved
+        for part in found.parts:
+            assert sum(part.directions) == pytest.approx(part.value, abs=1e-3 * moved)
+            assert (part.sizes, part.magnitudes) == (None, None)
 
 
 def test_what_cannot_be_explained_is_refused(fusion):

@@ -5,8 +5,9 @@ from sklearn.metrics import roc_auc_score
 from lorascope.core.batch import collate
 from lorascope.core.lora import LoRA
 from lorascope.core.low_rank import LowRank
-from lorascope.predict.outlier import DETECTORS, Outliers
+from lorascope.predict.outlier import DETECTORS, SHORT, Outliers
 from lorascope.predict.pretence import blend, mix, randomise
+from lorascope.predict.profile import FACTS
 from lorascope.symmetry import act, random_gauges
 from tests.planted import planted_loras
 
@@ -82,17 +83,21 @@ def test_a_verdict_names_what_is_unusual(outliers):
         assert any(name in verdict.reason for name in BATCH.signature.names)
     for verdict, score in zip(outliers.verdicts(TEST), outliers.scores(TEST), strict=True):
         assert verdict.score == pytest.approx(float(score), rel=1e-4)
-        assert bool(verdict.reason) == verdict.abstain
+        assert bool(verdict.reason) == bool(verdict.rule) == verdict.abstain
 
 
 def test_each_detector_has_words_of_its_own(outliers):
     seen = outliers._see(TEST.select([0]))
     one = type(seen)(seen.facts[0], seen.directions[0])
-    said = [outliers._reason(by, one) for by in ([2.0, 0, 0], [0, 2.0, 0], [0, 0, 2.0])]
+    found = [outliers._reason(by, one) for by in ([2.0, 0, 0], [0, 2.0, 0], [0, 0, 2.0])]
+    said, rules = zip(*found, strict=True)
     assert said[0].startswith("unusual ")
     assert "do not go together" in said[1]
     assert "mean of several LoRAs" in said[2]
-    assert outliers._reason([1.0, 0, 0], one) == ""
+    assert [rule.split(":")[0] for rule in rules] == list(DETECTORS)
+    assert rules[0].split(": ")[1] in SHORT
+    assert len(SHORT) == len(FACTS)
+    assert outliers._reason([1.0, 0, 0], one) == ("", "")
 
 
 def test_it_is_the_same_after_saving(outliers):

@@ -43,6 +43,7 @@ def test_parts_that_no_training_lora_had_are_beyond_the_limit(outliers):
         assert plain is None or not plain.abstain
         assert strange.abstain
         assert "dora_magnitude" in strange.reason
+        assert strange.rule == "tensors beside the factors"
     assert Trust(side=("dora_magnitude",)).verdicts(two, odd) == [None, None]
     assert Trust(side=None).verdicts(two, odd) == [None, None]
     assert Trust(side=()).verdicts(two, []) == [None, None]

@@ -9,10 +9,20 @@ from speed.clock import Clock
 from speed.evaluation import machine, main, standards_of
 from speed.prediction import Done, a_lora, collection, measure, random_predictor
 from speed.random_weights import made_in
-from speed.standard import Part, Standard, fastest, trial, types_of
+from speed.reading import TARGETS, bases, reading
+from speed.standard import Part, Standard, climbed, fastest, free_bytes, trial, types_of
 from speed.standard_images import MINIATURE as IMAGES
 from speed.standard_images import STABLE_DIFFUSION, image_standard, unet_layers
-from speed.standard_language import LLAMA, QWEN, language_standard
+from speed.standard_language import (
+    LETTERS,
+    LLAMA,
+    OPTIONS,
+    QWEN,
+    affordable,
+    asking,
+    language_standard,
+    random_model,
+)
 from speed.standard_language import MINIATURE as LANGUAGE
 from speed.standard_tiny import exam_model, sitting
 from speed.workloads import MINIATURES, PARTS, WORKLOADS
@@ -104,8 +114,10 @@ def test_the_exam_is_sat_as_by_hand():
 @pytest.mark.parametrize("whole", [False, True])
 def test_evaluations_with_random_weights_run(whole):
     (images,) = image_standard(CLOCK, IMAGES, whole=whole)
-    options, letters = language_standard(CLOCK, LANGUAGE, whole=whole)
-    for standard in (images, options, letters):
+    cheaper, dearer = language_standard(CLOCK, LANGUAGE, whole=whole)
+    assert cheaper.seconds <= dearer.seconds
+    assert {cheaper.way, dearer.way} == {"by options", "by letters"}
+    for standard in (images, cheaper, dearer):
         assert standard.seconds > 0
         assert standard.extrapolated is not whole
         assert len(standard.tried) == (3 * len(types_of("cpu")) if whole else 3)
@@ -113,8 +125,49 @@ def test_evaluations_with_random_weights_run(whole):
         assert bool(standard.trial) is not whole
     if not whole:
         assert sum(part.calls for part in images.parts) >= 2 * IMAGES.prompts
-        rows = LANGUAGE.questions * 4 / options.batch
-        assert [part.calls for part in options.parts] == [rows]
+        assert [part.calls for part in cheaper.parts] == [LANGUAGE.questions / cheaper.batch]
+
+
+@pytest.mark.parametrize("protocol", [OPTIONS, LETTERS])
+def test_answers_that_share_their_question_score_as_whole_rows_do(protocol):
+    model = random_model(LANGUAGE, "cpu", torch.float32, 2)
+    for weight in model.parameters():  # random weights are small: likelihoods would hardly differ
+        weight.mul_(8) if weight.ndim == 2 else None
+    draw = torch.Generator().manual_seed(0)
+    asked, answers = (
+        torch.randint(128, shape, generator=draw)
+        for shape in ((5, protocol.shared), (5, protocol.answers, protocol.tokens))
+    )
+    found = asking(model, protocol, "cpu", 2, 5)()
+    assert found.shape == (5, protocol.answers)
+    for answer in range(protocol.answers):
+        rows = torch.cat([asked, answers[:, answer]], 1)
+        said = model(input_ids=rows[:, :-1], use_cache=False).logits.log_softmax(-1)
+        told = said[:, protocol.shared - 1 :].gather(2, rows[:, protocol.shared :, None])
+        torch.testing.assert_close(found[:, answer], told.sum((1, 2)), rtol=1e-4, atol=1e-4)
+    assert found.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "tried"),
+    [
+        ({4: 9, 8: 8, 16: 7, 32: 6, 64: 5}, [16, 32, 64]),
+        ({4: 5, 8: 6, 16: 7, 32: 8, 64: 9}, [16, 32, 8]),
+        ({8: 3, 16: 2, 32: 1}, [16, 32]),
+        ({8: 3, 16: 2}, [16, 8]),
+        ({8: 3}, [8]),
+    ],
+)
+def test_the_first_sizes_decide_the_direction_of_the_third(seconds, tried):
+    found = climbed(list(seconds), lambda size: Standard("it", seconds[size], "float32", size))
+    assert [way.batch for way in found] == tried
+
+
+def test_batches_that_do_not_fit_into_memory_are_not_tried(monkeypatch):
+    assert free_bytes("cpu") > 0
+    for free, sizes in ((1e12, (4, 8, 16, 32, 64)), (1e9, (4, 8)), (0, (4,))):
+        monkeypatch.setattr("speed.standard_language.free_bytes", lambda device, free=free: free)
+        assert affordable(QWEN, OPTIONS, torch.float32, "cpu") == sizes
 
 
 def test_a_random_predictor_answers_in_all_ways(tmp_path):
@@ -185,8 +238,20 @@ def test_predictions_are_measured_again_beside_a_kept_evaluation(tmp_path):
     assert first["predictions"] != second["predictions"]
 
 
+def test_the_read_and_both_forwards_are_timed():
+    llama, *smaller = bases(MINIATURES)
+    assert (llama.title, llama.target) == ("Llama-3.2-3B, q and v", TARGETS)
+    assert [base.title.split(",")[0] for base in smaller] == ["Stable Diffusion 1.4", "Qwen2-1.5B"]
+    found = reading(CLOCK, smaller[1], 2)
+    assert min(found.read, *found.forward.values(), *found.ratio.values()) > 0
+    assert (found.loras, found.target) == (2, {})
+    sizes = [sum(layer.n + layer.m for layer in base.signature.layers) for base in bases(WORKLOADS)]
+    assert [4 * size for size in sizes] == [1_146_880, 398_592, 401_408]
+
+
 @pytest.mark.slow
-def test_the_read_and_both_forwards_are_timed(tmp_path):
+def test_the_part_reading_has_every_base(tmp_path):
     main(["--quick", "--part", "reading", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "cpu-reading.json").read_text())["reading"]
-    assert min(found["read"], *found["forward"].values(), *found["ratio"].values()) > 0
+    assert len(found) == 3
+    assert all(row["read"] > 0 for row in found)

@@ -29,15 +29,23 @@ def evaluated(part: str = "qwen", device: str = "cpu") -> dict:
 
 def read() -> dict:
     found = {"loras": 2, "megabytes": 1.0, "read": 1e-3, "forward": {"fusion": 2e-3}}
-    return run_of("reading") | {
-        "reading": {**found, "ratio": {"fusion": 2.0}, "target": {"fusion": 3.0}},
-        "workloads": [],
-    }
+    found |= {"ratio": {"fusion": 2.0}}
+    rows = [
+        found | {"title": "Llama", "target": {"fusion": 3.0}},
+        found | {"title": "a smaller one", "target": {}},
+    ]
+    return run_of("reading") | {"reading": rows, "workloads": []}
 
 
 def sized(device: str = "cpu") -> dict:
     rows = [ROW | {"model": model, "work_bytes": 5} for model in ("gl_net", "fusion")]
     return run_of("sizes", device) | {"rows": rows}
+
+
+def fitted(**more) -> dict:
+    facts = {"model": "fusion", "zoo": "faces", "loras": 3900, "learned_from": 2766, "layers": 10}
+    facts |= {"rank": 4, "targets": ["a", "b"], "read": 0.5, "at_most": 300.0}
+    return run_of("fit") | facts | {"wall": 200.0, "processor": 700.0} | more
 
 
 def folder() -> dict:
@@ -73,11 +81,36 @@ def test_floors_are_those_of_a_gpu_and_are_not_claimed_without_one():
 def test_reading_sizes_and_folder_have_their_tables():
     text = page([folder(), sized(), read()])
     assert "2.00 x | 3 x, reached" in text
+    assert "| a smaller one: 2 LoRAs, 1 MB | one read of the factors | 1 ms |  |  |" in text
+    assert "2.00 x |  |" in text  # nothing is asked of it
     assert "| 125M | 12 x 768 | 300 kB | 1 ms | 20 us of 64 | 2.0 | 1 MB | 5 B |" in text
     assert "| score (1) | 1,000 | 40,000,000, reached |" in text
     assert text.index("one read") < text.index("figure 5") < text.index("40,000,000")
     assert "sizes-cuda.png" in page([sized("cuda")])
     assert picture(sized()) == PICTURE
+
+
+def test_the_cheapest_evaluation_is_compared_and_the_others_stand_beside_it():
+    found = evaluated()
+    cheap = Standard.added_up("letters", "float32", 8, (Part("block", 0.5, 10),), "by letters")
+    found["workloads"][0]["standards"].append(cheap.to_json())
+    found["workloads"][0]["standards"][0]["way"] = "by options"
+    text = page([found])
+    assert "| a base | ~5 s by letters | fusion | 1 ms (5,000 x) |" in text
+    assert "|  | (~10 s by options) | fusion, with trust |" in text
+    assert "CPU: 5,000 x" in text
+    assert text.index("| a base | letters |") < text.index("|  | questions |")
+
+
+def test_the_time_to_learn_has_its_row():
+    text = page([fitted()])
+    assert "| fusion, 2 targets of faces | 3,900, of these 2,766 to learn from |" in text
+    assert "| 200 s | 700 s | 300 s, reached |" in text
+    assert "on all targets of the zoo of faces at once (10 layers, rank 4): a, b." in text
+    assert "300 s, not reached" in page([fitted(wall=301.0)])
+    shared = fitted(wall=900.0, processor=500.0)
+    shared["machine"] |= {"shared": True, "cores": 2}
+    assert "300 s, reached" in page([shared])
 
 
 def test_processor_time_is_told():
@@ -90,7 +123,7 @@ def test_processor_time_is_told():
 
 
 def test_order_and_spelling_of_the_input_do_not_matter():
-    parts = [evaluated("tiny"), evaluated("qwen"), read(), sized(), folder()]
+    parts = [evaluated("tiny"), evaluated("qwen"), read(), sized(), folder(), fitted()]
     again = json.loads(json.dumps(parts[::-1]))
     assert page(parts) == page(again)
 

@@ -71,6 +71,19 @@ def test_missing_layers_are_taken_only_on_purpose():
     assert data.batch.present.sum(1).tolist() == [3, 1]
 
 
+def test_the_layers_are_those_of_all_loras_whichever_comes_first():
+    loras, _ = planted_loras(3)
+    names = list(SHAPES)
+    whole = [loras[0].select(names[:1]), loras[1], loras[2].select(names[1:])]
+    data = label_loras(whole, {"score": [1, 2, 3]}, [SCORE], allow_missing=True)
+    assert data.batch.signature.names == tuple(names)
+    assert data.batch.present.sum(1).tolist() == [1, 3, 2]
+    parts = [loras[0].select(names[2:]), loras[1].select(names[:2])]  # none has all of them
+    data = label_loras(parts, {"score": [1, 2]}, [SCORE], allow_missing=True)
+    assert set(data.batch.signature.names) == set(names)
+    assert data.batch.present.sum(1).tolist() == [1, 2]
+
+
 def write_zoo(path, count=12, **labels):
     """A zoo on disk with planted LoRAs; label columns as given, one entry per row."""
     loras, table = planted_loras(count)

@@ -2,12 +2,13 @@
 
     probabilities   calibration error on the test LoRAs before and after
     intervals       share of labels inside, of the test LoRAs and over 50 divisions of held-out groups
-    outliers        area under the ROC curve and share beyond the limit, of each kind
     risk            error against how many are answered (`trust_risk`)
+    outliers        area under the ROC curve and share beyond the limit, of each kind (`trust_outliers`)
 
-All of one fit of the default model on all targets with one split a seed. A file is named by the digests of all
-zoos that it was measured on and the versions of lorascope and torch; a seed that is in it is not measured
-again. What it is not: the page, which `trust_page` makes of the files.
+The first three of one fit of the default model on all targets a seed, the last of detectors alone on more
+splits. A file is named by the digests of all zoos that it was measured on and the versions of lorascope, torch
+and peft; a seed or a split that is in it is not measured again. What it is not: the page, which `trust_page`
+makes of the files.
 """
 
 import hashlib
@@ -15,35 +16,36 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from lorascope.bench.record import Asked
 from lorascope.bench.suites import FACES, LLAMA, OBJECTS, QWEN, SHIFTS, Suite
 from lorascope.bench.tasks import ZooFacts, base_values, tasks_of
+from lorascope.bench.trust_methods import BASES, adapters, peft_version
+from lorascope.bench.trust_outliers import examine_split, too_few
 from lorascope.bench.trust_risk import Part, risks
-from lorascope.errors import DataError, IntegrityError, LorascopeError
+from lorascope.core.batch import LoRABatch
+from lorascope.errors import IntegrityError, LorascopeError, MissingExtraError
 from lorascope.io.shards import open_zoo
+from lorascope.models.build import build_model
 from lorascope.predict.calibration import ProbabilityMap
 from lorascope.predict.predictor import Predictor
-from lorascope.predict.trust import Trust, kinds_beside
 from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs
 from lorascope.train.fit import default_split, fit_many
-from lorascope.train.outlier_exam import ExamRow, examine_outliers
 from lorascope.train.splits import Split
 
-__all__ = ["CONTROL", "DORA", "PAIRS", "SECOND", "TRUST", "examine", "kind_of", "measure"]
+__all__ = ["CONTROL", "DORA", "SECOND", "SPLITS", "TRUST", "examine", "kind_of", "measure", "read"]
 
 MODEL = "fusion"
-SCHEMA = "lorascope.bench-trust/1"
+SCHEMA = "lorascope.bench-trust/2"
+SPLITS = 3  # that outliers are examined on
 SECOND, CONTROL, DORA = "second version of the base", "base of another seed", "DoRA"
 OTHER_BASE, OTHER_DATA = "another base", "other data, same base"
-PAIRS = ", by its pairs alone"
 ENDINGS = {"-second": SECOND, "-control": CONTROL, "-dora": DORA}
 
 #: The zoos that are examined, each with those that a predictor of it is asked about.
@@ -64,7 +66,23 @@ Record = dict[str, Any]
 Note = Callable[[str], None]
 
 
-def examine(asked: Asked, folder: Path, seeds: int = 1, note: Note | None = None) -> list[Record]:
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A zoo, the others that are asked about by name, and why the rest are not."""
+
+    data: LabelledLoRAs
+    parts: Mapping[str, Part]
+    left_out: Mapping[str, str]
+
+
+def examine(
+    asked: Asked,
+    folder: Path,
+    seeds: int = 1,
+    note: Note | None = None,
+    *,
+    splits: int = SPLITS,
+) -> list[Record]:
     """The record of every zoo that was asked for, measured where it is not in the folder yet.
 
     Raises IntegrityError for a damaged record, and as `fit_many`.
@@ -74,43 +92,51 @@ def examine(asked: Asked, folder: Path, seeds: int = 1, note: Note | None = None
     for zoo in asked.suite.zoos:
         record, path = _record(asked, zoo), folder / f"{zoo}-{_key(asked, zoo)}.json"
         if path.is_file():
-            record["seeds"] = _load(path)["seeds"]
-        for seed in range(seeds):
-            if str(seed) in record["seeds"]:
-                say(f"{zoo}, seed {seed}: measured before")
-                continue
-            record["seeds"][str(seed)] = measure(asked, zoo, seed, say)
+            record |= _load(path)
+        todo = [str(seed) for seed in range(seeds) if str(seed) not in record["seeds"]]
+        open_splits = [str(x) for x in range(splits) if str(x) not in record["splits"]]
+        if todo or open_splits:
+            home = read(asked, zoo)
+            made, without = _by_other_methods(asked.zoos[zoo], home, folder, say)
+            record["left_out"] = {**home.left_out, **without}
+            others = {
+                name: (kind_of(asked.zoos[zoo], asked.zoos[name]), part.data.batch)
+                for name, part in home.parts.items()
+            }
+        else:
+            say(f"{zoo}: measured before")
+        for seed in open_splits:
+            say(f"{zoo}, split {seed}: outliers")
+            record["splits"][seed] = examine_split(zoo, home.data, others, made, int(seed))
+            _save(path, record)
+        for seed in todo:
+            record["seeds"][seed] = measure(asked, zoo, int(seed), say, home)
             _save(path, record)
         records.append(record)
     return records
 
 
-def measure(asked: Asked, zoo: str, seed: int, note: Note | None = None) -> dict[str, Any]:
-    """All measures of one zoo and one seed, as plain data.
+def measure(
+    asked: Asked, zoo: str, seed: int, note: Note | None = None, home: Read | None = None
+) -> dict[str, Any]:
+    """All measures of one fit on one zoo, as plain data.
 
     Raises DataError for a zoo with too few LoRAs to learn what tells outliers, and as `fit_many`.
     """
     say = note or (lambda line: None)
+    home = home or read(asked, zoo)
     began = time.process_time()
-    data, base = _zoo(asked.zoos[zoo])
+    data = home.data
     split = default_split(data, seed)
     say(f"{zoo}, seed {seed}: learning {len(data.targets)} targets from {len(data):,} LoRAs")
     predictors = fit_many(data, model=MODEL, seed=seed, split=split, trust=True)
-    trust = next(iter(predictors.values())).trust
-    if trust.outliers is None:
-        raise DataError(
-            f"Examining the trust of {zoo}: found {len(split.validation)} LoRAs to validate and "
-            f"{len(split.train)} to learn from, expected at least 20 of each. Try a larger zoo."
-        )
+    if next(iter(predictors.values())).trust.outliers is None:
+        raise too_few(zoo, split)
     learned = time.process_time() - began
-    test = data.select(split.test)
-    say(f"{zoo}, seed {seed}: outliers, after {learned:.0f} CPU seconds")
-    parts, left_out = _others(asked, zoo, base, predictors)
-    outliers = _outliers(asked, zoo, trust, test, parts, seed)
-    say(f"{zoo}, seed {seed}: risk and coverage")
-    mixed = {"test": Part(test, {})} | {
+    say(f"{zoo}, seed {seed}: risk and coverage, after {learned:.0f} CPU seconds")
+    mixed = {"test": Part(data.select(split.test), {})} | {
         kind: part
-        for name, part in parts.items()
+        for name, part in home.parts.items()
         if (kind := kind_of(asked.zoos[zoo], asked.zoos[name])) in (SECOND, CONTROL)
         and asked.zoos[name].family == asked.zoos[zoo].family
     }
@@ -118,12 +144,28 @@ def measure(asked: Asked, zoo: str, seed: int, note: Note | None = None) -> dict
         "rows": dict(zip(("train", "validation", "test"), map(len, split.parts()), strict=True)),
         "probabilities": _probabilities(predictors),
         "intervals": _intervals(predictors),
-        "outliers": outliers,
-        "left_out": left_out,
         "risk": risks(predictors, mixed, _deviations(data, split), seed),
         "fit_seconds": round(learned, 1),
         "seconds": round(time.process_time() - began, 1),
     }
+
+
+def read(asked: Asked, zoo: str) -> Read:
+    """A zoo with the others that a model of it reads, and why it does not read the rest."""
+    data, base = _zoo(asked.zoos[zoo])
+    model = build_model(MODEL, data.batch.signature, 1, rank=max(1, data.batch.rank))
+    parts, left_out = {}, {}
+    for name in asked.suite.shifts.get(zoo, ()):
+        other, values = _zoo(asked.zoos[name])
+        try:
+            model.check(other.batch)
+        except LorascopeError as error:
+            left_out[name] = str(error)
+            continue
+        parts[name] = Part(
+            other, {k: values[k] - value for k, value in base.items() if k in values}
+        )
+    return Read(data, parts, left_out)
 
 
 def kind_of(zoo: ZooFacts, other: ZooFacts) -> str:
@@ -147,21 +189,18 @@ def _zoo(facts: ZooFacts) -> tuple[LabelledLoRAs, dict[str, float]]:
     return tasks_of(zoo, name=facts.name), base_values(zoo)
 
 
-def _others(
-    asked: Asked, zoo: str, base: Mapping[str, float], predictors: Mapping[str, Predictor]
-) -> tuple[dict[str, Part], dict[str, str]]:
-    """The other zoos that a predictor reads, and why it does not read the rest."""
-    parts, left_out = {}, {}
-    for name in asked.suite.shifts.get(zoo, ()):
-        data, other = _zoo(asked.zoos[name])
-        try:
-            for predictor in predictors.values():
-                predictor.model.check(data.batch)
-        except LorascopeError as error:
-            left_out[name] = str(error)
-            continue
-        parts[name] = Part(data, {k: other[k] - value for k, value in base.items() if k in other})
-    return parts, left_out
+def _by_other_methods(
+    facts: ZooFacts, home: Read, folder: Path, say: Note
+) -> tuple[dict[str, LoRABatch], dict[str, str]]:
+    """Adapters by other methods of a bundled base of the exam, or why there are none."""
+    if facts.family != "exam" or facts.base not in BASES:
+        return {}, {}
+    batch = home.data.batch
+    try:
+        made = adapters(facts.base, batch.signature, batch.rank, folder / "methods", note=say)
+    except MissingExtraError as error:
+        return {}, {"adapters by other methods": str(error)}
+    return made, {}
 
 
 def _probabilities(predictors: Mapping[str, Predictor]) -> list[dict[str, Any]]:
@@ -189,52 +228,6 @@ def _intervals(predictors: Mapping[str, Predictor]) -> list[dict[str, Any]]:
     return rows
 
 
-def _outliers(
-    asked: Asked,
-    zoo: str,
-    trust: Trust,
-    test: LabelledLoRAs,
-    parts: Mapping[str, Part],
-    seed: int,
-) -> list[dict[str, Any]]:
-    """A row of each kind: by the pairs, and as `predict` judges where side tensors decide."""
-    if trust.outliers is None:
-        return []
-    batches = {name: part.data.batch for name, part in parts.items()}
-    rows = []
-    for row in examine_outliers(trust.outliers, test.batch, batches, seed):
-        if row.kind not in parts:
-            rows.append(_plain(row, row.kind, None))
-            continue
-        kind = kind_of(asked.zoos[zoo], asked.zoos[row.kind])
-        if any(_beside(trust, kinds) for kinds in kinds_beside(batches[row.kind])):
-            rows.append(_plain(row, kind + PAIRS, row.kind))
-            row = _judged(trust, row.kind, test, parts[row.kind].data)
-        rows.append(_plain(row, kind, row.kind))
-    return rows
-
-
-def _beside(trust: Trust, kinds: set[str]) -> bool:
-    """Whether side tensors, or that there are none, put a LoRA beyond the limit."""
-    unknown = set() if trust.side is None else kinds - set(trust.side)
-    return bool(unknown or set(trust.always) - kinds)
-
-
-def _judged(trust: Trust, name: str, test: LabelledLoRAs, other: LabelledLoRAs) -> ExamRow:
-    """Scores as `predict` gives them, with the rule of side tensors."""
-    usual, scores = (
-        np.array([v.score for v in trust.verdicts(of.batch) if v is not None])
-        for of in (test, other)
-    )
-    truth = np.repeat([0, 1], [len(usual), len(scores)])
-    area = float(roc_auc_score(truth, np.concatenate([usual, scores])))
-    return ExamRow(name, len(scores), area, float((scores > 1).mean()))
-
-
-def _plain(row: ExamRow, kind: str, zoo: str | None) -> dict[str, Any]:
-    return _rounded(asdict(row)) | {"kind": kind, "zoo": zoo}
-
-
 def _deviations(data: LabelledLoRAs, split: Split) -> dict[str, float]:
     """Of the training labels of value targets."""
     found = {}
@@ -258,13 +251,15 @@ def _record(asked: Asked, zoo: str) -> Record:
         "zoo": facts.pop(zoo),
         "others": facts,
         "model": MODEL,
-        "versions": versions(),
+        "versions": versions() | {"peft": peft_version()},
+        "left_out": {},
         "seeds": {},
+        "splits": {},
     }
 
 
 def _key(asked: Asked, zoo: str) -> str:
-    """What names a record: all that it depends on but the seeds."""
+    """What names a record: all that it depends on but seeds and splits."""
     text = json.dumps(_record(asked, zoo), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -272,8 +267,10 @@ def _key(asked: Asked, zoo: str) -> str:
 def _load(path: Path) -> Record:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA or not isinstance(record["seeds"], dict):
+        if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']!r}, expected {SCHEMA!r}")
+        if not all(isinstance(record[key], dict) for key in ("left_out", "seeds", "splits")):
+            raise ValueError("seeds and splits are no tables")
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"Reading {path}: the record is damaged ({error}). Remove the file to measure it again."

@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 
 from lorascope.bench.markdown import NOTHING, number, table
-from lorascope.bench.trust_exam import CONTROL, DORA, OTHER_BASE, Record
+from lorascope.bench.trust_exam import Record
+from lorascope.bench.trust_kinds import outliers
 from lorascope.bench.trust_risk import BY_SCORE, SHARES
 from lorascope.predict.risk_coverage import RiskCoverage, plot_risk_coverage
-from lorascope.train.outlier_exam import PASS
 
 __all__ = ["page_text", "write_page"]
 
 PICTURE = "risk-coverage.png"
 WITHIN = (0.88, 0.92)
-MOST_FLAGGED, LEAST_AREA = 0.10, 0.95
-MADE = ("mean of 2", "mean of 2, old rank", "mean of 5", "mixed layers", "random")
-#: Kinds that should be told from test LoRAs; of all others than these and `PASS` the numbers are only reported.
-TELL = (*MADE, CONTROL, OTHER_BASE, DORA)
 
 PROBABILITIES = (
     "Expected calibration error on the test LoRAs (15 bins), before and after the map that was learned from "
@@ -38,12 +34,6 @@ TEST = "test LoRAs inside"
 INSIDE = (
     f"*{TEST[0].upper()}{TEST[1:]}*: of the predictor's own intervals, which the validation LoRAs gave; one "
     "division, whose share scatters as single divisions do."
-)
-OUTLIERS = (
-    "Area under the ROC curve against the test LoRAs by the outlier score; share beyond the limit of "
-    f"abstention. † a kind that should pass and is flagged more than {MOST_FLAGGED * 100:.0f} %, or one that "
-    f"should be told with an area below {LEAST_AREA}. Second versions, other data and DoRA by its pairs alone "
-    "are reported without a mark."
 )
 RISK = (
     "Test LoRAs mixed with as many of a second version of the base and of a base of another seed, where a zoo "
@@ -74,7 +64,7 @@ def page_text(records: Sequence[Record], picture: str | None = None) -> str:
     lines = ["# Trust, measured", "", *_head(records)]
     lines += ["## Probabilities", "", PROBABILITIES, "", *_probabilities(records)]
     lines += ["## Intervals", "", INTERVALS, "", *_intervals(records)]
-    lines += ["## Outliers", "", OUTLIERS, "", *_outliers(records)]
+    lines += ["## Outliers", "", *outliers(records)]
     lines += ["## What abstention buys", "", RISK, ""]
     if picture is not None:
         lines += [f"![Risk against coverage]({picture})", ""]
@@ -88,18 +78,22 @@ def _head(records: Sequence[Record]) -> list[str]:
     """How it was made, and of what."""
     made = sorted({f"lorascope {x['versions']['lorascope']}" for x in records})
     models = sorted({record["model"] for record in records})
-    seeds = sorted({seed for record in records for seed in record["seeds"]}, key=int)
+    seeds, splits = (
+        sorted({seed for record in records for seed in record[key]}, key=int)
+        for key in ("seeds", "splits")
+    )
     lines = [
         f"`lorascope bench trust`: made from its records, by {', '.join(made)}. One fit of "
-        f"`{', '.join(models)}` on all targets of each zoo, split by group, seed {', '.join(seeds)}. What the "
-        "numbers mean and what `predict` does with them: [predict.md](predict.md).",
+        f"`{', '.join(models)}` on all targets of each zoo, split by group, seed {', '.join(seeds)}; outliers "
+        f"on the splits of the seeds {', '.join(splits)}. What the numbers mean and what `predict` does with "
+        "them: [predict.md](predict.md).",
         "",
     ]
     rows = []
     for record in records:
         facts, runs = record["zoo"], list(record["seeds"].values())
         counts = [f"{_mean(run['rows'][key] for run in runs):,.0f}" for key in _PARTS]
-        seconds = _mean(run["seconds"] for run in runs)
+        seconds = sum(run["seconds"] for run in (*runs, *record["splits"].values()))
         rows.append([facts["name"], facts["base"], *counts, f"{seconds:.0f}", facts["digest"]])
     heads = ["zoo", "base", "LoRAs to learn", "to validate", "to test", "CPU seconds", "digest"]
     return [*lines, *table(heads, rows), *_left_out(records)]
@@ -112,8 +106,7 @@ def _left_out(records: Sequence[Record]) -> list[str]:
     said = {
         f"- {_name(record)} was not asked about {other}: {why}"
         for record in records
-        for run in record["seeds"].values()
-        for other, why in run["left_out"].items()
+        for other, why in record["left_out"].items()
     }
     return [*sorted(said), ""] if said else []
 
@@ -159,42 +152,6 @@ def _intervals(records: Sequence[Record]) -> list[str]:
         heads, *rows = ([*row[:place], *row[place + 1 :]] for row in (heads, *rows))
     said = [INSIDE, ""] if told else []
     return [*table(heads, rows), text, "", *said]
-
-
-def _outliers(records: Sequence[Record]) -> list[str]:
-    """A row a kind, a column a zoo."""
-    columns = [_by(record, "outliers", "kind") for record in records]
-    kinds = list(dict.fromkeys(kind for column in columns for (kind,) in column))
-    rows, missed = [], []
-    for kind in sorted(kinds, key=_place):
-        cells = []
-        for record, column in zip(records, columns, strict=True):
-            found = column.get((kind,), [])
-            text, bad = _judged(kind, found)
-            cells.append(text)
-            if bad:
-                missed.append(f"{kind} on {_name(record)}")
-        rows.append([kind, *cells])
-    text = f"Missed: {', '.join(missed) or 'none'}."
-    return [*table(["kind", *map(_name, records)], rows), text, ""]
-
-
-def _place(kind: str) -> int:
-    """Kinds that should pass, then those that should be told, then the others; each in the order it was met."""
-    return 0 if _passes(kind) else 1 if kind in TELL else 2
-
-
-def _passes(kind: str) -> bool:
-    return kind in PASS or kind.startswith("trained at rank")
-
-
-def _judged(kind: str, found: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """The cell of a kind and whether it misses what is asked."""
-    if not found:
-        return "", False
-    area, flagged = _average(found, "auroc"), _average(found, "flagged")
-    bad = flagged > MOST_FLAGGED if _passes(kind) else kind in TELL and area < LEAST_AREA
-    return f"{area:.3f}; {flagged:.2f}{'†' if bad else ''}", bad
 
 
 def _risk(record: Record) -> list[str]:

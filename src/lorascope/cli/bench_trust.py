@@ -30,7 +30,10 @@ def trust(
             show_default="FOLDER/trust.md",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many splits and starts.")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many fits of the model.")] = 1,
+    splits: Annotated[
+        int, typer.Option("--splits", min=1, help="How many splits outliers are examined on.")
+    ] = 3,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all records as one JSON document.")
     ] = False,
@@ -38,23 +41,25 @@ def trust(
     """Measure calibration, intervals, outliers and what abstention buys; what was stopped goes on.
 
     The default model learns all targets of faces, objects, exam-qwen and exam-llama, and is asked about its
-    test LoRAs, altered ones, and other zoos. A zoo that is in the records is not measured again.
+    test LoRAs, altered and merged ones, and other zoos. Adapters by LoKr, LoHa and full finetuning are made
+    for it on the bases of the exams, once (they lie beside the records, and need peft: lorascope[zoo]). A zoo
+    that is in the records is not measured again.
 
     \b
     Examples:
       lorascope bench trust --out my-trust --page docs/trust.md
-      lorascope bench trust --zoo my-zoo --seeds 3 --json
+      lorascope bench trust --zoo my-zoo --seeds 3 --splits 5 --json
     """
     from lorascope.bench.trust_exam import TRUST, examine
     from lorascope.bench.trust_page import write_page
     from lorascope.bench.zoos import ask, find_zoos, usual_place
 
     asked = ask(TRUST, find_zoos(zoos or [usual_place()]))
-    records = examine(asked, out, seeds, lambda line: typer.echo(line, err=True))
+    records = examine(asked, out, seeds, lambda line: typer.echo(line, err=True), splits=splits)
     written = write_page(records, page if page is not None else out / "trust.md")
     if as_json:
         from lorascope.cli.output import print_json
 
-        print_json({"schema": "lorascope.trust/1", "page": str(written), "zoos": records})
+        print_json({"schema": "lorascope.trust/2", "page": str(written), "zoos": records})
     else:
         typer.echo(str(written))

@@ -45,9 +45,9 @@ pass), `ambiguities` and `left` (what the file leaves open, what of it is not re
 `explanations` with --explain. `--results` keeps each file under `result` of a line |
 | `lorascope.train/1` | `predictor` (its folder) and `report` (`metrics`, `rows`, `settings`, `seconds`, \
 `versions` and more) and `controls`, each with its scores on the test rows |
-| `lorascope.trust/1` | `page` (its path) and `zoos`, each with `zoo`, `others`, `model`, `versions` and \
-`seeds`, by number, with `probabilities`, `intervals`, `outliers`, `risk`, `left_out`, `rows` and \
-`fit_seconds` |
+| `lorascope.trust/2` | `page` (its path) and `zoos`, each with `zoo`, `others`, `model`, `versions`, \
+`left_out`, `seeds`, by number, with `probabilities`, `intervals`, `risk`, `rows` and `fit_seconds`, and \
+`splits`, by number, with `rows` and `outliers` (`kind`, `zoo`, `count`, `auroc`, `flagged`, `size`, `rules`) |
 | `lorascope.zoo/1` | `path`, `count`, `bytes`, `shards`, `ranks`, `groups`, `base`, `layers`, `shapes`, \
 `targets`, `hyper`, `ceilings`, `diverged`, `failures`, `report` |
 | `lorascope.verify/1` | `path`, `checks`, `sound`, `loras`, `shards`, `bytes_read`, `findings` (each `check`, \

@@ -52,7 +52,7 @@ def lines_of(document: Document) -> Iterator[Text]:
 
 
 def explained_in_words(explanation: Document) -> list[str]:
-    """The layers that say most, each with its strongest directions, and what is left."""
+    """The layers that say most, each with its parts, and what is left."""
     what = f"{explanation['target']} {explanation['output']}".rstrip()
     how = {"integrated": "from the baseline", "left_out": "without the layer"}
     said, base = (number(explanation[key], ".4g") for key in ("prediction", "baseline"))
@@ -60,15 +60,30 @@ def explained_in_words(explanation: Document) -> list[str]:
     parts = sorted(explanation["parts"], key=lambda part: -abs(part["value"] or 0.0))
     for part in parts[:LAYERS_SHOWN]:
         line = f"      {number(part['value'], '+.3g')}  {part['layer']}"
-        if part["directions"]:
-            shown = [number(value, "+.2g") for value in part["directions"][:DIRECTIONS_SHOWN]]
-            line += f"  (directions {', '.join(shown)})"
-        lines.append(line)
+        own = "; ".join(_parts_of(part))
+        lines.append(f"{line}  ({own})" if own else line)
     if others := parts[LAYERS_SHOWN:]:
         rest = sum(part["value"] or 0.0 for part in others)
         lines.append(f"      {rest:+.3g}  {len(others)} other layers")
     lines.append(f"      {number(explanation['rest'], '+.3g')}  not accounted for")
     return lines
+
+
+def _parts_of(part: Document) -> list[str]:
+    """The strongest directions of a layer, the others together, and what belongs to it as a whole.
+
+    Three digits as the layer has, so that parts which sum to it can be seen to.
+    """
+    said = []
+    if directions := part["directions"]:
+        shown = [number(value, "+.3g") for value in directions[:DIRECTIONS_SHOWN]]
+        if others := directions[DIRECTIONS_SHOWN:]:
+            rest = sum(value or 0.0 for value in others)
+            shown.append(f"{len(others)} others {rest:+.3g}")
+        said.append(f"directions {', '.join(shown)}")
+    # answers that an earlier version wrote have no such keys
+    whole = {key: part.get(key) for key in ("sizes", "magnitudes")}
+    return [*said, *(f"{key} {value:+.3g}" for key, value in whole.items() if value is not None)]
 
 
 def quality(prediction: Document) -> str:

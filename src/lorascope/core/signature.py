@@ -7,7 +7,7 @@ unit that batches stack and that models work on with one matrix product.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -111,6 +111,30 @@ class Signature:
                 "Try: a model that accepts partial input, such as gl_net."
             )
         return Coverage(present, len(self))
+
+    @classmethod
+    def union(cls, signatures: Iterable["Signature"]) -> "Signature":
+        """All layers that any of some signatures has, of the first one's base.
+
+        They stand in the order of the one with the most layers, and what it lacks after them.
+
+        Raises:
+            SignatureError: there is no signature, or one layer has two sizes.
+        """
+        given = list(signatures)
+        if not given:
+            raise SignatureError("Joining signatures: found none, expected at least one.")
+        layers: dict[str, LayerShape] = {}
+        for signature in sorted(given, key=len, reverse=True):
+            for shape in signature.layers:
+                known = layers.setdefault(shape.name, shape)
+                if known != shape:
+                    raise SignatureError(
+                        f"Joining {len(given)} signatures: layer {shape.name!r} is {shape.n} x {shape.m} in "
+                        f"one and {known.n} x {known.m} in another, expected one size. They belong to bases "
+                        "of unlike sizes. Try: one signature for each base."
+                    )
+        return cls(tuple(layers.values()), given[0].base)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the inverse of `from_json`."""

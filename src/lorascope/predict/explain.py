@@ -1,6 +1,6 @@
 """Which layers, and which rank directions in them, carry a prediction.
 
-    integrated   f(x) - f(0) = sum over layers of a_l,  a_l = sum over directions of a_lk + the layer's sizes
+    integrated   f(x) - f(0) = sum over layers of a_l,  a_l = sum over directions of a_lk + sizes + magnitudes
     left out     a_l = f(x) - f(x without layer l)
 
 `fusion` is explained by integrated gradients over its numbers (Sundararajan, Taly and Yan 2017), from a LoRA of
@@ -9,8 +9,9 @@ whatever the path, where no curve bends the sum (`models/curve.py`); all parts s
 baseline up to the error of the quadrature, which is told. The numbers of a layer are sums over its singular
 triples, so they are shared out among these exactly; sizes and DoRA's magnitudes belong to the layer as a whole.
 
-Every other model is explained by leaving layers out; such parts need not sum to anything. Values are in the
-units of the label, those of classes are logits before calibration.
+Every other model is explained by leaving layers out; such parts need not sum to anything, but do where the
+model is linear in the update (`kernel_raw`). Values are in the units of the label, those of classes are logits
+before calibration.
 """
 
 from dataclasses import dataclass
@@ -35,16 +36,32 @@ DIRECTIONS_OF = 8  # layers whose directions are left out one by one
 
 @dataclass(frozen=True)
 class Part:
-    """What one layer says, and each of its singular directions, the strongest first (None: not asked)."""
+    """What one layer says, and each of its singular directions, the strongest first (None: not asked).
+
+    `sizes` is what its norm and spectrum say, and that it is there; `magnitudes` what DoRA's say: of the layer
+    as a whole, and of no direction. With `method` "integrated" directions, sizes and magnitudes sum to `value`;
+    None: the method or the model has no such part.
+    """
 
     layer: str
     value: float
     directions: tuple[float, ...] | None = None
+    sizes: float | None = None
+    magnitudes: float | None = None
+
+    def scaled(self, scale: float) -> "Part":
+        """The same part in other units."""
+        directions = None if self.directions is None else tuple(x * scale for x in self.directions)
+        sizes, magnitudes = (
+            None if x is None else x * scale for x in (self.sizes, self.magnitudes)
+        )
+        return Part(self.layer, self.value * scale, directions, sizes, magnitudes)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         directions = None if self.directions is None else list(self.directions)
-        return {"layer": self.layer, "value": self.value, "directions": directions}
+        whole = {"sizes": self.sizes, "magnitudes": self.magnitudes}
+        return {"layer": self.layer, "value": self.value, "directions": directions, **whole}
 
 
 @dataclass(frozen=True)
@@ -111,16 +128,12 @@ def explain(predictor: Predictor, batch: LoRABatch, output: str | None = None) -
         classes[column] if classes else "",
         said * scale + shift,
         baseline * scale + shift,
-        tuple(
-            Part(name, value * scale, None if own is None else tuple(x * scale for x in own))
-            for name, (value, own) in zip(predictor.signature.names, parts, strict=True)
-        ),
+        tuple(part.scaled(scale) for part in parts),
         method,
     )
 
 
-Parts = list[tuple[float, list[float] | None]]
-Found = tuple[float, float, Parts]
+Found = tuple[float, float, list[Part]]  # what is said, what is said of nothing, the parts
 
 
 def _column(predictor: Predictor, outputs: Tensor, output: str | None) -> int:
@@ -174,13 +187,13 @@ def _left_out(model: Model, batch: LoRABatch, column: int) -> Found:
         for k in range(rank):
             kept[number * rank + k, place, k] = 0
     single = without(kept)
-    parts: Parts = [(0.0, None)] * layers
+    parts = [Part(name, 0.0) for name in batch.signature.names]
     for place, value in enumerate(values):
         own = None
         if place in telling:
             start = telling.index(place) * rank
-            own = [said - x for x in single[start : start + rank]]
-        parts[order[place]] = (value, own)
+            own = tuple(said - x for x in single[start : start + rank])
+        parts[order[place]] = Part(parts[order[place]].layer, value, own)
     return said, nothing, parts
 
 
@@ -213,7 +226,9 @@ def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:  # (s, 1), (s,)
     return (nodes.unsqueeze(1) + 1) / 2, weights / 2
 
 
-def _shared_out(model: Fusion, batch: LoRABatch, slopes: list[Tensor], rest: list[Tensor]) -> Parts:
+def _shared_out(
+    model: Fusion, batch: LoRABatch, slopes: list[Tensor], rest: list[Tensor]
+) -> list[Part]:
     """Slope times number, for each singular triple of each layer; sizes and magnitudes belong to the layer."""
     layers, rank = len(batch.signature), batch.rank
     forms = [canonical_stacked(group.u, group.v) for group in batch.groups]
@@ -237,10 +252,13 @@ def _shared_out(model: Fusion, batch: LoRABatch, slopes: list[Tensor], rest: lis
             terms = _by_layer(slope * view[0] * scale, counts, view_widths)
             directions[:, k] += (terms * share[:, k]).double()
     directions = directions[batch.layer_order]
-    values = directions.sum(1) + _sizes(model, slopes[3] * rest[0], layers)
+    sizes = _sizes(model, slopes[3] * rest[0], layers)
+    values, magnitudes = directions.sum(1) + sizes, [None] * layers
     if model.reads_magnitudes:
-        values = values + model.magnitudes_of.by_layer(slopes[4] * rest[1]).double()
-    return [(float(v), d.tolist()) for v, d in zip(values, directions, strict=True)]
+        found = model.magnitudes_of.by_layer(slopes[4] * rest[1]).double()
+        values, magnitudes = values + found, found.tolist()
+    columns = (values.tolist(), map(tuple, directions.tolist()), sizes.tolist(), magnitudes)
+    return [Part(*row) for row in zip(batch.signature.names, *columns, strict=True)]
 
 
 def _widths(model: Fusion, groups: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""An explanation as a picture: a bar for each layer, its rank directions as dots.
+"""An explanation as a picture: a bar for each layer, its rank directions as dots, its sizes as a square.
 
 The same explanation gives the same bytes (with the same matplotlib).
 """
@@ -31,11 +31,15 @@ def plot_explanation(explanation: Explanation, path: Path | str) -> Path:
         if part.directions:
             dots = list(part.directions)
             axes.plot(dots, [place] * len(dots), "o", color="#333333", markersize=2.5, alpha=0.7)
+        # what belongs to the layer as a whole: with the dots it adds up to the bar
+        whole = [x for x in (part.sizes, part.magnitudes) if x is not None]
+        if whole:
+            axes.plot([sum(whole)], [place], "s", color="#333333", markersize=4, fillstyle="none")
     axes.set_yticks(range(len(parts)), [_label(part.layer) for part in parts], fontsize=6)
     axes.invert_yaxis()
     axes.axvline(0, color="#333333", linewidth=0.8)
     unit = "change of the logit" if explanation.output else "change of the value"
-    axes.set_xlabel(f"{unit} (dots: rank directions)")
+    axes.set_xlabel(f"{unit} (dots: rank directions, squares: sizes)")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     what = _label(f"{explanation.target} {explanation.output}".rstrip())

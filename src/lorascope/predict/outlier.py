@@ -33,16 +33,29 @@ NAMED = 3  # layers in a sentence
 FARTHEST = 30.0  # deviations that a fact is taken at
 CHUNK = 256
 PRETENDED = 512  # training LoRAs that others are made of
+#: `FACTS` in a word or two.
+SHORT = (
+    "size",
+    "directions in use",
+    "second value",
+    "output directions",
+    "input directions",
+    "directions of both",
+)
 ANY_RANK = [0, 3, 4, 5]  # facts that hardly change with the rank: size and shares
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one LoRA: how unusual it is (1 is the limit), by each detector, and in what, as a sentence."""
+    """Of one LoRA: how unusual it is (1 is the limit), by each detector, and in what, as a sentence.
+
+    `rule` names in short what put it beyond the limit: the detector, and the fact that it saw; else it is "".
+    """
 
     score: float
     by: dict[str, float]
     reason: str
+    rule: str = ""
 
     @property
     def abstain(self) -> bool:
@@ -107,7 +120,7 @@ class Outliers(nn.Module):
             Verdict(
                 max(row),
                 dict(zip(DETECTORS, row, strict=True)),
-                self._reason(row, Seen(seen.facts[number], seen.directions[number])),
+                *self._reason(row, Seen(seen.facts[number], seen.directions[number])),
             )
             for number, row in enumerate(parts.tolist())
         ]
@@ -195,26 +208,27 @@ class Outliers(nn.Module):
 
     # --- words --------------------------------------------------------------------------------
 
-    def _reason(self, by: Sequence[float], seen: Seen) -> str:
-        """What the detector that is farthest beyond the limit saw; "" where none is."""
+    def _reason(self, by: Sequence[float], seen: Seen) -> tuple[str, str]:
+        """What the detector that is farthest beyond the limit saw, and its rule; "" where none is."""
         if not max(by) > 1:
-            return ""
+            return "", ""
         detector = DETECTORS[max(range(len(by)), key=by.__getitem__)]
         z = self._z(seen.facts.unsqueeze(0))[0]
         if detector == "apart":
             y = self._y(seen.directions.unsqueeze(0))[0]
             layers = (y * (self.get_buffer("apart") @ y)).view(len(z), -1).sum(1)
-            return f"its layers do not go together: {self._names(layers)} least with the others"
+            said = f"its layers do not go together: {self._names(layers)} least with the others"
+            return said, detector
         if detector == "strange":
             fact = max(ANY_RANK, key=lambda index: float(z[:, index].square().sum()))
             layers = z[:, fact].abs()
-            return (
-                f"unusual {self._compared(fact, seen.facts, layers)}; most in {self._names(layers)}"
-            )
+            said = self._compared(fact, seen.facts, layers)
+            return f"unusual {said}; most in {self._names(layers)}", f"{detector}: {SHORT[fact]}"
         weights = self.get_buffer("blended")[: z.numel()].view_as(z)
         fact = int((weights * z).sum(0).argmax())
         layers = weights[:, fact] * z[:, fact]
-        return f"it looks like a mean of several LoRAs: {self._compared(fact, seen.facts, layers)}"
+        said = self._compared(fact, seen.facts, layers)
+        return f"it looks like a mean of several LoRAs: {said}", f"{detector}: {SHORT[fact]}"
 
     def _names(self, layers: Tensor) -> str:  # (L,)
         """The layers of the largest numbers."""

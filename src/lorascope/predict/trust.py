@@ -23,6 +23,7 @@ from lorascope.predict.outlier import Outliers, Verdict
 
 __all__ = ["Trust", "kinds_beside"]
 
+BESIDE = "tensors beside the factors"  # the rule, in short
 UNKNOWN_SIDE = (
     2.0  # outlier score of a LoRA with parts that no training LoRA had, or without what all had
 )
@@ -114,7 +115,7 @@ def kinds_beside(batch: LoRABatch, loras: Sequence[LoRA] = ()) -> list[set[str]]
 def _beyond(verdict: Verdict | None, reason: str) -> Verdict:
     """A verdict beyond the limit because of side tensors."""
     if verdict is None:
-        return Verdict(UNKNOWN_SIDE, {}, reason)
+        return Verdict(UNKNOWN_SIDE, {}, reason, BESIDE)
     if verdict.abstain:
         reason = f"{reason}; {verdict.reason}"
-    return Verdict(max(verdict.score, UNKNOWN_SIDE), verdict.by, reason)
+    return Verdict(max(verdict.score, UNKNOWN_SIDE), verdict.by, reason, BESIDE)

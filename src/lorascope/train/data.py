@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lorascope.core.batch import LoRABatch, collate
 from lorascope.core.lora import LoRA
 from lorascope.core.magnitudes import MAGNITUDE, side_kinds
+from lorascope.core.signature import Signature
 from lorascope.errors import DataError
 from lorascope.predict.predictor import finite_loras
 from lorascope.predict.target import Target, encode_labels
@@ -137,13 +138,16 @@ def label_loras(
 ) -> LabelledLoRAs:
     """LoRAs in memory with their labels, one entry of each per LoRA.
 
+    With `allow_missing` the layers are those that any of the LoRAs has, and a layer that one of them lacks is
+    read as unchanged; which of them comes first does not matter.
     Raises DataError for labels that do not fit their target, SignatureError for LoRAs of unlike layers.
     """
     known = {target.name: target for target in targets}
     if missing := sorted(set(known) - set(labels)):
         raise DataError(f"Labelling {len(loras)} LoRAs: the target {missing[0]!r} has no labels.")
+    every = Signature.union(lora.signature() for lora in loras) if allow_missing and loras else None
     return LabelledLoRAs(
-        batch=collate(loras, allow_missing=allow_missing),
+        batch=collate(loras, every, allow_missing=allow_missing),
         targets=known,
         labels={name: encode_labels(target, labels[name]) for name, target in known.items()},
         groups=groups,
