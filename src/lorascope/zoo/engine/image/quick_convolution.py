@@ -24,9 +24,7 @@ run_block = functools.partial(run, source="blocks")
 LARGEST = 1 << 17  # numbers of a picture that still lie in the cache with what is made of them
 POINTS = 36  # of a tile, which makes 4 x 4 places
 LEAST = 8  # places of a tile that are of the picture, on average: of 4 are 9 taps as many products
-MOST = (
-    1 << 20
-)  # numbers of a weight at the points: more would fill memory, and caches for few tiles
+MOST = 1 << 20  # numbers of a weight at the points: more would fill memory and caches
 
 
 @dataclass(frozen=True, eq=False)
