@@ -143,8 +143,8 @@ def test_a_start_that_was_killed_at_once_is_begun_again(tmp_path):
     (folder / "shards/shard-00000.safetensors.mode.part").touch()
     ZooWriter(folder, {"targets": {}})
     assert sorted(path.name for path in folder.rglob("*")) == ["recipe.json", "shards"]
+    (folder / "recipe.json").rename(folder / "other.json")
     with pytest.raises(FileError, match="holds other files"):
-        (folder / "recipe.json").rename(folder / "other.json")
         ZooWriter(folder, {"targets": {}})
 
 
