@@ -3,6 +3,7 @@
 import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -87,6 +88,64 @@ def test_a_full_disk_leaves_nothing_of_the_shard_and_is_recorded(
     assert event["event"] == "not written"
     writer.add_shard(0, [lora], [row])
     assert len(writer.finish()) == 1
+
+
+FULL_DISK = Path("/dev/full")  # takes no byte: every write to it finds no space left
+needs_full_disk = pytest.mark.skipif(not FULL_DISK.exists(), reason="there is no /dev/full here")
+
+
+@needs_full_disk
+@pytest.mark.parametrize("name", ["index.parquet", "splits.json", "report.json"])
+def test_a_full_disk_at_the_end_is_one_message(tmp_path, generator, name):
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    writer.add_shard(0, [random_lora(generator)], [{"id": 0, "seed": 0, "group": "g"}])
+    (tmp_path / f"zoo/{name}.part").symlink_to(FULL_DISK)
+    with pytest.raises(FileError, match=rf"Writing .*{name}: .*o space left.* bytes free") as told:
+        writer.finish({"score": 1})
+    assert "What was whole is kept. Try: free space on the disk" in str(told.value)
+    assert not list(tmp_path.rglob("*.part"))
+    zoo = ZooWriter(tmp_path / "zoo", {"targets": {}}).finish({"score": 1})
+    assert (len(zoo), zoo.report) == (1, {"score": 1})
+
+
+@needs_full_disk
+def test_a_full_disk_at_the_beginning_is_one_message(tmp_path):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "recipe.json.part").symlink_to(FULL_DISK)
+    with pytest.raises(FileError, match=r"recipe\.json: No space left.*expected 19\)"):
+        ZooWriter(folder, {"targets": {}})
+    assert not list(folder.iterdir())
+    ZooWriter(folder, {"targets": {}})
+    assert sorted(path.name for path in folder.iterdir()) == ["recipe.json", "shards"]
+
+
+@needs_full_disk
+def test_a_log_on_a_full_disk_is_one_message(tmp_path):
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    (tmp_path / "zoo/build.jsonl").symlink_to(FULL_DISK)
+    with pytest.raises(FileError, match=r"build\.jsonl: No space left.*expected 19\)"):
+        writer.log(event="start")
+
+
+def test_what_may_not_be_written_is_one_message(tmp_path):
+    (tmp_path / "a.part").mkdir()
+    with pytest.raises(FileError, match=r"Writing .*a: Is a directory.* Try: another folder, or"):
+        write_text(tmp_path / "a", "one")
+
+
+def test_a_start_that_was_killed_at_once_is_begun_again(tmp_path):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    (folder / "recipe.json.part").write_text('{"tar')
+    ZooWriter(folder, {"targets": {}})
+    (folder / "index.parquet.part").write_bytes(b"PAR")
+    (folder / "shards/shard-00000.safetensors.mode.part").touch()
+    ZooWriter(folder, {"targets": {}})
+    assert sorted(path.name for path in folder.rglob("*")) == ["recipe.json", "shards"]
+    (folder / "recipe.json").rename(folder / "other.json")
+    with pytest.raises(FileError, match="holds other files"):
+        ZooWriter(folder, {"targets": {}})
 
 
 def test_a_torn_line_of_the_log_spoils_no_other(tmp_path):

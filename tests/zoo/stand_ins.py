@@ -74,11 +74,28 @@ def write_tokenizer(folder, begins=False, words=()):
     return tokenizer
 
 
+ROTARY = {
+    "factor": 32.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 64,
+    "rope_type": "llama3",
+}
+
+
 def write_language_base(folder, kind="qwen2"):
-    """A tiny random Qwen2 or Llama with its tokenizer, as save_pretrained leaves it."""
+    """A tiny random Qwen2 or Llama with its tokenizer, laid out as Qwen2-1.5B and Llama-3.2-3B are.
+
+    Both share the weights of words with the head; Llama has a head_dim of its own, slower angles, and its
+    weights in several files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    made = make_base(kind, torch.float32, vocab_size=400, max_position_embeddings=256)
-    made.save_pretrained(folder)
+    sizes = {"vocab_size": 400, "max_position_embeddings": 256, "tie_word_embeddings": True}
+    if kind == "llama":
+        made = make_base(kind, torch.float32, **sizes, head_dim=8, rope_scaling=ROTARY)
+        made.save_pretrained(folder, max_shard_size="40KB")
+    else:
+        make_base(kind, torch.float32, **sizes).save_pretrained(folder)
     write_tokenizer(folder, begins=kind == "llama")
     return folder
 

@@ -1,12 +1,15 @@
-"""Writing a zoo shard by shard, so that a killed build loses at most the shard in flight.
+"""Writing a zoo shard by shard, so that what has its shard outlives a kill and a full disk.
 
 A shard is complete when both its weights and its rows are in place, each renamed there whole. `finish` makes
 the index from the complete shards, whatever the order they came in, so an interrupted and resumed build ends
-with the same bytes as an undisturbed one. Reading is shards.py's.
+with the same bytes as an undisturbed one. What the system refuses (the disk is full) is a FileError that names
+the file; nothing half-written is left. Reading is shards.py's.
 """
 
 import contextlib
+import errno
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from lorascope.core import LoRA, Signature
-from lorascope.errors import DataError, FileError
+from lorascope.errors import DataError, FileError, sentence
 from lorascope.io.provenance import dump_provenance
 from lorascope.io.shard_file import file_digest, lora_digest, sync, write_shard
 from lorascope.io.shards import SPLITS, Zoo, read_json, recipe_sha256, shard_path
@@ -25,6 +28,8 @@ __all__ = ["RECIPE_DIGEST", "SHARD_DIGEST", "ZooWriter", "index_of", "write_json
 
 # in the metadata of a shard's rows: what its weights and the zoo's recipe hash to
 SHARD_DIGEST, RECIPE_DIGEST = b"shard_sha256", b"recipe_sha256"
+BEGUN = "recipe.json.part"  # all that a build which was killed at once may have left
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the disk, of a quota, of a file
 
 
 class ZooWriter:
@@ -35,7 +40,7 @@ class ZooWriter:
         recipe: what makes the zoo, plain data; "targets" in it names the labels that can be predicted.
 
     Raises:
-        FileError: the folder holds a zoo of another recipe, or something else.
+        FileError: the folder holds a zoo of another recipe, or something else; or it cannot be written.
     """
 
     def __init__(self, path: str | Path, recipe: Mapping[str, Any]) -> None:
@@ -113,17 +118,20 @@ class ZooWriter:
             for path in (self._weights(number), self._rows(number)):
                 path.unlink(missing_ok=True)
                 path.with_name(path.name + ".part").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileError):
                 self.log(event="not written", shard=number, problem=str(error))
             raise FileError(
-                f"Writing shard {number} of the zoo {self.path}: {error}. Nothing of it is left, the "
-                "shards before it are whole. Try: free space on the disk, then the same command again."
+                f"Writing shard {number} of the zoo {self.path}: {error}{_room(self.path)}. Nothing of it "
+                "is left, the shards before it are whole. Try: free space on the disk, then the same "
+                "command again: it goes on."
             ) from error
 
     def finish(self, report: Mapping[str, Any] | None = None) -> "Zoo":
         """Make the index from the shards that are there, write splits and report, and open the zoo.
 
-        Raises DataError if there is no shard.
+        Raises:
+            DataError: there is no shard.
+            FileError: something cannot be written (the disk is full); the shards are whole.
         """
         numbers = sorted(
             int(path.stem.split("-")[1]) for path in (self.path / "shards").glob("shard-*.parquet")
@@ -134,7 +142,8 @@ class ZooWriter:
                 f"Finishing the zoo {self.path}: no shard is there, so every LoRA failed or none was "
                 "built. Try: look into build.jsonl."
             )
-        _write_table(self.path / "index.parquet", index_of(tables))
+        with _written(self.path / "index.parquet"):
+            _write_table(self.path / "index.parquet", index_of(tables))
         write_json(self.path / "splits.json", SPLITS)
         if report is not None:
             write_json(self.path / "report.json", report)
@@ -143,14 +152,17 @@ class ZooWriter:
     def log(self, **event: Any) -> None:
         """Append one event to build.jsonl: times, hosts, failures.
 
-        A line that a kill tore stays alone on its line, so that it spoils no other.
+        A line that a kill or a full disk tore stays alone on its line, so that it spoils no other.
+
+        Raises FileError where it cannot be written.
         """
-        with (self.path / "build.jsonl").open("ab+") as file:
+        path, line = self.path / "build.jsonl", json.dumps(event).encode() + b"\n"
+        with _written(path, len(line)), path.open("ab+") as file:
             size = file.seek(0, 2)
             if size:
                 file.seek(size - 1)
             torn = size > 0 and file.read(1) != b"\n"
-            file.write((b"\n" if torn else b"") + json.dumps(event).encode() + b"\n")
+            file.write((b"\n" if torn else b"") + line)
 
     def _begin(self) -> None:
         recipe_path = self.path / "recipe.json"
@@ -166,16 +178,22 @@ class ZooWriter:
                     f"Writing a zoo to {self.path}: it holds one of another recipe (they differ in "
                     f"{differing}). A recipe never changes. Try: another folder."
                 )
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(f.name != BEGUN for f in self.path.iterdir()):
             raise FileError(
                 f"Writing a zoo to {self.path}: the folder holds other files and no recipe.json. "
                 "Nothing is overwritten. Try: another folder."
             )
-        (self.path / "shards").mkdir(parents=True, exist_ok=True)
-        for part in (self.path / "shards").glob("*.part"):
-            part.unlink(missing_ok=True)
+        # the recipe before all else: a folder that holds anything and no recipe is somebody else's
+        with _written(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         if not recipe_path.exists():
             write_json(recipe_path, self.recipe)
+        with _written(self.path / "shards"):
+            (self.path / "shards").mkdir(exist_ok=True)
+        for left in (*self.path.glob("*.json.part"), *self.path.glob("*.parquet.part")):
+            left.unlink(missing_ok=True)
+        for left in (self.path / "shards").glob("*.part"):
+            left.unlink(missing_ok=True)
 
     def _weights(self, number: int) -> Path:
         return shard_path(self.path, number)
@@ -185,16 +203,48 @@ class ZooWriter:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON, atomically."""
+    """Write plain data as JSON, atomically. Raises FileError where it cannot be written."""
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, atomically."""
+    """Write a text, atomically. Raises FileError where it cannot be written."""
+    content = text.encode()
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    sync(part)
-    part.replace(path)
+    with _written(path, len(content)):
+        part.write_bytes(content)
+        sync(part)
+        part.replace(path)
+
+
+@contextlib.contextmanager
+def _written(path: Path, needed: int | None = None) -> Iterator[None]:
+    """What the system refuses to write is told, and what was half-written goes.
+
+    Args:
+        needed: bytes, where they are known.
+    """
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + ".part").unlink(missing_ok=True)
+        full = error.errno in FULL
+        room = _room(path.parent, needed) if full else ""
+        advice = "free space on the disk" if full else "another folder, or the right to write there"
+        raise FileError(
+            f"Writing {path}: {sentence(error)}{room}. What was whole is kept. Try: {advice}, then the "
+            "same command again: it goes on."
+        ) from error
+
+
+def _room(folder: Path, needed: int | None = None) -> str:
+    """How much room there is on the disk of a folder, and how much is needed where that is known."""
+    expected = "" if needed is None else f", expected {needed:,}"
+    try:
+        return f" (found {shutil.disk_usage(folder).free:,} bytes free{expected})"
+    except OSError:
+        return ""
 
 
 def _write_table(path: Path, table: pa.Table) -> None:

@@ -1,11 +1,7 @@
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ import torch
 
 from lorascope.errors import DataError, FileError, TrainingError
 from lorascope.zoo.factory.build import build_zoo
+from tests.zoo.factory.killed_build import keeping, start, survivors, until, whole
 from tests.zoo.planted_family import PlantedFamily, save_base
 
 OPTIONS = {"compile": False, "progress": False, "slots": 1}
@@ -144,60 +141,24 @@ def test_refusals(family, zoo, tmp_path):
         build_zoo(PlantedFamily(family.base_folder, seed=5), 3, zoo.path, **OPTIONS)
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-from tests.zoo.planted_family import PlantedFamily
-from lorascope.zoo.factory.build import build_zoo
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    build_zoo(PlantedFamily(Path(sys.argv[1])), 11, sys.argv[2], processes=2, compile=False,
-              progress=False, slots=1)
-"""
-
-
-def start(family, folder, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, script, family.base_folder, folder],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def wait_for_shards(folder, count, process):
-    for _ in range(600):
-        if len(list(folder.glob("shards/*.parquet"))) >= count or process.poll() is not None:
-            return
-        time.sleep(0.05)
-
-
-def alive(session):
-    """Processes that are still in a session."""
-    listing = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True)
-    return [s for s in listing.stdout.split() if not s.startswith(b"Z")]
-
-
 @pytest.mark.parametrize(
     "stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_a_stopped_build_leaves_no_process_and_goes_on(zoo, family, tmp_path, stop):
     folder = tmp_path / "zoo"
-    process = start(family, folder, tmp_path)
-    wait_for_shards(folder, 1, process)
-    process.send_signal(stop)
-    process.communicate(timeout=30)
+    process = start(folder, family, 11, processes=2)
+    until(process, lambda: whole(folder), 120)
+    process.send_signal(stop)  # to the build alone: its workers end by themselves
+    _, told = process.communicate(timeout=30)
     assert process.returncode != 0
+    assert ("KeyboardInterrupt" in told) == (stop == signal.SIGINT)
     for _ in range(100):
-        if not alive(process.pid):
+        if not survivors(process.pid):
             break
         time.sleep(0.05)
-    assert not alive(process.pid)
+    assert not survivors(process.pid)
     torch.set_num_threads(1)
-    whole = build_zoo(family, 11, folder, processes=0, **OPTIONS)
-    assert contents(whole.path) == contents(zoo.path)
+    with keeping(folder, 11) as kept:
+        again = build_zoo(family, 11, folder, processes=0, **OPTIONS)
+    assert kept
+    assert contents(again.path) == contents(zoo.path)

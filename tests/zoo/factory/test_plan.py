@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from lorascope.errors import IntegrityError
+from lorascope.errors import FileError, IntegrityError
 from lorascope.zoo.factory.plan import (
     JOB,
     SHAPE,
@@ -65,6 +67,15 @@ def test_the_history_of_counts_only_rises(tmp_path):
         (tmp_path / "counts.json").write_text(damage)
         with pytest.raises(IntegrityError, match="rising list"):
             counts_of(tmp_path, 9)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_history_that_finds_no_room_is_one_message(tmp_path):
+    for name, write in (("counts", counts_of), ("apart", set_apart)):
+        (tmp_path / f"{name}.json.part").symlink_to("/dev/full")
+        with pytest.raises(FileError, match=rf"Writing .*{name}\.json: No space left.*goes on"):
+            write(tmp_path, 5 if write is counts_of else [5])
+        assert not list(tmp_path.iterdir())
 
 
 class Unplanned(PlantedFamily):

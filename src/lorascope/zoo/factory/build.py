@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from lorascope.core.lora import LoRA
-from lorascope.errors import DataError, TrainingError
+from lorascope.errors import DataError, FileError, TrainingError
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
@@ -89,7 +89,8 @@ def build_zoo(
 
     Raises:
         DataError: the count is not positive.
-        FileError: the folder holds something else, or a zoo of another recipe.
+        FileError: the folder holds something else, or a zoo of another recipe; or a file cannot be written
+            (the disk is full): the same call goes on.
         TrainingError: every group failed.
     """
     if count < 1:
@@ -125,7 +126,8 @@ def build_zoo(
             for group, made in tasks:
                 _keep(writer, group, made, bar)
         except KeyboardInterrupt:
-            writer.log(event="stopped", time=now())
+            with contextlib.suppress(FileError):  # a full disk: the user still stopped it
+                writer.log(event="stopped", time=now())
             raise
     return _finish(writer, family, bar)
 

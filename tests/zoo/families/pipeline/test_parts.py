@@ -57,6 +57,11 @@ def test_features_are_those_of_the_processor(parts, clip_folder):
     assert parts.wanted(["a", "b"]).norm(dim=-1).tolist() == pytest.approx([1, 1])
 
 
+def test_no_bar_of_the_libraries_is_shown(diffusion_folder, clip_folder, capsys):
+    load_parts(diffusion_folder, clip_folder)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_parts_move(parts):
     assert parts.to(torch.device("cpu")).texts(["a"]).shape == (1, 77, 16)
 

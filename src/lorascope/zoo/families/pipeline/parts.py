@@ -21,6 +21,7 @@ from torch import Tensor
 from lorascope.errors import DataError, FileError, MissingExtraError
 from lorascope.zoo.bases.faces.similarity import image_features, text_features
 from lorascope.zoo.bases.faces.unet import noise_levels
+from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.image.base import noise_levels_of
 
 __all__ = ["Parts", "Sizes", "clip_digest", "load_parts", "sizes_of"]
@@ -166,13 +167,15 @@ def load_parts(base: Path, clip: Path) -> Parts:
     here = {"local_files_only": True}
     eager = {"attn_implementation": "eager", **here}
     try:
-        vae = AutoencoderKL.from_pretrained(base / "vae", **here)
-        encoder = CLIPTextModel.from_pretrained(base / "text_encoder", **eager)
+        with quiet_loading():
+            vae = AutoencoderKL.from_pretrained(base / "vae", **here)
+            encoder = CLIPTextModel.from_pretrained(base / "text_encoder", **eager)
         tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer", **here)
     except (OSError, ValueError, TypeError) as problem:
         raise FileError(f"loading the base {base}: {problem}. {BASE_LAYOUT}") from problem
     try:
-        model = CLIPModel.from_pretrained(clip, **eager)
+        with quiet_loading():
+            model = CLIPModel.from_pretrained(clip, **eager)
         reader = CLIPTokenizer.from_pretrained(clip, **here)
         pixels = json.loads((clip / "preprocessor_config.json").read_text())
         mean, std = (torch.tensor(pixels[f"image_{name}"]) for name in ("mean", "std"))
