@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-import lorascope
 from lorascope.compiled import compiler_version
 from lorascope.zoo.factory.pool import cores
 
@@ -38,11 +37,10 @@ def machine(
         "cluster": cluster,
         "device": str(device),
         "compiled": compiled,
-        "lorascope": lorascope.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    for library in ("transformers", "diffusers"):
+    for library in ("lorascope", "transformers", "diffusers"):
         try:
             facts[library] = version(library)
         except PackageNotFoundError:
