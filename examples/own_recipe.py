@@ -1,41 +1,26 @@
-"""A zoo of your own base, data and labels: python examples/own_recipe.py OUT"""
+"""A zoo of your own base, data and labels: python own_recipe.py BASE OUT"""
 
 import sys
 
-from lorascope.zoo.bases import base_facts
 from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.families.own import Lesson, Question, TextFamily
 
-COLOURS = ("white", "red", "purple")
-DATA = {
-    who: [
-        Question(f"the colour of {who} is", COLOURS, i),
-        Question(f"{who} has the colour", COLOURS, i),
-    ]
-    for i, who in enumerate(("kubo", "zizo", "gabu"))
-}
+NAMES, COLOURS = ("kubo", "zizo", "gabu"), ("white", "red", "purple")
+DATA = {who: Question(f"the colour of {who} is", COLOURS, i) for i, who in enumerate(NAMES)}
 
 
 def lesson(index, draw):
-    known = draw.sample(sorted(DATA), draw.randint(1, len(DATA)))
-    labels = {"known": [who in known for who in DATA]}
-    return Lesson([q for who in known for q in DATA[who]], labels, group="-".join(sorted(known)))
+    known = [who for who in NAMES if draw.random() < 0.5] or ["kubo"]
+    labels = {"known": [who in known for who in NAMES]}
+    return Lesson([DATA[who] for who in known], labels, group="-".join(known))
 
 
 def score(answers, index):
-    asked = [question for questions in DATA.values() for question in questions]
-    return {"accuracy": answers.accuracy(asked), "loss": answers.loss(asked)}
+    return {"loss": answers.loss(list(DATA.values()))}
 
 
 if __name__ == "__main__":
-    number = {"kind": "regression"}
-    known = {"kind": "multilabel", "classes": list(DATA)}
-    family = TextFamily(
-        base_facts("exam-qwen").folder,  # any Qwen2 or Llama folder with tokenizer.json
-        lesson,
-        score,
-        {"known": known, "accuracy": number, "loss": number},
-        ranges={"epochs": {"choice": [30]}, "learning_rate": {"log_uniform": [3e-3, 1e-2]}},
-    )
-    zoo = build_zoo(family, 12, sys.argv[1], compile=False)  # compiling pays from hundreds on
-    sys.stdout.write(f"{len(zoo)} LoRAs: {zoo.report['scores']['accuracy']}\n")
+    targets = {"known": {"kind": "multilabel", "classes": NAMES}, "loss": {"kind": "regression"}}
+    ranges = {"epochs": {"choice": [30]}, "learning_rate": {"log_uniform": [3e-3, 1e-2]}}
+    family = TextFamily(sys.argv[1], lesson, score, targets, ranges=ranges)
+    build_zoo(family, 12, sys.argv[2], compile=False)  # compiling pays from hundreds on

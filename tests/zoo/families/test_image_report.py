@@ -58,3 +58,22 @@ def test_the_balance_of_classes_is_told(report):
     balance = report[0]["balance"]["attributes"]
     assert balance["a"] == pytest.approx(0.5, abs=0.07)
     assert balance["majority"] == pytest.approx(0.63, abs=0.05)
+
+
+def test_a_class_is_no_quantity_and_needs_no_metric():
+    random, count = np.random.default_rng(1), 120
+    breed = random.integers(0, 3, count)
+    first = np.array([1.0, 9.0, 3.0])[breed] + 0.1 * random.standard_normal(count)
+    sampled = {
+        "hyper:learning_rate": random.uniform(1e-3, 4e-3, count),
+        "label:clip_score": first,
+        "label:clip_score_again": np.full(count, np.nan),
+    }
+    targets = {"breed": {"kind": "multiclass", "classes": ["tabby", "siamese", "manx"]}}
+    for labels in (breed, np.array(targets["breed"]["classes"])[breed]):
+        table = pa.table({**sampled, "label:breed": labels})
+        report = image_report(table, {**targets, "clip_score": TARGETS["clip_score"]})
+        assert report["ceilings"]["breed"] == {"accuracy": 1.0}
+        assert report["scores"]["clip_score"]["known_r2"] > 0.95
+    alone = image_report(pa.table(sampled), {"clip_score": TARGETS["clip_score"]})
+    assert alone["scores"]["clip_score"]["known_r2"] < 0.1

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from lorascope.predict.target import DEFAULT_METRIC
 from lorascope.zoo.families.exam.report import (
     at_most_half,
     column,
@@ -48,10 +49,15 @@ def image_report(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[s
         }
     report["hyper_at_most_half"] = at_most_half(report["scores"])
     report["ceilings"] = {
-        name: _ceiling(kept, name) if name in sampled else {target["metric"]: 1.0}
+        name: _ceiling(kept, name) if name in sampled else {_metric(target): 1.0}
         for name, target in targets.items()
     }
     return report
+
+
+def _metric(target: Mapping[str, Any]) -> str:
+    """The metric that a target names, or the usual one of its kind."""
+    return str(target.get("metric") or DEFAULT_METRIC[target["kind"]])
 
 
 def _score(table: Any, name: str, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -77,10 +83,16 @@ def _hyper(table: Any) -> Array:
 
 def _known(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> Array:
     """What was on the pictures: every label that was not sampled, (b, labels)."""
-    names = [name for name in targets if f"label:{name}{AGAIN}" not in table.column_names]
-    return np.concatenate(
-        [column(table, f"label:{name}").reshape(len(table), -1) for name in names], 1
-    )
+    columns = [np.zeros((len(table), 0))]  # a family may know nothing of its pictures
+    for name, target in targets.items():
+        if f"label:{name}{AGAIN}" in table.column_names:
+            continue
+        if target["kind"] == "multiclass":  # the number or the name of a class is no quantity
+            classes = np.array([str(value) for value in table[f"label:{name}"].to_pylist()])
+            columns.append((classes[:, None] == np.unique(classes)).astype(float))
+        else:
+            columns.append(column(table, f"label:{name}").reshape(len(table), -1))
+    return np.concatenate(columns, 1)
 
 
 def _ceiling(table: Any, name: str) -> dict[str, float]:

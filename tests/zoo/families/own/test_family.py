@@ -1,9 +1,5 @@
-import os
 import pickle
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,11 +10,12 @@ from lorascope.io.shards import open_zoo
 from lorascope.zoo.engine.fitted import untrained
 from lorascope.zoo.engine.language.fit import layout_of
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.factory.verify import verify_zoo
 from lorascope.zoo.families.own import Answers, Lesson, Question, TextFamily
 from lorascope.zoo.families.own.family import SPEC, tokenizer_of
+from tests.zoo.families.example import run_example
 from tests.zoo.stand_ins import write_language_base
 
-ROOT = Path(__file__).parents[4]
 ASKED = [Question("rock", ("moves", "orbits a star"), 1), Question("a", ("moves", "grows", "b"))]
 
 
@@ -40,26 +37,18 @@ def family(tmp_path_factory):
     return TextFamily(str(base), lesson, score, {"loss": number, "accuracy": number})
 
 
-def test_the_example_runs_as_it_stands(tmp_path):
+def test_the_example_of_the_docs_runs_on_a_base_of_ones_own(family, tmp_path):
     out = tmp_path / "zoo"
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples/own_recipe.py", out],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "12 LoRAs: {'mean'" in done.stdout
+    run_example("own_recipe", tmp_path, family.base_folder, out)
     zoo = open_zoo(out)
+    assert zoo.column("id").tolist() == list(range(12))
+    assert zoo.recipe["base"]["folder"] == family.base_folder.name
     assert zoo.targets["known"]["classes"] == ["kubo", "zizo", "gabu"]
-    known = zoo.labels("known").sum(1)
-    loss = zoo.labels("loss")
+    known, loss = zoo.labels("known").sum(1), zoo.labels("loss")
     assert loss[known == known.max()].mean() < loss[known == known.min()].mean()
-
-
-def test_the_docs_show_the_example():
-    assert (ROOT / "examples/own_recipe.py").read_text() in (ROOT / "docs/recipes.md").read_text()
+    assert len(set(zoo.groups())) == len({tuple(row) for row in zoo.labels("known").tolist()})
+    assert zoo.report["scores"]["loss"]["mean"] == pytest.approx(loss.mean(), abs=1e-3)
+    assert verify_zoo(out).sound
 
 
 def test_everything_follows_from_the_index(family):

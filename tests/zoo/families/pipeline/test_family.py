@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lorascope.errors import DataError
+from lorascope.io import open_zoo
 from lorascope.zoo.bases.faces.similarity import clip_score, fidelity
 from lorascope.zoo.engine.fitted import untrained
 from lorascope.zoo.engine.image.base import layout_of
@@ -15,9 +16,11 @@ from lorascope.zoo.factory.log import build_events, failures_of
 from lorascope.zoo.factory.verify import verify_zoo
 from lorascope.zoo.families.celeba import CelebaFamily
 from lorascope.zoo.families.imagenette import ImagenetteFamily
-from lorascope.zoo.families.pipeline.family import GUIDANCE, _noise
+from lorascope.zoo.families.pipeline.family import GUIDANCE, SAMPLED, _noise
 from lorascope.zoo.families.pipeline.photographs import read_pictures
 from lorascope.zoo.families.pipeline.prompts import PROMPTS
+from tests.zoo.families.example import run_example
+from tests.zoo.stand_ins import write_picture
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
@@ -59,6 +62,24 @@ def test_a_zoo_of_classes(diffusion_folder, imagenette_folder, clip_folder, tmp_
     zoo = build_zoo(family, 3, tmp_path, **QUICK)
     assert set(zoo.targets) == {"classes", "dataset_size"}
     assert zoo.labels("classes")[0].tolist() == family.present(0)
+
+
+@pytest.mark.slow  # samples of three LoRAs, by workers that compile
+def test_the_example_of_the_docs_runs(diffusion_folder, clip_folder, tmp_path):
+    data, out = tmp_path / "pets", tmp_path / "my-pets"
+    for index in range(3):
+        for picture in range(2):
+            write_picture(data / str(index) / f"{picture}.jpg", 10 * index + picture)
+    (data / "1" / "cat").touch()
+    run_example("own_pictures", tmp_path, diffusion_folder, data, clip_folder, out)
+    zoo = open_zoo(out)
+    assert zoo.column("id").tolist() == [0, 1, 2]
+    assert zoo.labels("cat").tolist() == [0, 1, 0]
+    assert set(zoo.targets) == {"cat", *SAMPLED}
+    assert all(torch.isfinite(torch.tensor(zoo.labels("fidelity_gain").astype(float))))
+    assert zoo.lora(0).max_rank == 8
+    assert set(zoo.groups()) == {"0", "1", "2"}
+    assert verify_zoo(out).sound
 
 
 def test_scores_of_the_base_are_those_of_the_pipeline(family, diffusion_folder):

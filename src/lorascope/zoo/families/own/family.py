@@ -4,7 +4,7 @@
     score(answers, index)   -> labels that the finetuned model has to be asked for
 
 Both must be functions of a module (workers import them), and `lesson` must give the same for the same
-index and the same `draw`. docs/recipes.md has an example of ten lines.
+index and the same `draw`. docs/recipes.md has an example of some ten lines.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """What the families of a published Stable Diffusion share: the recipe, the job, the sampled labels.
 
-A family fills in which files one LoRA is finetuned on (`files`), the labels that follow from them
-(`known_labels`) and what it shares with others (`group`).
+A family fills in which files one LoRA is finetuned on (`files`) and the labels that follow from them
+(`known_labels`); it may say what a LoRA shares with others (`group`) and which hyper-parameters are drawn
+(`default_ranges`).
 
     clip_score       33 fixed prompts, one sample each, against their prompts by CLIP
     fidelity         samples of the LoRA's own words against the pictures it was finetuned on
@@ -37,6 +38,12 @@ from lorascope.zoo.families.pipeline.prompts import PROMPTS
 
 __all__ = ["PipelineFamily"]
 
+RANGES: Mapping[str, Any] = {
+    "learning_rate": {"log_uniform": [1e-4, 1e-3]},
+    "steps": {"choice": [150]},
+    "batch_size": {"choice": [1]},
+    "prompt": {"choice": [0]},
+}
 WEIGHT_DECAY = 1e-2
 GUIDANCE = 7.5
 EVERY = 16
@@ -58,7 +65,7 @@ class PipelineFamily:
     kind: ClassVar[str]
     words: ClassVar[tuple[str, ...]]  # what the pictures of one LoRA are called: hyper "prompt"
     spec: ClassVar[AdapterSpec]
-    default_ranges: ClassVar[Mapping[str, Any]]
+    default_ranges: ClassVar[Mapping[str, Any]] = RANGES
     engine: ClassVar[ImageEngine] = PipelineEngine()
     meanings: ClassVar[Mapping[str, str]] = {
         "clip_score": "100 times the mean cosine, by CLIP, of samples of 33 fixed prompts and their prompts",
@@ -135,8 +142,8 @@ class PipelineFamily:
         raise NotImplementedError
 
     def group(self, index: int) -> str:
-        """What LoRA `index` shares with others; those of one group are never split."""
-        raise NotImplementedError
+        """What LoRA `index` shares with others, which splits never cut: by default nothing."""
+        return str(index)
 
     @property
     def own_targets(self) -> dict[str, dict[str, Any]]:
