@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lorascope.compiled import compiled, compiled_or_none
+from lorascope.compiled import _say_once, compiled, compiled_or_none
 from lorascope.zoo.engine.image import quick
 from tests.zoo.engine.image.conftest import make_base, make_job, make_unet
 
@@ -148,8 +148,9 @@ def test_training_with_the_kernels_equals_training_without():
 
 
 def test_no_compiler_is_said_once_and_does_no_harm(monkeypatch, caplog):
-    for known in (quick.library, compiled, compiled_or_none):
-        known.cache_clear()
+    caches = (quick.library, compiled, compiled_or_none, _say_once)
+    for each in caches:
+        each.cache_clear()
     monkeypatch.setenv("CC", "/no/such/compiler")
     try:
         assert quick.library() is None
@@ -159,5 +160,5 @@ def test_no_compiler_is_said_once_and_does_no_harm(monkeypatch, caplog):
         assert unet.quickened() is unet
     finally:
         monkeypatch.undo()
-        for known in (quick.library, compiled, compiled_or_none):
-            known.cache_clear()
+        for each in caches:
+            each.cache_clear()
