@@ -36,7 +36,7 @@ MERGED = tuple(
 )
 #: Kinds that should be told from test LoRAs; of others than these and those that should pass nothing is asked.
 TELL = (*MADE, *MERGED, CONTROL, OTHER_BASE, DORA, *OTHER_METHODS)
-RULES = 2  # named in a cell
+RULES, RAREST = 2, 0.005  # named in a cell, and the least share of one
 
 OUTLIERS = (
     "Area under the ROC curve against the test LoRAs by the outlier score; share beyond the limit of "
@@ -152,7 +152,7 @@ def _rules(found: Rows) -> str:
         for rule, share in row["rules"].items():
             shares[rule] = shares.get(rule, 0.0) + share * row["flagged"] * row["count"] / beyond
     first = sorted(shares, key=lambda rule: (-shares[rule], rule))[:RULES]
-    return ", ".join(f"{rule} {shares[rule] * 100:.0f} %" for rule in first)
+    return ", ".join(f"{x} {shares[x] * 100:.0f} %" for x in first if shares[x] >= RAREST)
 
 
 def _judged(kind: str, found: Rows) -> tuple[str, bool, bool]:
