@@ -41,6 +41,7 @@ def undisturbed(base, tmp_path_factory):
     return contents(build(folder, PlantedFamily(base), COUNT).path)
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_its_first_shard(base, undisturbed, tmp_path):
     """At its first file: between weights and rows, or in the midst of either."""
     folder = tmp_path / "zoo"
