@@ -9,6 +9,7 @@ import torch
 
 from lorascope.cli.zoo import family_and_count
 from lorascope.zoo.bases.names import BASE_DIGESTS
+from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.factory import build
 from lorascope.zoo.factory.family import engine_of
 from lorascope.zoo.factory.recipe_words import (
@@ -27,6 +28,7 @@ def part_of(family, *, dtype="float32", slots=None, base=None):
     """A recipe as far as it says what is built; nothing is loaded for it."""
     engine = engine_of(family)
     steps = {} if dtype == "float32" else {"exact_steps": engine.exact_steps}
+    steps |= {} if engine.per_lane == PER_LANE else {"per_lane": engine.per_lane}
     base = base or {"folder": str(family.base), "sha256": BASE_DIGESTS[str(family.base)]}
     recipe = {
         "family": family.name,
@@ -145,6 +147,7 @@ def test_a_base_of_ones_own_is_a_folder_that_is_named(kind, monkeypatch):
 )
 def test_published_data(name, options, folders, monkeypatch):
     engine = engine_of(published.PUBLISHED[name].kind)
+    lanes = {"per_lane": engine.per_lane}
     ranges = {"steps": {"choice": [1]}}
     part = {
         "family": name,
@@ -152,7 +155,7 @@ def test_published_data(name, options, folders, monkeypatch):
         "base": {"folder": "Qwen2-1.5B", "sha256": "1" * 64},
         "adapters": {},
         "options": {"ranges": ranges, **options},
-        "engine": {"dtype": "float32", "slots": engine.slots},
+        "engine": {"dtype": "float32", "slots": engine.slots, **lanes},
     }
     given = {}
     monkeypatch.setattr(
@@ -177,10 +180,13 @@ def test_what_this_version_cannot_build_is_said():
     assert "`build_zoo(family, 4)`" in words
 
 
-def test_another_opening_is_said():
+def test_another_engine_is_said():
     part = part_of(ExamFamily(3), dtype="bfloat16")
-    part["engine"]["exact_steps"] = 77
-    assert "exact_steps" in build_words(part, [4])[1]
+    part["engine"] |= {"exact_steps": 77, "per_lane": 9}
+    assert "has other `exact_steps` and `per_lane` than" in build_words(part, [4])[1]
+    part = part_of(FacesFamily({"seed": 0}))
+    part["engine"].pop("per_lane")
+    assert "has other `per_lane` than" in build_words(part, [4])[1]
     assert len(build_words(part_of(ExamFamily(3), dtype="bfloat16"), [4])) == 1
 
 

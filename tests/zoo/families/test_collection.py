@@ -121,7 +121,7 @@ def test_mixed_shapes_and_dora():
 @pytest.mark.parametrize("name", ["exam-qwen", "faces", "objects"])
 def test_a_line_says_what_each_target_means(name):
     family = named_zoo(name).family()
-    assert set(family.meanings) == set(family.targets)
+    assert set(family.meanings) >= set(family.targets)
     assert all("\n" not in line for line in family.meanings.values())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lorascope.errors import LorascopeError
 from lorascope.zoo.bases.names import bundled_base
+from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import engine_of
 from lorascope.zoo.factory.restore import kind_of, published_options, torch_dtype
@@ -44,9 +45,10 @@ def build_words(part: Mapping[str, Any], counts: Sequence[int], out: str = "") -
         words = ["\n".join(["```python", *lines, "```"])]
     else:
         return ["No family of this version of lorascope has its recipe; the one that built it has."]
-    if not _usual_opening(part):
+    if strange := _strange(part):
         words.append(
-            "It has the `exact_steps` of another version of lorascope: `lorascope zoo rebuild` heeds them."
+            f"Its engine has other {strange} than this version's: the same up to rounding. "
+            "`lorascope zoo rebuild` heeds them."
         )
     return words
 
@@ -190,7 +192,12 @@ def _note(part: Mapping[str, Any]) -> str:
     return f"# {FOLDER}: of the base, {named}"
 
 
-def _usual_opening(part: Mapping[str, Any]) -> bool:
-    """Whether as many first steps are computed in float32 as this version would."""
-    usual = engine_of(kind_of(part)).exact_steps if opens(torch_dtype(part)) else 0
-    return int(part["engine"].get("exact_steps", 0)) == usual
+def _strange(part: Mapping[str, Any]) -> str:
+    """What of a recipe's engine no call of this version would choose."""
+    engine, found = engine_of(kind_of(part)), part["engine"]
+    usual = {
+        "exact_steps": (engine.exact_steps if opens(torch_dtype(part)) else 0, 0),
+        "per_lane": (engine.per_lane, PER_LANE),
+    }
+    other = (k for k, (own, unnamed) in usual.items() if int(found.get(k, unnamed)) != own)
+    return " and ".join(f"`{name}`" for name in other)

@@ -80,8 +80,8 @@ class ImageFamily:
     meanings: ClassVar[Mapping[str, str]] = {
         "clip_score": "100 times the mean cosine of samples of 33 fixed prompts and their prompts, by the "
         "base's CLIP",
-        "fidelity": "100 times the mean cosine of 16 samples of the LoRA's own words and the pictures that it "
-        "was finetuned on, by the base's CLIP",
+        "fidelity": "100 times the mean cosine of samples of the LoRA's own words and the pictures that it was "
+        "finetuned on, by the base's CLIP",
         "fidelity_gain": "fidelity less that of the base's samples of the same words from the same noise",
     }
 
