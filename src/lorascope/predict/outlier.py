@@ -228,7 +228,9 @@ class Outliers(nn.Module):
         fact = int((weights * z).sum(0).argmax())
         layers = weights[:, fact] * z[:, fact]
         said = self._compared(fact, seen.facts, layers)
-        return f"it looks like a mean of several LoRAs: {said}", f"{detector}: {SHORT[fact]}"
+        # full finetuning and LoHa fill the same directions as means do
+        what = "it looks like a mean of several LoRAs, or like another method than LoRA"
+        return f"{what}: {said}", f"{detector}: {SHORT[fact]}"
 
     def _names(self, layers: Tensor) -> str:  # (L,)
         """The layers of the largest numbers."""
