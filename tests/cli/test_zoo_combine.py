@@ -65,6 +65,11 @@ def test_pictures_of_an_image_zoo(run, tmp_path):
     code, out, _ = run("zoo", "sample", tmp_path / "zoo", "--count", 2, "--pictures", png)
     assert (code, out.split(":")[0]) == (0, "2 LoRAs")
     assert png.read_bytes().startswith(b"\x89PNG")
+    other = tmp_path / "other.png"
+    drawn = ("zoo", "sample", tmp_path / "zoo", "--count", 2, "--pictures", other)
+    code, _, err = run(*drawn, "--base", "faces-control")
+    assert (code, other.exists()) == (2, False)
+    assert "differs in ['base'," in err
 
 
 def test_pictures_of_another_zoo_are_one_message(run, planted, tmp_path):

@@ -33,12 +33,13 @@ def build(
         ),
     ] = None,
     seed: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--seed",
-            help="Draws data, hyper-parameters and starts; a zoo of the collection has its own.",
+            help="Draws data, hyper-parameters and starts.",
+            show_default="0; of a zoo of the collection its own",
         ),
-    ] = 0,
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,6 +116,7 @@ def build(
     Examples:
       lorascope zoo build exam --count 512 --out my-zoo
       lorascope zoo build faces-rank-8
+      lorascope zoo build faces --seed 7 --count 100
       lorascope zoo build celeba-sd14 --data CelebA --cluster ray --address head:6379
     """
     from lorascope.cli.output import console
@@ -139,15 +141,22 @@ def build(
     console().print(f"{len(zoo)} LoRAs: {zoo.path}")
 
 
-def family_and_count(name: str, seed: int, places: "Mapping[str, Any]") -> "tuple[Family, int]":
-    """The family of a name and its usual count; `places` are for the paper's zoos alone."""
+def family_and_count(
+    name: str, seed: int | None, places: "Mapping[str, Any]"
+) -> "tuple[Family, int]":
+    """The family of a name and its usual count.
+
+    Args:
+        seed: None for the usual one.
+        places: for the paper's zoos alone.
+    """
     from lorascope.errors import DataError
     from lorascope.zoo.families import FAMILIES
     from lorascope.zoo.families.collection import COLLECTION
     from lorascope.zoo.families.published import PUBLISHED, published_family
 
     if name in PUBLISHED:
-        return published_family(name, seed=seed, **places), PUBLISHED[name].count
+        return published_family(name, seed=seed or 0, **places), PUBLISHED[name].count
     if name not in FAMILIES and name not in COLLECTION:
         names = ", ".join([*FAMILIES, *COLLECTION, *PUBLISHED])
         raise DataError(f"Building a zoo: found the family {name!r}, expected one of {names}.")
@@ -158,8 +167,8 @@ def family_and_count(name: str, seed: int, places: "Mapping[str, Any]") -> "tupl
             f"{', '.join(PUBLISHED)}."
         )
     if name in COLLECTION:
-        return COLLECTION[name].family(), COLLECTION[name].count
-    return FAMILIES[name](seed), 512
+        return COLLECTION[name].family(seed), COLLECTION[name].count
+    return FAMILIES[name](seed or 0), 512
 
 
 def import_folder(

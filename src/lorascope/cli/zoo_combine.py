@@ -66,8 +66,17 @@ def sample(
             "with the LoRA, under the same noise.",
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="FOLDER_OR_NAME",
+            help="What draws the pictures: a folder, or the name of a bundled base.",
+            show_default="the bundled one that the recipe names",
+        ),
+    ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="What draws the pictures: cpu, cuda or cuda:N.")
+        str, typer.Option("--device", help="Where pictures are drawn: cpu, cuda or cuda:N.")
     ] = "cpu",
 ) -> None:
     """Draw a smaller zoo at random: whole groups, stratified, the same for the same seed.
@@ -94,7 +103,7 @@ def sample(
     if pictures is not None:
         from lorascope.zoo.factory.pictures import write_pictures
 
-        place = write_pictures(opened, rows, pictures, device=device)
+        place = write_pictures(opened, rows, pictures, base=base, device=device)
     if out is None:
         pass
     elif out.suffix == ".csv":

@@ -53,21 +53,45 @@ def card(
     name: Annotated[
         str | None, typer.Option("--name", help="Title.", show_default="the folder's name")
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            metavar="COUNT",
+            help="Show of so many LoRAs, drawn at random, what the base makes and what it makes with each: "
+            "pictures, or answers of the exam.",
+            show_default="those of an earlier call, if any",
+        ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            metavar="FOLDER_OR_NAME",
+            help="What makes the samples: a folder, or the name of a bundled base.",
+            show_default="the bundled one that the recipe names",
+        ),
+    ] = None,
 ) -> None:
     """Write README.md into a zoo: a data set's card with tables of the labels, ceilings, recipe, limits.
 
-    The same zoo gives the same bytes.
+    Beside it goes labels.png, which draws how the labels are spread. The same zoo gives the same bytes.
 
     \b
-    Example:
+    Examples:
       lorascope zoo card my-zoo --license cc-by-4.0
+      lorascope zoo card my-faces --samples 8
     """
     from lorascope.cli.output import console
     from lorascope.io import open_zoo
     from lorascope.zoo.factory.card import write_card
+    from lorascope.zoo.factory.shown import write_samples
 
-    written = write_card(open_zoo(zoo), licence=licence, name=name)
-    console().print(str(written), soft_wrap=True)
+    opened = open_zoo(zoo)
+    if samples is not None:
+        write_samples(opened, samples, base=base)
+    console().print(str(write_card(opened, licence=licence, name=name)), soft_wrap=True)
 
 
 def push(

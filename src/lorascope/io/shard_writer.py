@@ -24,7 +24,15 @@ from lorascope.io.provenance import dump_provenance
 from lorascope.io.shard_file import file_digest, lora_digest, sync, write_shard
 from lorascope.io.shards import SPLITS, Zoo, read_json, recipe_sha256, shard_path
 
-__all__ = ["RECIPE_DIGEST", "SHARD_DIGEST", "ZooWriter", "index_of", "write_json", "write_text"]
+__all__ = [
+    "RECIPE_DIGEST",
+    "SHARD_DIGEST",
+    "ZooWriter",
+    "index_of",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 # in the metadata of a shard's rows: what its weights and the zoo's recipe hash to
 SHARD_DIGEST, RECIPE_DIGEST = b"shard_sha256", b"recipe_sha256"
@@ -209,7 +217,11 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text, atomically. Raises FileError where it cannot be written."""
-    content = text.encode()
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, atomically. Raises FileError where it cannot be written."""
     part = path.with_name(path.name + ".part")
     with _written(path, len(content)):
         part.write_bytes(content)

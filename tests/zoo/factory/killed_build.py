@@ -92,15 +92,19 @@ def survivors(session):
     return [state for state in listing.stdout.split() if not state.startswith(b"Z")]
 
 
+def outlived(session, seconds=10):
+    """What still lives of a session, given some seconds to end: a tracker of resources ends after its build."""
+    end = time.monotonic() + seconds
+    while survivors(session) and time.monotonic() < end:
+        time.sleep(0.02)
+    return survivors(session)
+
+
 def kill_group(process):
     """kill -9 of the build and of all its workers at once."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    for _ in range(200):
-        if not survivors(process.pid):
-            return
-        time.sleep(0.02)
-    raise AssertionError("a worker outlived its build")
+    assert not outlived(process.pid)
 
 
 def until(process, condition, seconds):

@@ -1,7 +1,6 @@
 import json
 import math
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from lorascope.errors import DataError, FileError, TrainingError
 from lorascope.zoo.factory.build import build_zoo
-from tests.zoo.factory.killed_build import keeping, start, survivors, until, whole
+from tests.zoo.factory.killed_build import keeping, outlived, start, until, whole
 from tests.zoo.planted_family import PlantedFamily, save_base
 
 OPTIONS = {"compile": False, "progress": False, "slots": 1}
@@ -152,11 +151,7 @@ def test_a_stopped_build_leaves_no_process_and_goes_on(zoo, family, tmp_path, st
     _, told = process.communicate(timeout=30)
     assert process.returncode != 0
     assert ("KeyboardInterrupt" in told) == (stop == signal.SIGINT)
-    for _ in range(100):
-        if not survivors(process.pid):
-            break
-        time.sleep(0.05)
-    assert not survivors(process.pid)
+    assert not outlived(process.pid)
     torch.set_num_threads(1)
     with keeping(folder, 11) as kept:
         again = build_zoo(family, 11, folder, processes=0, **OPTIONS)

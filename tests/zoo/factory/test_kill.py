@@ -19,8 +19,8 @@ from tests.zoo.factory.killed_build import (
     files,
     kill_at_random,
     kill_group,
+    outlived,
     start,
-    survivors,
     until,
 )
 from tests.zoo.planted_family import PlantedFamily, save_base
@@ -84,7 +84,7 @@ def test_a_full_disk_is_one_message_and_the_build_goes_on_later(base, undisturbe
     assert told.startswith("Error: Writing shard")
     assert "free space on the disk" in told
     assert told.count("\n") == 1
-    assert not survivors(process.pid)
+    assert not outlived(process.pid)
     assert not list((folder / "shards").iterdir())
     assert failures_of(build_events(folder), [])["not_written"] == 1
     build(folder, PlantedFamily(base), COUNT)

@@ -15,6 +15,7 @@ TOKEN = "hf_secretsecretsecret"
 MAIN = "from lorascope.cli import main; main()"
 EXPECTED = {
     "README.md",
+    "labels.png",
     "recipe.json",
     "counts.json",
     "index.parquet",

@@ -46,7 +46,8 @@ def options_of(line):
     program, zoo, verb, family, *words = shlex.split(line)
     assert (program, zoo, verb) == ("lorascope", "zoo", "build")
     given = dict(zip(words[::2], words[1::2], strict=True))
-    return family_and_count(family, int(given.get("--seed", 0)), {}), given
+    seed = given.get("--seed")
+    return family_and_count(family, None if seed is None else int(seed), {}), given
 
 
 def run_lines(words, monkeypatch):
@@ -68,6 +69,16 @@ def test_a_zoo_of_the_collection_is_built_by_its_name(name):
     (family, usual), given = options_of(word)
     assert part_of(family) == part
     assert (given, usual) == ({"--count": str(zoo.count - 1)}, zoo.count)
+
+
+@pytest.mark.parametrize("name", ["faces", "objects", "faces-rank-2", "exam-llama-second"])
+def test_one_of_another_seed_by_its_name_and_the_seed(name):
+    part = part_of(named_zoo(name).family(77))
+    assert part["seed"] == 77
+    (word,) = build_words(part, [40])
+    (family, _), given = options_of(word)
+    assert part_of(family) == part
+    assert given == {"--count": "40", "--seed": "77"}
 
 
 def test_what_was_completed_is_the_same_base():
@@ -98,14 +109,13 @@ def test_a_zoo_that_grew_takes_as_many_commands():
 @pytest.mark.parametrize(
     "family",
     [
-        ExamFamily(3, base="exam-llama-second"),
+        ExamFamily(3, base="exam-llama-second", adapters={"rank": 2, "alpha": 4.0}),
         ExamFamily(4, {"epochs": ("choice", (1,))}, adapters={"rank": 2, "alpha": 8.0}),
         ExamFamily(5, adapters={"dora": True, "rank": 2}, shapes=MIXED),
-        FacesFamily({"seed": 9}),
         FacesFamily({"seed": 1, "base": "faces-second", "ranges": {"steps": {"choice": [5]}}}),
         ObjectsFamily({"seed": 2, "adapters": {"rank": 2}}),
     ],
-    ids=["exam second", "exam rank", "exam dora", "faces", "faces second", "objects"],
+    ids=["exam second", "exam rank", "exam dora", "faces second", "objects"],
 )
 def test_the_lines_of_python_describe_the_family(family, monkeypatch):
     part = part_of(family, slots=3)
@@ -116,7 +126,8 @@ def test_the_lines_of_python_describe_the_family(family, monkeypatch):
 
 
 def test_the_lines_of_half_precision_that_grew(monkeypatch):
-    part = part_of(FacesFamily({"seed": 9}), dtype="bfloat16")
+    family = FacesFamily({"seed": 9, "ranges": {"steps": {"choice": [5]}}})
+    part = part_of(family, dtype="bfloat16")
     (words,) = build_words(part, [2, 5], "here")
     calls = run_lines(words, monkeypatch)
     assert [(args[1:], options) for args, options in calls] == [

@@ -1,7 +1,7 @@
 """The card of a zoo: a README.md for people and for the Hugging Face Hub, made from the zoo alone.
 
 The same zoo gives the same bytes: nothing of it is read from the clock or from the machine. Times and
-hosts stay in build.jsonl.
+hosts stay in build.jsonl. Beside it stand a picture of the labels and, on request, samples (`shown.py`).
 """
 
 import json
@@ -16,9 +16,11 @@ from lorascope.io.shard_writer import write_text
 from lorascope.io.shards import Zoo, recipe_sha256
 from lorascope.zoo.bases.names import bundled_base
 from lorascope.zoo.factory.instructions import instructions
+from lorascope.zoo.factory.label_plot import class_shares, write_label_plot
 from lorascope.zoo.factory.log import build_events
 from lorascope.zoo.factory.machine import VERSIONS
 from lorascope.zoo.factory.restore import kind_of, parts_of
+from lorascope.zoo.factory.shown import LABELS, shown
 
 __all__ = ["card", "write_card"]
 
@@ -33,13 +35,14 @@ LIMITS = """- Each LoRA is labelled by the data it was finetuned on and by score
 
 
 def write_card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> Path:
-    """Write README.md into a zoo; the same zoo gives the same bytes.
+    """Write README.md into a zoo, and labels.png that it shows; the same zoo gives the same bytes.
 
     Args:
         licence: a licence's identifier as the Hub spells it; by default apache-2.0 for zoos of bundled
             bases, and none for others, whose base and data have their own.
         name: the title; the folder's name by default.
     """
+    write_label_plot(zoo, zoo.path / LABELS)
     path = zoo.path / "README.md"
     write_text(path, card(zoo, licence=licence, name=name))
     return path
@@ -51,7 +54,7 @@ def card(zoo: Zoo, *, licence: str | None = None, name: str | None = None) -> st
     licence = licence or _licence(zoo)
     parts = [_header(zoo, title, licence), f"# {plain(title)}", _opening(zoo)]
     parts += ["## Labels", "\n".join(_numbers(zoo)), COLUMNS, "\n".join(_meanings(zoo))]
-    parts += [*_classes(zoo), "\n".join(_by_source(zoo))]
+    parts += [*_classes(zoo), "\n".join(_by_source(zoo)), *shown(zoo.path)]
     parts += ["## How it was made", *instructions(zoo, title), "\n".join(_made(zoo))]
     parts += ["## Reading it", _reading(title)]
     parts += ["## Limits", "\n".join([LIMITS, *_failures(zoo)])]
@@ -187,12 +190,8 @@ def _classes(zoo: Zoo) -> list[str]:
         if target.get("kind") == "regression" or not values or not classes:
             continue
         lines = [f"| {plain(name)} | share of LoRAs |", "| :-- | --: |"]
-        for place, word in enumerate(classes):
-            if isinstance(values[0], list):
-                count = sum(bool(value[place]) for value in values)
-            else:
-                count = sum(value in (word, place) for value in values)
-            lines.append(f"| {plain(str(word))} | {count / len(values):.3f} |")
+        for word, share in zip(classes, class_shares(classes, values), strict=True):
+            lines.append(f"| {plain(str(word))} | {share:.3f} |")
         tables.append("\n".join(lines))
     return tables
 

@@ -53,7 +53,7 @@ def write_pictures(
         MissingExtraError: peft is not installed.
     """
     table, where = zoo.index.to_pylist(), usable(device)
-    tiles = []
+    tiles = {}
     for row, lora in zoo.loras(rows):
         origin = origin_of(zoo.recipe, table[row])
         family = family_of(origin.recipe, base)
@@ -62,8 +62,8 @@ def write_pictures(
                 f"Drawing samples of {zoo.path}: its LoRAs are of the family {family.name!r}, which "
                 "makes no images. Expected a zoo of faces or objects."
             )
-        tiles += list(one_row(family, origin.index, lora, where))
-    write_png(path, torch.stack(tiles), columns=3 * EACH)
+        tiles[row] = one_row(family, origin.index, lora, where)
+    write_png(path, torch.cat([tiles[row] for row in rows]), columns=3 * EACH)
     return path
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from lorascope.errors import DataError, FileError, IntegrityError, MissingExtraError
 from lorascope.io.shards import open_zoo
 from lorascope.zoo.factory.card import write_card
+from lorascope.zoo.factory.shown import SHOWN
 from lorascope.zoo.factory.verify import verify_zoo
 
 __all__ = ["Parcel", "files_to_push", "push_zoo"]
@@ -39,7 +40,7 @@ class Parcel:
 
 def files_to_push(folder: Path, *, with_log: bool = False) -> tuple[tuple[str, int], ...]:
     """The files of a zoo that go, with their sizes, in a fixed order."""
-    names = [*SINGLE, *([LOG] if with_log else [])]
+    names = [*SINGLE, *SHOWN, *([LOG] if with_log else [])]
     paths = [folder / name for name in names if (folder / name).is_file()]
     for pattern in ("shard-*.safetensors", "shard-*.parquet"):
         paths += sorted((folder / "shards").glob(pattern))

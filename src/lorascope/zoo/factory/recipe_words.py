@@ -53,12 +53,16 @@ def build_words(part: Mapping[str, Any], counts: Sequence[int], out: str = "") -
     return words
 
 
-def collection_name(part: Mapping[str, Any]) -> str | None:
-    """The zoo of the collection that has this recipe in all but the engine; None for any other."""
+def collection_name(part: Mapping[str, Any], seed: int | None = None) -> str | None:
+    """The zoo of the collection that has this recipe in all but the engine; None for any other.
+
+    Args:
+        seed: what the zoo would be built with; its own by default.
+    """
     from lorascope.zoo.families.collection import COLLECTION
 
     alike = (zoo for zoo in COLLECTION.values() if zoo.kind == part.get("family"))
-    return next((zoo.name for zoo in alike if _same(zoo.family(), part)), None)
+    return next((zoo.name for zoo in alike if _same(zoo.family(seed), part)), None)
 
 
 def command(words: Sequence[str]) -> str:
@@ -100,12 +104,13 @@ def _commands(part: Mapping[str, Any], counts: Sequence[int], out: str) -> list[
     from lorascope.zoo.families.collection import COLLECTION
 
     family, engine, options = str(part["family"]), part.get("engine", {}), []
-    name = collection_name(part)
     seed = part.get("seed")
-    # the collection's own zoos come before families of their name, and have a seed of their own
-    by_family = family in FAMILIES and family not in COLLECTION and isinstance(seed, int)
-    if name is None and by_family and _same(FAMILIES[family](seed), part):
-        name, options = family, ["--seed", str(seed)] if seed else []
+    if (name := collection_name(part)) is None and isinstance(seed, int):
+        alone = family in FAMILIES and family not in COLLECTION
+        if alone and _same(FAMILIES[family](seed), part):
+            name, options = family, ["--seed", str(seed)] if seed else []
+        elif name := collection_name(part, seed):
+            options = ["--seed", str(seed)]
     if name is None or engine.get("dtype") not in ("float32", "bfloat16"):
         return []
     if engine["dtype"] != "float32":

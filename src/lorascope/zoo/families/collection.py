@@ -41,10 +41,12 @@ class NamedZoo:
     count: int
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def family(self) -> Family:
-        """The family that draws its LoRAs."""
-        kind = KINDS[self.kind]
-        family: Family = kind(**self.options) if kind is ExamFamily else kind(dict(self.options))
+    def family(self, seed: int | None = None) -> Family:
+        """The family that draws its LoRAs; another seed draws others of the same kind."""
+        kind, options = KINDS[self.kind], dict(self.options)
+        if seed is not None:
+            options["seed"] = seed
+        family: Family = kind(**options) if kind is ExamFamily else kind(options)
         return family
 
 

@@ -1,10 +1,13 @@
 """Pictures side by side in one PNG: samples of the base, drawings, finetuned beside base."""
 
+import io
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from lorascope.io.shard_writer import write_bytes
 
 __all__ = ["grid", "write_png"]
 
@@ -23,7 +26,9 @@ def grid(pictures: Tensor, columns: int, zoom: int = 2) -> Tensor:
 
 
 def write_png(path: Path, pictures: Tensor, columns: int, zoom: int = 2) -> None:
-    """Write a grid of pictures as a PNG."""
+    """Write a grid of pictures as a PNG. Raises FileError where it cannot be written."""
     from matplotlib.image import imsave
 
-    imsave(path, grid(pictures, columns, zoom).numpy())
+    drawn = io.BytesIO()
+    imsave(drawn, grid(pictures, columns, zoom).numpy(), format="png")
+    write_bytes(path, drawn.getvalue())

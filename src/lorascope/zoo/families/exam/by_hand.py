@@ -17,7 +17,7 @@ from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.families.exam.questions import exam_questions
 from lorascope.zoo.families.exam.scores import questions
 
-__all__ = ["exam_base", "scores_by_hand"]
+__all__ = ["adapter_likelihoods", "exam_base", "option_likelihoods", "scores_by_hand"]
 
 ROWS = 128  # questions in one forward pass
 
@@ -38,13 +38,25 @@ def exam_base(base: str | Path = "exam-qwen") -> Any:
         raise MissingExtraError("transformers", "zoo", "loading the exam's base") from error
 
 
-@torch.no_grad()
 def scores_by_hand(base: Any, adapter: Path | str) -> dict[str, float]:
     """Test accuracy and validation loss of an adapter, by the names of their targets.
 
     Args:
         base: the transformers model; it is left as it was.
         adapter: a PEFT folder.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
+    likelihoods = adapter_likelihoods(base, adapter)
+    asked, count = questions(), len(exam_questions())
+    right = likelihoods[:count].argmax(1) == asked.answers[:count]
+    truth = likelihoods[count:].gather(1, asked.answers[count:, None])
+    return {"accuracy": float(right.double().mean()), "eval_loss": float(-truth.mean())}
+
+
+def adapter_likelihoods(base: Any, adapter: Path | str) -> Tensor:
+    """`option_likelihoods` of the base with an adapter, a PEFT folder; the base is left as it was.
 
     Raises:
         MissingExtraError: peft is not installed.
@@ -58,17 +70,14 @@ def scores_by_hand(base: Any, adapter: Path | str) -> dict[str, float]:
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         model = PeftModel.from_pretrained(base, str(adapter)).eval()
     try:
-        likelihoods = option_likelihoods(model)  # (q, 4)
+        return option_likelihoods(model)
     finally:
         model.unload()
-    asked, count = questions(), len(exam_questions())
-    right = likelihoods[:count].argmax(1) == asked.answers[:count]
-    truth = likelihoods[count:].gather(1, asked.answers[count:, None])
-    return {"accuracy": float(right.double().mean()), "eval_loss": float(-truth.mean())}
 
 
+@torch.no_grad()
 def option_likelihoods(model: Any) -> Tensor:
-    """Log-likelihood of each option after its prompt, one token each: (q, 4) float64."""
+    """Log-likelihood of each option of all questions, one token each, after its prompt: (q, 4) float64."""
     asked = questions()
     parts = []
     for start in range(0, len(asked), ROWS):
