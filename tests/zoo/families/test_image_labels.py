@@ -5,7 +5,7 @@ import torch
 
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.bases.faces.sampler import single
-from lorascope.zoo.families.image_labels import OWN_SAMPLES, image_scores, own_features
+from lorascope.zoo.families.image_labels import OWN_SAMPLES, alone, image_scores, own_features
 
 GUIDED = []
 
@@ -29,7 +29,7 @@ def guide_of(unet):
 def scored(brief_base):
     own = token_ids(brief_base.tokenizer, OWN_PROMPTS[:2])
     trained = [torch.zeros(3, 3, 32, 32), torch.ones(5, 3, 32, 32)]
-    before = own_features(brief_base, own)
+    before = own_features(brief_base, alone(brief_base.unet), own)
     guide = guide_of(brief_base.unet)
     return own, trained, before, image_scores(brief_base, guide, own, trained, before)
 

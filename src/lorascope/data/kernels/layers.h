@@ -34,9 +34,45 @@ static void masks(float *restrict to, const uint8_t *restrict noise, const uint8
     }
 }
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+
+/* A block of 16 x 16: pairs of rows, fours of rows, then their quarters. */
+static inline void turn_block(float *to, const float *x, i64 apart, i64 across) {
+    __m512 r[WIDE], s[WIDE];
+    for (int i = 0; i < WIDE; i++) r[i] = _mm512_loadu_ps(x + i * apart);
+    for (int i = 0; i < WIDE; i += 2) {
+        s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < WIDE; i += 4)
+        for (int k = 0; k < 2; k++) {
+            __m512d a = (__m512d)s[i + k], b = (__m512d)s[i + k + 2];
+            r[i + 2 * k] = (__m512)_mm512_unpacklo_pd(a, b);
+            r[i + 2 * k + 1] = (__m512)_mm512_unpackhi_pd(a, b);
+        }
+    for (int j = 0; j < 4; j++) {
+        __m512 a = _mm512_shuffle_f32x4(r[j], r[j + 4], 0x88), b = _mm512_shuffle_f32x4(r[j], r[j + 4], 0xdd);
+        __m512 c = _mm512_shuffle_f32x4(r[j + 8], r[j + 12], 0x88);
+        __m512 d = _mm512_shuffle_f32x4(r[j + 8], r[j + 12], 0xdd);
+        _mm512_storeu_ps(to + j * across, _mm512_shuffle_f32x4(a, c, 0x88));
+        _mm512_storeu_ps(to + (j + 4) * across, _mm512_shuffle_f32x4(b, d, 0x88));
+        _mm512_storeu_ps(to + (j + 8) * across, _mm512_shuffle_f32x4(a, c, 0xdd));
+        _mm512_storeu_ps(to + (j + 12) * across, _mm512_shuffle_f32x4(b, d, 0xdd));
+    }
+}
+#endif
+
+/* x (rows, c), rows some numbers apart, turned: (c, rows), `across` apart. */
 static void turn(float *to, const float *x, i64 rows, i64 c, i64 apart, i64 across) {
+    i64 high = 0, wide_ = 0;
+#ifdef __AVX512F__
+    high = rows / WIDE * WIDE, wide_ = c / WIDE * WIDE;
+    for (i64 i = 0; i < high; i += WIDE)
+        for (i64 j = 0; j < wide_; j += WIDE) turn_block(to + j * across + i, x + i * apart + j, apart, across);
+#endif
     for (i64 i = 0; i < rows; i++)
-        for (i64 j = 0; j < c; j++) to[j * across + i] = x[i * apart + j];
+        for (i64 j = i < high ? wide_ : 0; j < c; j++) to[j * across + i] = x[i * apart + j];
 }
 
 /* One module's adapter in one slot: rows of inputs m and outputs o. */
@@ -215,6 +251,43 @@ static void attend_head(Head a, float *to, float *shares, const float *q, const 
     for (i64 i = 0; i < a.queries; i++)
         shares_of(shares + i * a.apart_shares, sees + i * a.apart_sees, a.used, a.scale);
     product(to, a.apart, shares, a.apart_shares, v, a.apart_keys, none, a.queries, a.keys, a.size);
+}
+
+/* The same where as many queries as a vector has lanes are computed side by side and all keys are seen: nothing
+ * is summed across lanes. Shares are kept unless 0; queries and sizes are multiples of WIDE. Room for
+ * (size + keys) WIDE numbers. */
+static void attend_head_wide(Head a, float *to, float *shares, const float *q, const float *k, const float *v,
+                             float *room) {
+    float *turned = room, *x = turned + a.size * WIDE, none[WIDE] = {};
+    for (i64 at = 0; at < a.queries; at += WIDE, q += WIDE * a.apart, to += WIDE * a.apart) {
+        turn(turned, q, WIDE, a.size, a.apart, WIDE);
+        product(x, WIDE, k, a.apart_keys, turned, WIDE, none, a.keys, a.size, WIDE);
+        wide top = *(wide *)x, total = {};
+        for (i64 j = 1; j < a.keys; j++) {
+            wide each = *(wide *)(x + j * WIDE);
+            wide_int more = each > top;
+            top = (wide)((more & (wide_int)each) | (~more & (wide_int)top));
+        }
+        for (i64 j = 0; j < a.keys; j++) {
+            wide each = exp_wide(a.scale * (*(wide *)(x + j * WIDE) - top));
+            *(wide *)(x + j * WIDE) = each;
+            total += each;
+        }
+        total = 1.0f / total;
+        for (i64 j = 0; j < a.keys; j++) *(wide *)(x + j * WIDE) *= total;
+        for (i64 d = 0; d < a.size; d += WIDE) {
+            wide sum[WIDE] = {};
+            for (i64 j = 0; j < a.keys; j++) {
+                wide row = *(const wide *)(v + j * a.apart_keys + d);
+                for (int i = 0; i < WIDE; i++) sum[i] += x[j * WIDE + i] * row;
+            }
+            for (int i = 0; i < WIDE; i++) *(wide *)(to + i * a.apart + d) = sum[i];
+        }
+        if (!shares) continue;
+        turn(shares, x, a.keys, WIDE, WIDE, a.apart_shares);
+        for (i64 i = 0; i < WIDE; i++, shares += a.apart_shares)
+            for (i64 j = a.keys; j < a.used; j++) shares[j] = 0.0f;
+    }
 }
 
 /* Gradients of queries, and added those of keys (unless 0) and values, from that of the answers, g. V is the

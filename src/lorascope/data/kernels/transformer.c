@@ -203,10 +203,16 @@ static Head head_of(const Sizes *s, i64 keys, float scale) {
                   0,         scale};
 }
 
-/* Attention of the places to `keys` others: mixed (p, c), the shares are kept (p, heads, used). */
+/* Attention of the places to `keys` others: mixed (p, c), the shares (p, heads, used), which are left out where
+ * nothing needs them. */
 static void attend(const Sizes *s, float *mixed, float *shares, const float *q, const float *k, const float *v,
-                   i64 keys, float scale, float *own) {
+                   i64 keys, float scale, int keeps, float *own) {
     Head head = head_of(s, keys, scale);
+    if (head.queries % WIDE == 0 && head.size % WIDE == 0) {
+        for (i64 h = 0, at = 0; h < s->heads; h++, at += head.size)
+            attend_head_wide(head, mixed + at, keeps ? shares + h * head.used : 0, q + at, k + at, v + at, own);
+        return;
+    }
     float *turned = own, *sees = turned + head.size * head.used;
     memset(turned, 0, head.size * head.used * sizeof(float));
     for (i64 j = 0; j < head.used; j++) sees[j] = j < keys ? 1.0f : 0.0f;
@@ -262,7 +268,7 @@ void transformer(const Sizes *s, const Weights *w, const Constants *e, const Ada
         ADAPT(Q1, k.q1, h);
         ADAPT(K1, k.k1, h);
         ADAPT(V1, k.v1, h);
-        attend(s, k.mixed1, k.shares1, k.q1, k.k1, k.v1, p, e->scale, own);
+        attend(s, k.mixed1, k.shares1, k.q1, k.k1, k.v1, p, e->scale, kept != 0, own);
         start(k.z1, k.z, w->out1_bias, p, c);
         product(k.z1, c, k.mixed1, c, w->out1, 0, 0, p, c, c);
         ADAPT(OUT1, k.z1, k.mixed1);
@@ -273,7 +279,7 @@ void transformer(const Sizes *s, const Weights *w, const Constants *e, const Ada
             const float *own_key = key + (slot * s->texts + which[row]) * u * c;
             const float *own_value = value + (slot * s->texts + which[row]) * u * c;
             float *to = y + (slot * rows + row) * size;
-            attend(s, k.mixed2, k.shares2, k.q2, own_key, own_value, u, e->scale, own);
+            attend(s, k.mixed2, k.shares2, k.q2, own_key, own_value, u, e->scale, kept != 0, own);
             start(k.z2, k.z1, w->out2_bias, p, c);
             product(k.z2, c, k.mixed2, c, w->out2, 0, 0, p, c, c);
             ADAPT(OUT2, k.z2, k.mixed2);

@@ -6,6 +6,7 @@ task tried once more; a worker whose parent dies ends itself.
 """
 
 import contextlib
+import ctypes
 import gc
 import multiprocessing as mp
 import os
@@ -22,6 +23,7 @@ import torch
 __all__ = ["Failure", "cores", "run_tasks"]
 
 Work = Callable[[Any], Any]
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _serve(pipe: Connection, start: Callable[[], Work], core: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _pin(core)
+    _keep_memory()
     work: Work | None = None
     try:
         work = start()
@@ -165,6 +168,14 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _keep_memory() -> None:
+    """What was freed stays with the process: asking the system for fresh pages took 2 % of a training."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _pin(core: int) -> None:

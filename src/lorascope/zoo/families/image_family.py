@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 
 from lorascope.errors import DataError
+from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.bases.faces.folder import FACES, FacesBase, faces_folder, load_faces
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
-from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.image.base import ImageBase
+from lorascope.zoo.engine.fitted import Fitted, untrained
+from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
+from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_vae import QuickVAE
 from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
@@ -33,6 +35,7 @@ from lorascope.zoo.families.image_labels import (
     SAMPLED,
     Guide,
     ImageScores,
+    alone,
     image_scores,
     own_features,
 )
@@ -149,6 +152,11 @@ class ImageFamily:
         return {kind: replace(self.parts, vae=QuickVAE(self.parts.vae, kind)) for kind in kinds}
 
     @property
+    def quickest(self) -> FacesBase:
+        """The base with the VAE that encodes fastest here, in float32."""
+        return self.parts if library() is None else self.quick_parts[torch.float32]
+
+    @property
     def options(self) -> dict[str, Any]:
         """What else makes the zoo."""
         return {"ranges": self.ranges, "own_samples": OWN_SAMPLES}
@@ -156,7 +164,7 @@ class ImageFamily:
     @property
     def sampled_targets(self) -> dict[str, dict[str, Any]]:
         """The targets that need samples."""
-        own = self.parts.facts.scores["clip_score"]
+        own = base_facts(self.base_folder).scores["clip_score"]
         return {
             "clip_score": {"kind": "regression", "metric": "r2", "base_value": own},
             "fidelity": {"kind": "regression", "metric": "r2"},
@@ -184,7 +192,7 @@ class ImageFamily:
         draw = self.drawn(index)
         return ImageJob(
             seed=draw.seed,
-            latents=encoded(self.parts, draw.pictures),
+            latents=encoded(self.quickest, draw.pictures),
             prompt=self.prompt(index),
             learning_rate=draw.hyper["learning_rate"],
             weight_decay=WEIGHT_DECAY,
@@ -204,6 +212,10 @@ class ImageFamily:
         """The labels of fitted adapters, one row each; every tenth is read a second time."""
         rows: dict[int, dict[str, Any]] = {}
         parts = self.parts if base.unet.packed is None else self.quick_parts[base.dtype]
+        if parts is not self.parts and base.dtype == torch.float32 and "before" not in vars(self):
+            one = untrained(self.spec, layout_of(base, [self.spec]))
+            many = one.select([0] * len(OWN_PROMPTS))
+            vars(self)["before"] = self._before(guide_of(base, many, GUIDANCE), parts)
         order = sorted(range(len(indices)), key=lambda place: indices[place] % READ_TWICE != 0)
         twice = sum(index % READ_TWICE == 0 for index in indices)
         for first, last, again in ((0, twice, True), (twice, len(order), False)):
@@ -253,8 +265,11 @@ class ImageFamily:
     @cached_property
     def before(self) -> Tensor:
         """CLIP's features of the base's samples of each own prompt under both noises: (2, p, s, k)."""
-        prompts = token_ids(self.parts.tokenizer, OWN_PROMPTS)
-        return torch.stack([own_features(self.parts, prompts, seed) for seed in (0, 1)])
+        return self._before(alone(self.parts.unet), self.parts)
+
+    def _before(self, guide: Guide, parts: FacesBase) -> Tensor:
+        prompts = token_ids(parts.tokenizer, OWN_PROMPTS)
+        return torch.stack([own_features(parts, guide, prompts, seed) for seed in (0, 1)])
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, ceilings and explanations of the labels of a zoo."""

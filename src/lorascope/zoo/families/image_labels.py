@@ -13,25 +13,22 @@ Who denoises is the caller's: `Guide` makes a predictor for g models from g text
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lorascope.zoo.bases.faces.folder import FacesBase
-from lorascope.zoo.bases.faces.prompts import PROMPTS, token_ids
+from lorascope.zoo.bases.faces.prompts import PROMPTS
 from lorascope.zoo.bases.faces.sampler import Predict, decode, sample, single
-from lorascope.zoo.bases.faces.similarity import (
-    clip_score,
-    fidelity,
-    image_features,
-    text_features,
-)
+from lorascope.zoo.bases.faces.similarity import clip_score, fidelity, image_features
 
 __all__ = [
     "OWN_SAMPLES",
     "SAMPLED",
     "Guide",
     "ImageScores",
+    "alone",
     "image_scores",
     "own_features",
     "prompt_texts",
@@ -79,11 +76,10 @@ def image_scores(
     pictures = decode(sample(guide(texts, empty), wide), base.vae)
     features = image_features(base.clip, pictures)  # (g, p, k)
     fixed = len(PROMPTS)
-    wanted = text_features(base.clip, token_ids(base.tokenizer, PROMPTS))
     shown = [image_features(base.clip, seen) for seen in trained]
     own = torch.stack([fidelity(f[fixed:], seen) for f, seen in zip(features, shown, strict=True)])
     bases = torch.stack([fidelity(f, seen) for f, seen in zip(before, shown, strict=True)])
-    return ImageScores(clip_score(features[:, :fixed], wanted), own, own - bases, pictures)
+    return ImageScores(clip_score(features[:, :fixed], base.wanted), own, own - bases, pictures)
 
 
 def shared_noise(count: int, seed: int) -> Tensor:
@@ -92,18 +88,30 @@ def shared_noise(count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def own_features(base: FacesBase, own_prompts: Tensor, noise_seed: int = 0) -> Tensor:
-    """CLIP's features of the base's own samples of prompts (g, t): (g, OWN_SAMPLES, k)."""
+def own_features(base: FacesBase, guide: Guide, own_prompts: Tensor, noise_seed: int = 0) -> Tensor:
+    """CLIP's features of samples of prompts (g, t), a model each: (g, OWN_SAMPLES, k)."""
     texts, empty = prompt_texts(base, own_prompts)
     noise = shared_noise(texts.shape[1], noise_seed)[len(PROMPTS) :]
-    own = texts[:, len(PROMPTS) :]
-    sampled = [sample(single(base.unet, text, empty[None]), noise) for text in own]
-    return image_features(base.clip, decode(torch.stack(sampled), base.vae))
+    wide = noise.expand(len(texts), *noise.shape).contiguous()
+    sampled = sample(guide(texts[:, len(PROMPTS) :], empty), wide)
+    return image_features(base.clip, decode(sampled, base.vae))
+
+
+def alone(unet: Any) -> Guide:
+    """One UNet of diffusers for every row of texts."""
+
+    def guide(texts: Tensor, empty: Tensor) -> Predict:
+        each = [single(unet, text, empty[None]) for text in texts]
+
+        def predict(latents: Tensor, time: int) -> Tensor:
+            return torch.stack([one(x, time) for one, x in zip(each, latents, strict=True)])
+
+        return predict
+
+    return guide
 
 
 def prompt_texts(base: FacesBase, own_prompts: Tensor) -> tuple[Tensor, Tensor]:
     """Encoded prompts of each model, the fixed and its own: (g, p, t, w); the empty text (t, w)."""
-    fixed = base.text_encoder(token_ids(base.tokenizer, PROMPTS))[0]
-    own = base.text_encoder(own_prompts)[0][:, None].expand(-1, OWN_SAMPLES, -1, -1)
-    empty = base.text_encoder(token_ids(base.tokenizer, [""]))[0][0]
-    return torch.cat((fixed.expand(len(own), -1, -1, -1), own), 1), empty
+    own = base.read(own_prompts)[:, None].expand(-1, OWN_SAMPLES, -1, -1)
+    return torch.cat((base.fixed_texts.expand(len(own), -1, -1, -1), own), 1), base.empty_text

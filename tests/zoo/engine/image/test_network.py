@@ -7,7 +7,7 @@ from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.image import network
 from lorascope.zoo.engine.image.fit import fit_images
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
-from lorascope.zoo.engine.image.network import contexts_of, denoise
+from lorascope.zoo.engine.image.network import contexts_of, denoise, lates_of
 from tests.zoo.engine.image.conftest import WIDTH, make_base, make_job, make_unet, other_unet
 
 CASES = [(make_unet, 8), (other_unet, 10), (other_unet, 12)]
@@ -28,7 +28,8 @@ def test_without_adapters_it_is_the_unet(make, side):
     wanted = unet(images.flatten(0, 1), times.flatten(), rows).sample
     clock = frozen.clock(times.flatten()).double().view(2, 3, -1)
     contexts = contexts_of(frozen.plan, frozen.weights, {}, texts)
-    found = denoise(frozen.plan, frozen.weights, {}, images, clock, contexts)
+    lates = lates_of(frozen.plan, frozen.weights, {}, clock)
+    found = denoise(frozen.plan, frozen.weights, {}, images, lates, contexts)
     assert torch.allclose(found.flatten(0, 1), wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -40,9 +41,9 @@ def test_rows_are_doubled_where_the_text_comes_in(make, side):
     which = torch.tensor([0, 0, 0, 3, 1, 2])
     twice = images.repeat(1, 2, 1, 1, 1).flatten(0, 1)
     wanted = unet(twice, 11, texts[:, which].flatten(0, 1)).sample
-    clock = frozen.clock(torch.tensor([11])).double().expand(2, 1, -1)
+    lates = {name: late.expand(2, -1, -1) for name, late in frozen.lates(11).items()}
     contexts = contexts_of(frozen.plan, frozen.weights, {}, texts)
-    found = denoise(frozen.plan, frozen.weights, {}, images, clock, contexts, which)
+    found = denoise(frozen.plan, frozen.weights, {}, images, lates, contexts, which)
     assert torch.allclose(found.flatten(0, 1), wanted, rtol=1e-10, atol=1e-12)
 
 

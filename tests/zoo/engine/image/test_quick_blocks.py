@@ -7,7 +7,8 @@ import torch
 
 from lorascope.zoo.engine.image import quick, quick_blocks
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
-from lorascope.zoo.engine.image.network import Pair, contexts_of, denoise, loss_of
+from lorascope.zoo.engine.image.layers import Pair
+from lorascope.zoo.engine.image.network import contexts_of, denoise, loss_of
 from lorascope.zoo.engine.image.plan import Conv, Norm, Resnet
 from tests.zoo.engine.image.conftest import WIDTH, make_unet, other_unet
 
@@ -149,10 +150,11 @@ def test_a_whole_guided_unet_equals_the_one_of_torch(model):
     found = []
     for unet in (exact, fast):
         x, seen = noise.to(unet.dtype), texts.to(unet.dtype)
-        clock = unet.clock(torch.tensor([7])).to(unet.dtype)[None]
         with torch.no_grad():
             contexts = contexts_of(unet.plan, unet.weights, {}, seen)
-            got = denoise(unet.plan, unet.weights, {}, x, clock, contexts, which, unet.packed)
+            got = denoise(
+                unet.plan, unet.weights, {}, x, unet.lates(7), contexts, which, unet.packed
+            )
         found.append(got)
     assert near(found[1], found[0])
 

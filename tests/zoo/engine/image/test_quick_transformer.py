@@ -5,7 +5,8 @@ import torch
 
 from lorascope.zoo.engine.image import network, quick
 from lorascope.zoo.engine.image.frozen_unet import FrozenUNet
-from lorascope.zoo.engine.image.network import Context, Pair, Scene, loss_of
+from lorascope.zoo.engine.image.layers import Context, Pair, Scene
+from lorascope.zoo.engine.image.network import loss_of
 from lorascope.zoo.engine.image.quick_transformer import OWN, TEXT, adaptable
 from tests.zoo.engine.image.conftest import WIDTH, make_unet
 from tests.zoo.engine.image.test_quick_blocks import WHOLE, near, randn

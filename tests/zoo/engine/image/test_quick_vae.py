@@ -35,6 +35,18 @@ def test_it_decodes_as_the_vae_does(dtype, near):
     assert torch.equal(vae.decode(latents).sample, wanted)  # the VAE itself is as it was
 
 
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_it_encodes_as_the_vae_does(dtype, near):
+    vae, pictures = (
+        make_vae(),
+        torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1)),
+    )
+    wanted = vae.encode(pictures).latent_dist.mean
+    found = QuickVAE(vae, dtype).encode(pictures).latent_dist.mean
+    assert found.dtype == torch.float32
+    assert float((found - wanted).norm() / wanted.norm()) < near
+
+
 def test_parts_give_what_the_whole_gives(monkeypatch):
     vae, latents = make_vae(), torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     fast = QuickVAE(vae, torch.float32)

@@ -14,13 +14,19 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from lorascope.errors import FileError, IntegrityError, MissingExtraError
 from lorascope.home import home
 from lorascope.zoo.bases.bundled import FACTS, BaseFacts, base_facts, sha256_of
+from lorascope.zoo.bases.faces.prompts import PROMPTS, token_ids
+from lorascope.zoo.bases.faces.similarity import text_features
 from lorascope.zoo.bases.quiet import quiet_loading
 
 __all__ = ["FACES", "FacesBase", "faces_folder", "load_faces", "write_faces", "write_unet"]
@@ -43,6 +49,27 @@ class FacesBase:
     tokenizer: Any
     scheduler: Any
     clip: Any
+
+    @cached_property
+    def empty_text(self) -> Tensor:
+        """What the text encoder makes of the empty text: (t, w)."""
+        return self.read(token_ids(self.tokenizer, [""]))[0]
+
+    @cached_property
+    def fixed_texts(self) -> Tensor:
+        """What the text encoder makes of the 33 fixed prompts: (33, t, w)."""
+        return self.read(token_ids(self.tokenizer, PROMPTS))
+
+    @cached_property
+    def wanted(self) -> Tensor:
+        """CLIP's unit features of the 33 fixed prompts: (33, k)."""
+        return text_features(self.clip, token_ids(self.tokenizer, PROMPTS))
+
+    @torch.no_grad()
+    def read(self, ids: Tensor) -> Tensor:
+        """What the text encoder makes of token ids (p, t): (p, t, w)."""
+        texts: Tensor = self.text_encoder(ids)[0]
+        return texts
 
 
 def faces_folder(base: str | Path = "faces") -> Path:

@@ -16,7 +16,8 @@ from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.image.base import ImageBase
 from lorascope.zoo.engine.image.fit import pairs_of
-from lorascope.zoo.engine.image.network import Context, Pair, contexts_of, denoise
+from lorascope.zoo.engine.image.layers import Context, Pair
+from lorascope.zoo.engine.image.network import contexts_of, denoise, lates_of, time_layers
 from lorascope.zoo.engine.image.quick_blocks import pack
 from lorascope.zoo.engine.lanes import master_dtype
 from lorascope.zoo.engine.layout import Layout
@@ -67,6 +68,7 @@ class Guided:
             )
         else:
             self.pairs = pairs_of(base, fitted.layout, scaled)
+        self.own_time = not time_layers(base.unet.plan).isdisjoint(fitted.layout.shapes)
         kept, rows = different(texts)
         asked = torch.cat((empty.expand(len(texts), 1, -1, -1), texts[:, kept]), 1)
         unet = base.unet
@@ -79,18 +81,26 @@ class Guided:
     def noise(self, latents: Tensor, time: int) -> Tensor:
         """The noise without and with the texts: (s, p, c, h, w) -> (s, 2 p, c, h, w)."""
         unet, device = self.base.unet, self.base.device
-        times = torch.tensor([time], device=device)
-        clock = unet.clock(times).to(unet.dtype).expand(len(latents), 1, -1)
+        lates = self._lates(time)
         return denoise(
             unet.plan,
             self.weights,
             self.pairs,
             latents.to(device, unet.dtype),
-            clock,
+            {name: late.expand(len(latents), -1, -1) for name, late in lates.items()},
             self.contexts,
             self.which,
             self.packed,
         )
+
+    def _lates(self, time: int) -> Mapping[str, Tensor]:
+        """What each resnet adds of the time: the frozen UNet's own where no layer of it is adapted."""
+        unet = self.base.unet
+        if not self.own_time:
+            return unet.lates(time)
+        adapters = next((len(pair.A) for pair in self.pairs.values()), 1)
+        ticks = unet.ticks(time).expand(adapters, -1, -1)
+        return lates_of(unet.plan, self.weights, self.pairs, ticks)
 
 
 def merged(base: ImageBase, layout: Layout, scaled: Tensor) -> dict[str, Tensor]:

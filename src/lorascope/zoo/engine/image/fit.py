@@ -19,7 +19,8 @@ from lorascope.zoo.engine.fitted import Fitted, join
 from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.draws import noise_stream, picture_order, picture_times
 from lorascope.zoo.engine.image.job import ImageJob
-from lorascope.zoo.engine.image.network import Pair, loss_of
+from lorascope.zoo.engine.image.layers import Pair
+from lorascope.zoo.engine.image.network import loss_of
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.language.group import JobShape, arrange, lanes_of_group
 from lorascope.zoo.engine.layout import Layout

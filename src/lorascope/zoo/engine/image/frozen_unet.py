@@ -5,11 +5,13 @@ It holds numbers and names, no modules: `network.py` goes through the plan (`pla
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lorascope.zoo.engine.image.network import lates_of
 from lorascope.zoo.engine.image.plan import Plan, Planner
 from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_blocks import Packed, pack
@@ -55,6 +57,20 @@ class FrozenUNet:
         if not there or library() is None:
             return self
         return replace(self, packed=pack(self.plan, self.weights))
+
+    def lates(self, time: int) -> Mapping[str, Tensor]:
+        """What each resnet adds of a time: (1, 1, d), made once for each time."""
+        if time not in self._known_lates:
+            self._known_lates[time] = lates_of(self.plan, self.weights, {}, self.ticks(time))
+        return self._known_lates[time]
+
+    @cached_property
+    def _known_lates(self) -> dict[int, Mapping[str, Tensor]]:
+        return {}
+
+    def ticks(self, time: int) -> Tensor:
+        """The sines of a time: (1, 1, width)."""
+        return self.clock(torch.tensor([time], device=self.device)).to(self.dtype)[None]
 
     def matrix(self, layer: str) -> Tensor:
         """The weight of a layer as a matrix: (n, m)."""

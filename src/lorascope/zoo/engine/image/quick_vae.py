@@ -1,7 +1,7 @@
-"""The decoder of a VAE with the kernels in C: its resnets whole in float32, else norm and silu in one pass.
+"""A VAE with the kernels in C: its resnets whole in float32, else norm and silu in one pass.
 
-It is diffusers' own decoder in another dtype, channels last, whose resnets or norms are replaced; a few
-pictures go through it at a time, as many as the cache holds.
+It is diffusers' own encoder and decoder in another dtype, channels last, whose resnets or norms are replaced; a
+few pictures go through them at a time, as many as the cache holds.
 """
 
 import copy
@@ -18,7 +18,7 @@ from lorascope.zoo.engine.image.quick_convolution import LARGEST, Frozen, convol
 
 __all__ = ["QuickVAE"]
 
-PLACES = 1 << 15  # of pictures that are decoded at once
+PLACES = 1 << 15  # of pictures that go through at once
 
 
 class NormSilu(nn.Module):
@@ -80,39 +80,50 @@ def packed_resnet(module: Any) -> ResnetWeights | None:
 
 
 class QuickVAE:
-    """Decodes as an AutoencoderKL does, for evaluation alone."""
+    """Encodes and decodes as an AutoencoderKL does, without gradients."""
 
     def __init__(self, vae: Any, dtype: torch.dtype):
         self.config, self.dtype = vae.config, dtype
-        self.connect, self.decoder = (
-            copy.deepcopy(part) for part in (vae.post_quant_conv, vae.decoder)
+        self.encoder, self.decoder = self._quickened(vae.encoder), self._quickened(vae.decoder)
+        self.after, self.before = (
+            None if part is None else copy.deepcopy(part).to(dtype)
+            for part in (vae.quant_conv, vae.post_quant_conv)
         )
-        for name, module in list(self.decoder.named_modules()):
-            if type(module).__name__ == "Upsample2D" and dtype == torch.float32:
-                self.decoder.set_submodule(name, WholeUpsample(module))
+
+    def _quickened(self, half: Any) -> Any:
+        """A copy of the encoder or the decoder, with the kernels in its place."""
+        half = copy.deepcopy(half)
+        for name, module in list(half.named_modules()):
+            if type(module).__name__ == "Upsample2D" and self.dtype == torch.float32:
+                half.set_submodule(name, WholeUpsample(module))
             if type(module).__name__ != "ResnetBlock2D":
                 continue
-            packed = packed_resnet(module) if dtype == torch.float32 else None
+            packed = packed_resnet(module) if self.dtype == torch.float32 else None
             if packed is not None and self.config.sample_size**2 * max(packed.sizes) <= LARGEST:
-                self.decoder.set_submodule(name, WholeResnet(packed))
+                half.set_submodule(name, WholeResnet(packed))
                 continue
             module.norm1, module.norm2 = (NormSilu(m) for m in (module.norm1, module.norm2))
             module.nonlinearity = nn.Identity()
-        self.decoder.conv_norm_out = NormSilu(self.decoder.conv_norm_out)
-        self.decoder.conv_act = nn.Identity()
-        for part in (self.connect, self.decoder):
-            if part is not None:
-                part.to(dtype=dtype, memory_format=torch.channels_last)
+        half.conv_norm_out, half.conv_act = NormSilu(half.conv_norm_out), nn.Identity()
+        return half.to(dtype=self.dtype, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Any:
+        """Latents of pictures (b, c, h, w); their means are the answer's `latent_dist.mean`."""
+        moments = self._in_parts(pictures, self.encoder, self.after)
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=moments.chunk(2, 1)[0]))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Any:
         """Pictures of latents (b, c, h, w); they are the answer's `sample`."""
-        side = self.config.sample_size
-        parts = torch.split(latents.to(self.dtype), max(1, PLACES // side**2))
-        made = [self._decode(part.contiguous(memory_format=torch.channels_last)) for part in parts]
-        return SimpleNamespace(sample=torch.cat(made).to(latents.dtype))
+        return SimpleNamespace(sample=self._in_parts(latents, self.before, self.decoder))
 
-    def _decode(self, latents: Tensor) -> Tensor:
-        latents = latents if self.connect is None else self.connect(latents)
-        pictures: Tensor = self.decoder(latents)
-        return pictures
+    def _in_parts(self, x: Tensor, *layers: Any) -> Tensor:
+        """What layers, one after another, make of x, a few pictures at a time."""
+        made = []
+        for part in torch.split(x.to(self.dtype), max(1, PLACES // self.config.sample_size**2)):
+            part = part.contiguous(memory_format=torch.channels_last)
+            for layer in layers:
+                part = part if layer is None else layer(part)
+            made.append(part)
+        return torch.cat(made).to(x.dtype)
