@@ -9,7 +9,7 @@ import torch
 from lorascope.errors import DataError, FileError, TrainingError
 from lorascope.zoo.factory.build import build_zoo
 from tests.zoo.factory.killed_build import keeping, outlived, start, until, whole
-from tests.zoo.planted_family import PlantedFamily, save_base
+from tests.zoo.planted_family import Held, PlantedFamily, save_base
 
 OPTIONS = {"compile": False, "progress": False, "slots": 1}
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -145,7 +145,8 @@ def test_refusals(family, zoo, tmp_path):
 )
 def test_a_stopped_build_leaves_no_process_and_goes_on(zoo, family, tmp_path, stop):
     folder = tmp_path / "zoo"
-    process = start(folder, family, 11, processes=2)
+    held = Held(family.base_folder, gate=tmp_path / "gate", shards=folder / "shards")
+    process = start(folder, held, 11, processes=2)
     until(process, lambda: whole(folder), 120)
     process.send_signal(stop)  # to the build alone: its workers end by themselves
     _, told = process.communicate(timeout=30)

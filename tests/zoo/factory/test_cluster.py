@@ -3,7 +3,6 @@ import functools
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from lorascope.zoo.factory import build, cluster
 from lorascope.zoo.factory.build import build_zoo
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.pool import Failure
-from tests.zoo.planted_family import PlantedFamily, save_base
+from tests.zoo.planted_family import Held, PlantedFamily, save_base
 
 ray = pytest.importorskip("ray")
 STORE = 80 * 2**20
@@ -100,18 +99,13 @@ def test_leaving_early_ends_the_workers(nodes):
     pytest.fail("the worker lives on")
 
 
-@dataclass(frozen=True)
-class Held(PlantedFamily):
-    """Nothing is labelled before the gate is there."""
-
-    gate: Path = Path()
-
-    def evaluate(self, base, fitted, indices):
-        for _ in range(600):
-            if self.gate.exists():
-                return super().evaluate(base, fitted, indices)
-            time.sleep(0.1)
-        raise RuntimeError("the gate stayed shut")
+def ended(process):
+    """Whether a process lives no more; one that nobody has asked about is still listed."""
+    try:
+        listed = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    return listed.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_zoo_that_loses_a_node_is_the_same_zoo(nodes, tmp_path, monkeypatch):
@@ -122,15 +116,20 @@ def test_a_zoo_that_loses_a_node_is_the_same_zoo(nodes, tmp_path, monkeypatch):
     (doomed,) = nodes.worker_nodes
 
     class Watched(ZooWriter):
-        """The second node goes when the workers of both are there."""
+        """The second node goes when the workers of both are there, and the work begins when its is gone."""
 
-        greeted = 0
+        greeted = ()
 
         def log(self, **fact):
             super().log(**fact)
-            Watched.greeted += fact["event"] == "worker"
-            if Watched.greeted == 2 and not held.gate.exists():
+            if fact["event"] == "worker":
+                Watched.greeted += (fact["process"],)
+            if len(Watched.greeted) == 2 and not held.gate.exists():
                 nodes.remove_node(doomed, allow_graceful=False)
+                for _ in range(600):
+                    if any(map(ended, Watched.greeted)):
+                        break
+                    time.sleep(0.1)
                 held.gate.touch()
 
     monkeypatch.setattr(build, "ZooWriter", Watched)
