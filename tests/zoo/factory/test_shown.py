@@ -42,3 +42,14 @@ def test_zoos_of_others_have_no_samples(tmp_path):
     with pytest.raises(DataError, match="'planted'"):
         write_samples(zoo, 1)
     assert not (zoo.path / "samples.png").exists()
+
+
+def test_of_a_table_from_elsewhere_only_words_are_shown(exam_zoo, tmp_path):
+    zoo = copied(exam_zoo, tmp_path / "zoo")
+    bad = (
+        "# mine\n| a | b |\n| <script> | b |\n| [x](y) ![z](w) | b |\n| `c` | b |\n| 1 | is 0.5 |\n"
+    )
+    (zoo.path / "samples.md").write_text(bad)
+    text = write_card(zoo).read_text()
+    assert "| a | b |\n| 1 | is 0.5 |" in text
+    assert not any(part in text for part in ("# mine", "<script>", "![z]", "`c`"))

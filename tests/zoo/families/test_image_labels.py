@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
-from lorascope.zoo.bases.faces.sampler import single
 from lorascope.zoo.families.image_labels import OWN_SAMPLES, alone, image_scores, own_features
 
 GUIDED = []
@@ -15,12 +14,7 @@ def guide_of(unet):
 
     def guide(texts, empty):
         GUIDED.append(texts.shape)
-        alone = [single(unet, text, empty[None]) for text in texts]
-
-        def predict(latents, time):
-            return torch.stack([one(x, time) for one, x in zip(alone, latents, strict=True)])
-
-        return predict
+        return alone(unet)(texts, empty)
 
     return guide
 

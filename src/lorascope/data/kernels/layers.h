@@ -3,6 +3,9 @@
  * In float32; rows of tokens lie some numbers apart, widths are multiples of LANES.
  */
 #include "tiles.h"
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 EXP(exp_wide, wide, wide_int)
 EXP(exp_half, half, half_int)
@@ -35,8 +38,6 @@ static void masks(float *restrict to, const uint8_t *restrict noise, const uint8
 }
 
 #ifdef __AVX512F__
-#include <immintrin.h>
-
 /* A block of 16 x 16: pairs of rows, fours of rows, then their quarters. */
 static inline void turn_block(float *to, const float *x, i64 apart, i64 across) {
     __m512 r[WIDE], s[WIDE];
@@ -65,14 +66,14 @@ static inline void turn_block(float *to, const float *x, i64 apart, i64 across) 
 
 /* x (rows, c), rows some numbers apart, turned: (c, rows), `across` apart. */
 static void turn(float *to, const float *x, i64 rows, i64 c, i64 apart, i64 across) {
-    i64 high = 0, wide_ = 0;
+    i64 high = 0, broad = 0; /* of whole blocks */
 #ifdef __AVX512F__
-    high = rows / WIDE * WIDE, wide_ = c / WIDE * WIDE;
+    high = rows / WIDE * WIDE, broad = c / WIDE * WIDE;
     for (i64 i = 0; i < high; i += WIDE)
-        for (i64 j = 0; j < wide_; j += WIDE) turn_block(to + j * across + i, x + i * apart + j, apart, across);
+        for (i64 j = 0; j < broad; j += WIDE) turn_block(to + j * across + i, x + i * apart + j, apart, across);
 #endif
     for (i64 i = 0; i < rows; i++)
-        for (i64 j = i < high ? wide_ : 0; j < c; j++) to[j * across + i] = x[i * apart + j];
+        for (i64 j = i < high ? broad : 0; j < c; j++) to[j * across + i] = x[i * apart + j];
 }
 
 /* One module's adapter in one slot: rows of inputs m and outputs o. */

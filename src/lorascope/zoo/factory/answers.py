@@ -14,7 +14,7 @@ from torch import Tensor
 from lorascope.errors import DataError
 from lorascope.io.shards import Zoo
 from lorascope.io.write import write_lora
-from lorascope.zoo.factory.restore import family_of, origin_of
+from lorascope.zoo.factory.restore import loras_with_families
 from lorascope.zoo.families.exam.by_hand import adapter_likelihoods, exam_base, option_likelihoods
 from lorascope.zoo.families.exam.family import ExamFamily
 from lorascope.zoo.families.exam.questions import exam_questions
@@ -40,10 +40,8 @@ def answer_table(zoo: Zoo, rows: Sequence[int], *, base: str | Path | None = Non
         DataError: the zoo is not of the exam, or not of this base.
         MissingExtraError: transformers or peft is not installed.
     """
-    table, lines = zoo.index.to_pylist(), dict.fromkeys(rows, "")
-    for row, lora in zoo.loras(rows):
-        origin = origin_of(zoo.recipe, table[row])
-        family = family_of(origin.recipe, base)
+    lines = [HEAD]
+    for lora, family, index, identity in loras_with_families(zoo, rows, base):
         if not isinstance(family, ExamFamily):
             raise DataError(
                 f"Asking LoRAs of {zoo.path}: they are of the family {family.name!r}, which answers no "
@@ -54,9 +52,8 @@ def answer_table(zoo: Zoo, rows: Sequence[int], *, base: str | Path | None = Non
         with tempfile.TemporaryDirectory() as folder:
             written = write_lora(lora, Path(folder) / "adapter")
             after = adapter_likelihoods(model, written)
-        kept = family.draw(origin.index).kept
-        lines[row] = "\n".join(_lines(table[row]["id"], kept, before, after))
-    return "\n".join([HEAD, *lines.values()])
+        lines += _lines(identity, family.draw(index).kept, before, after)
+    return "\n".join(lines)
 
 
 def chosen(identity: int, kept: Sequence[int]) -> Iterator[tuple[int, bool]]:

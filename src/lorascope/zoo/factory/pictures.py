@@ -23,7 +23,7 @@ from lorascope.zoo.bases.faces.prompts import token_ids
 from lorascope.zoo.bases.faces.sampler import decode, sample, single
 from lorascope.zoo.bases.faces.show import write_png
 from lorascope.zoo.factory.build import usable
-from lorascope.zoo.factory.restore import family_of, origin_of
+from lorascope.zoo.factory.restore import loras_with_families
 from lorascope.zoo.families.image_family import ImageFamily
 from lorascope.zoo.families.image_labels import shared_noise
 
@@ -52,18 +52,15 @@ def write_pictures(
         DataError: the zoo is not of a bundled image family, or there is no such device.
         MissingExtraError: peft is not installed.
     """
-    table, where = zoo.index.to_pylist(), usable(device)
-    tiles = {}
-    for row, lora in zoo.loras(rows):
-        origin = origin_of(zoo.recipe, table[row])
-        family = family_of(origin.recipe, base)
+    where, tiles = usable(device), []
+    for lora, family, index, _ in loras_with_families(zoo, rows, base):
         if not isinstance(family, ImageFamily):
             raise DataError(
                 f"Drawing samples of {zoo.path}: its LoRAs are of the family {family.name!r}, which "
                 "makes no images. Expected a zoo of faces or objects."
             )
-        tiles[row] = one_row(family, origin.index, lora, where)
-    write_png(path, torch.cat([tiles[row] for row in rows]), columns=3 * EACH)
+        tiles.append(one_row(family, index, lora, where))
+    write_png(path, torch.cat(tiles), columns=3 * EACH)
     return path
 
 

@@ -7,13 +7,15 @@ from a zoo is what the zoo was made from.
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lorascope.core.lora import LoRA
 from lorascope.errors import DataError
+from lorascope.io.shards import Zoo, recipe_sha256
 from lorascope.zoo.bases.names import BASE_DIGESTS, base_folder, bundled_name
 from lorascope.zoo.engine.language.group import PER_LANE
 from lorascope.zoo.factory.family import Family
@@ -27,6 +29,7 @@ __all__ = [
     "family_of",
     "given_base",
     "kind_of",
+    "loras_with_families",
     "origin_of",
     "parts_of",
     "published_options",
@@ -140,6 +143,30 @@ def family_of(
     family = _made(kind_of(recipe), recipe, found)
     check_recipe(family, recipe)
     return family
+
+
+def loras_with_families(
+    zoo: Zoo, rows: Sequence[int], base: str | Path | None = None
+) -> Iterator[tuple[LoRA, Family, int, int]]:
+    """LoRAs of a zoo in the order asked for, each with its family, its index there and its id in the zoo.
+
+    A family is made once for each recipe, so that what it loads is loaded once.
+
+    Args:
+        rows: places in the index.
+        base: of all of them, as `family_of` takes it.
+
+    Raises:
+        DataError: as `family_of`.
+    """
+    table, loras = zoo.index.to_pylist(), dict(zoo.loras(rows))
+    families: dict[str, Family] = {}
+    for row in rows:
+        origin = origin_of(zoo.recipe, table[row])
+        key = recipe_sha256(origin.recipe)
+        if key not in families:
+            families[key] = family_of(origin.recipe, base)
+        yield loras[row], families[key], origin.index, table[row]["id"]
 
 
 def recorded_base(recipe: Mapping[str, Any]) -> str:

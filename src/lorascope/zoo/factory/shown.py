@@ -4,6 +4,7 @@ The second takes the base, so it is made on request (`zoo card --samples`). Both
 are pushed with it; a card that is written again shows what is there.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ __all__ = ["SHOWN", "shown", "write_samples"]
 
 SHOWN = ("labels.png", "samples.png", "samples.md")
 LABELS, PICTURES, ANSWERS = SHOWN
+MOST = 1 << 16  # characters of a table
+WORDS = re.compile(r"\|[\w .,:?='()+|-]*\|", re.ASCII)  # no markup, no link
 SPREAD = "![How the labels are spread](labels.png)"
 DRAWN = """## Base and finetuned side by side
 
@@ -60,6 +63,13 @@ def write_samples(zoo: Zoo, count: int, *, base: str | Path | None = None) -> Pa
     return write_pictures(zoo, rows, zoo.path / PICTURES, base=base)
 
 
+def _table(path: Path) -> str:
+    """The rows of a table that may come from elsewhere, without any that hold more than words."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(MOST).splitlines()
+    return "\n".join(line for line in lines if WORDS.fullmatch(line))
+
+
 def shown(folder: Path) -> Iterator[str]:
     """What a card shows of the files that are there."""
     if (folder / LABELS).is_file():
@@ -68,4 +78,4 @@ def shown(folder: Path) -> Iterator[str]:
         yield DRAWN
     if (folder / ANSWERS).is_file():
         yield ASKED
-        yield (folder / ANSWERS).read_text(encoding="utf-8").rstrip()
+        yield _table(folder / ANSWERS)

@@ -11,9 +11,17 @@ from lorascope.zoo.engine.image.fit import fit_images
 from tests.zoo.engine.image.conftest import LEVELS, WIDTH, make_base, make_job, make_unet, read
 
 
-@pytest.mark.parametrize("dora", [False, True])
-def test_guided_noise_equals_peft_alone(dora):
-    unet, spec = make_unet(), AdapterSpec(("to_q", "to_v", "conv1"), rank=2, alpha=2, dora=dora)
+@pytest.mark.parametrize(
+    ("targets", "dora"),
+    [
+        (("to_q", "to_v", "conv1"), False),
+        (("to_q", "to_v", "conv1"), True),
+        (("to_q", "time_emb_proj"), False),
+        (("linear_1", "time_emb_proj"), True),
+    ],
+)
+def test_guided_noise_equals_peft_alone(targets, dora):
+    unet, spec = make_unet(), AdapterSpec(targets, rank=2, alpha=2, dora=dora)
     jobs = [make_job(seed) for seed in range(3)]
     fitted = fit_images(make_base(unet), spec, jobs)
     generator = torch.Generator().manual_seed(0)
