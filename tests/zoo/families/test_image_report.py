@@ -39,6 +39,19 @@ def test_diverged_loras_are_left_out(report):
     assert (report[0]["loras"], report[0]["diverged"]) == (400, 3)
 
 
+def test_diverged_loras_are_counted_where_nothing_is_sampled():
+    targets = {"attributes": TARGETS["attributes"]}
+    flags = [True, False, False, False]
+    table = pa.table(
+        {"label:attributes": [[True, False]] + [[False, False]] * 3, "diverged": flags}
+    )
+    report = image_report(table, targets)
+    assert (report["loras"], report["diverged"]) == (4, 1)
+    assert report["balance"]["attributes"]["a"] == 0
+    none = image_report(table.slice(0, 1), targets)
+    assert (none["diverged"], none["balance"], none["scores"]) == (1, {}, {})
+
+
 def test_hyper_parameters_explain_their_share_and_pictures_the_rest(report):
     score, truth = report[0]["scores"]["clip_score"], report[1]
     signal = truth.var() / (truth.var() + 0.09)

@@ -28,6 +28,7 @@ from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_vae import QuickVAE
 from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.families.diverged import without_scores
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
     LATENTS,
@@ -226,7 +227,9 @@ class ImageFamily:
                 labels = self.labels(guide, asked, again=again, parts=parts)
                 rows.update(zip(places, labels, strict=True))
         named = (rows[place].items() for place in range(len(indices)))
-        return [{name.removeprefix("label:"): value for name, value in row} for row in named]
+        told = [{name.removeprefix("label:"): value for name, value in row} for row in named]
+        read = {f"{name}{end}" for name in SAMPLED for end in ("", AGAIN)}
+        return without_scores(told, fitted, {name for row in told for name in row} - read)
 
     def labels(
         self,

@@ -39,8 +39,12 @@ def image_report(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[s
         targets: of the family, with the base's own values.
     """
     sampled = [name for name in targets if f"label:{name}{AGAIN}" in table.column_names]
-    sound = np.all([np.isfinite(column(table, f"label:{name}")) for name in sampled], axis=0)
-    kept = table.filter(np.broadcast_to(sound, len(table)))
+    sound = np.ones(len(table), dtype=bool)
+    if "diverged" in table.column_names:  # where nothing is sampled no score is missing
+        sound &= ~column(table, "diverged").astype(bool)
+    for name in sampled:
+        sound &= np.isfinite(column(table, f"label:{name}"))
+    kept = table.filter(sound)
     report: dict[str, Any] = {"loras": len(table), "diverged": len(table) - len(kept)}
     report["balance"] = _balance(kept, targets)
     with threadpool_limits(1):
@@ -98,8 +102,8 @@ def _known(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> Array:
 def _ceiling(table: Any, name: str) -> dict[str, float]:
     first, again = column(table, f"label:{name}"), column(table, f"label:{name}{AGAIN}")
     twice = np.isfinite(again)
-    count, spread = int(twice.sum()), first.var()
-    if count < FOLDS or spread == 0:
+    count = int(twice.sum())
+    if count < FOLDS or (spread := first.var()) == 0:
         return {"scored_twice": count}
     # noise that all LoRAs share moves none against another: what differs between them is left
     noise = float((first[twice] - again[twice]).var(ddof=1)) / 2

@@ -107,6 +107,14 @@ def test_a_tiny_zoo_has_a_short_report():
     assert report["scores"] == {}
 
 
+def test_a_zoo_whose_training_all_diverged_has_a_report():
+    table = made_up(4)
+    place = table.column_names.index("diverged")
+    report = exam_report(table.set_column(place, "diverged", [[True] * 4]), TARGETS)
+    assert (report["loras"], report["diverged"]) == (4, 4)
+    assert (report["scores"], report["by_source"]) == ({}, {})
+
+
 def test_rates_are_taken_as_logarithms():
     hyper = hyper_of(made_up(20))
     assert hyper.shape == (20, 2)

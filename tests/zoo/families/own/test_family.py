@@ -1,6 +1,7 @@
 import pickle
 import random
 
+import pyarrow as pa
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -87,6 +88,19 @@ def test_answers_are_those_of_transformers(family):
     total = -(sums[0, 1] + sums[1, 0]) / (counts[0, 1] + counts[1, 0])
     assert row["loss"] == pytest.approx(total, abs=1e-4)
     assert row["accuracy"] == float((found.argmax(1) == torch.tensor([1, 0])).double().mean())
+
+
+def test_a_label_that_a_lora_lacks_does_not_spoil_the_report(family):
+    table = pa.table(
+        {
+            "diverged": [False, False, False, True],
+            "label:loss": [1.0, None, 3.0, None],
+            "label:accuracy": pa.nulls(4, pa.float64()),
+        }
+    )
+    scores = family.report(table)["scores"]
+    assert set(scores) == {"loss"}
+    assert (scores["loss"]["mean"], scores["loss"]["max"]) == (2.0, 3.0)
 
 
 def test_what_is_wrong_is_said(family):

@@ -36,6 +36,7 @@ from lorascope.zoo.engine.language.frozen_base import FrozenBase
 from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
 from lorascope.zoo.engine.language.packed_lesson import tokens_learned
 from lorascope.zoo.families.arc.questions import SOURCES, digest_of, questions_of
+from lorascope.zoo.families.diverged import without_scores
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.texts import choices_of, examples_of, fitting, load_tokenizer
 
@@ -177,7 +178,7 @@ class ArcFamily:
                     "dataset_size": float(len(self.material.of_sources(kept)[0])),
                 }
             )
-        return rows
+        return without_scores(rows, fitted, ("sources", "dataset_size"))
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, reliabilities and explanations of the labels of a zoo."""

@@ -23,6 +23,7 @@ from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.language.causal_lm import FrozenBase
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.families.diverged import without_scores
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
 from lorascope.zoo.families.exam.shapes import SHAPE_KEYS, shaped
@@ -198,7 +199,7 @@ class ExamFamily:
                     "dataset_size": float(sum(len(_examples(s)[0]) for s in draw.kept)),
                 }
             )
-        return rows
+        return without_scores(rows, fitted, ("sources", "dataset_size"))
 
     def report(self, table: Any) -> dict[str, Any]:
         """Distributions, reliabilities and ceilings of the labels of a zoo (see `report.py`)."""

@@ -173,10 +173,10 @@ def _correlation(a: Array, b: Array) -> float:
 
 def by_source(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Mean accuracy on the questions of a source, of LoRAs that have it and of those that have not."""
-    accuracy = column(table, "label:accuracy_by_source").reshape(len(table), -1)
-    member = column(table, "label:sources").reshape(len(table), -1).astype(bool)
     if not len(table):
         return {}
+    accuracy = column(table, "label:accuracy_by_source").reshape(len(table), -1)
+    member = column(table, "label:sources").reshape(len(table), -1).astype(bool)
     rows: dict[str, Any] = {"trained": _mean(accuracy[:, 1:][member])}
     rows["dropped"] = _mean(accuracy[:, 1:][~member])
     for i, name in enumerate(targets["sources"]["classes"]):

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -162,9 +163,13 @@ class TextFamily:
         """The labels of fitted adapters: what is known of the data, and what `score` says."""
         rows = []
         for place, index in enumerate(indices):
+            known = self.drawn(index).labels
+            if not fitted.finite[place]:  # it diverged: `score` is not asked for numbers of NaN
+                rows.append({**dict.fromkeys(self.targets), **known})
+                continue
             one = fitted.select([place])
             answers = Answers(base, self.spec, one, tokenizer_of(self.base_folder))
-            rows.append({**self.drawn(index).labels, **self.score(answers, index)})
+            rows.append({**known, **self.score(answers, index)})
         return rows
 
     def report(self, table: Any) -> dict[str, Any]:
@@ -175,7 +180,11 @@ class TextFamily:
         kept = table.filter(~column(table, "diverged").astype(bool))
         if not len(kept):
             return {"scores": {}}
-        scores = {name: distribution(column(kept, f"label:{name}"), None) for name in numbers}
+        scores = {}
+        for name in numbers:
+            values = column(kept, f"label:{name}")
+            if (there := values[np.isfinite(values)]).size:  # some LoRAs may lack a label
+                scores[name] = distribution(there, None)
         return {"scores": scores}
 
 

@@ -51,6 +51,7 @@ AT_ONCE = 8  # prompts that are sampled together
 KEPT = 64  # LoRAs whose readable files are remembered: those of a group
 LOADED = ("parts", "_before", "_readable")  # loaded or computed where it is needed, never sent
 SAMPLED = ("clip_score", "clip_score_gain", "fidelity", "fidelity_gain")
+UNREAD = dict.fromkeys(SAMPLED, float("nan"))  # also of adapters that diverged: see diverged.py
 
 
 class PipelineEngine(ImageEngine):
@@ -236,11 +237,10 @@ class PipelineFamily:
         for place, index in enumerate(indices):
             row = self.known_labels(index)
             if self.sampled:
-                row |= self._sampled(base, fitted.select([place]), index, 0)
-                again = {name: float("nan") for name in SAMPLED}
-                if index % EVERY == 0:
-                    again = self._sampled(base, fitted.select([place]), index, 1)
-                row |= {f"{name}{AGAIN}": value for name, value in again.items()}
+                one, sound = fitted.select([place]), bool(fitted.finite[place])
+                for noise, end, read in ((0, "", sound), (1, AGAIN, sound and index % EVERY == 0)):
+                    found = self._sampled(base, one, index, noise) if read else UNREAD
+                    row |= {f"{name}{end}": value for name, value in found.items()}
             rows.append(row)
         return rows
 
