@@ -28,6 +28,16 @@ def test_missing_columns_become_nulls(tmp_path, generator):
     assert index.column_names[:3] == ["id", "seed", "group"]
 
 
+def test_a_label_that_the_first_lora_of_a_shard_lacks_is_kept(tmp_path, generator):
+    writer = ZooWriter(tmp_path / "zoo", {"targets": {}})
+    rows = [{"id": i, "seed": 0, "group": "g", "label:a": float(i)} for i in range(3)]
+    rows[1]["label:b"] = "x"
+    writer.add_shard(0, [random_lora(generator) for _ in rows], rows)
+    index = writer.finish().index
+    assert index.column("label:a").to_pylist() == [0.0, 1.0, 2.0]
+    assert index.column("label:b").to_pylist() == [None, "x", None]
+
+
 def test_loras_that_lack_layers_are_stored_under_the_common_signature(tmp_path, generator):
     whole = random_lora(generator)
     part = whole.select(["b.1.conv"])

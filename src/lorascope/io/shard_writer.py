@@ -113,9 +113,10 @@ class ZooWriter:
             SHARD_DIGEST: file_digest(self._weights(number)),
             RECIPE_DIGEST: recipe_sha256(json.loads(json.dumps(self.recipe))),
         }
-        _write_table(
-            self._rows(number), pa.Table.from_pylist(full).replace_schema_metadata(digests)
-        )
+        # pyarrow takes the names of the first row alone: what only later rows have would be lost
+        names = dict.fromkeys(name for row in full for name in row)
+        table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in full])
+        _write_table(self._rows(number), table.replace_schema_metadata(digests))
 
     @contextlib.contextmanager
     def _whole(self, number: int) -> Iterator[None]:
