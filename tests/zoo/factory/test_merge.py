@@ -29,6 +29,15 @@ def first(tmp_path):
     return write_planted(tmp_path / "first")
 
 
+def test_the_same_base_in_folders_of_other_names_is_one(first, tmp_path):
+    base = {"folder": "snapshot", "sha256": first.recipe["base"]["sha256"]}
+    write_planted(tmp_path / "second", seeds=range(50, 57), recipe=other_recipe(base=base))
+    made = merge_zoos([first.path, tmp_path / "second"], tmp_path / "c")
+    assert len(made.zoo) == 19
+    assert made.zoo.recipe["base"] == first.recipe["base"]
+    assert verify_zoo(made.zoo.path).sound
+
+
 def test_ids_are_moved_where_they_clash_and_each_row_knows_its_origin(first, tmp_path):
     second = write_planted(tmp_path / "second", seeds=range(50, 57), recipe=other_recipe())
     steps = []

@@ -85,6 +85,43 @@ def test_the_digest_of_a_pipeline_counts_every_part(tmp_path):
     assert base_digest(tmp_path) != before
 
 
+def test_the_digest_is_of_what_is_read(tmp_path):
+    """Whatever else of a model's files was fetched beside, and into the Hub's cache later."""
+    for part in ("unet", "vae", "text_encoder", "safety_checker"):
+        name = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
+        if part != "safety_checker":
+            (tmp_path / part / f"{name}.safetensors").write_bytes(b"weights")
+    before = base_digest(tmp_path)
+    (tmp_path / "safety_checker" / "model.safetensors").write_bytes(b"checks")
+    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"half")
+    (tmp_path / "unet" / "diffusion_pytorch_model.non_ema.safetensors").write_bytes(b"raw")
+    (tmp_path / "text_encoder" / "model.fp16.safetensors").write_bytes(b"half")
+    assert base_digest(tmp_path) == before
+    (tmp_path / "text_encoder" / "model.safetensors").write_bytes(b"others")
+    assert base_digest(tmp_path) != before
+
+
+def test_the_digest_of_several_files_is_of_those_that_their_index_names(folder):
+    (folder / "model.safetensors").unlink()
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for name in (*names, "consolidated.safetensors"):
+        (folder / name).write_bytes(name.encode())
+    all_of_them = base_digest(folder)  # without an index nobody knows
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+    named = base_digest(folder)
+    assert named != all_of_them
+    (folder / "consolidated.safetensors").write_bytes(b"others")
+    assert base_digest(folder) == named
+    (folder / names[1]).write_bytes(b"others")
+    assert base_digest(folder) != named
+    index.write_text("{}")
+    with pytest.raises(FileError, match="is no index of weights"):
+        base_digest(folder)
+
+
 def test_half_precision_names_its_exact_steps(folder):
     family = PlantedFamily(folder)
     assert make(folder)["engine"]["exact_steps"] == LanguageEngine.exact_steps

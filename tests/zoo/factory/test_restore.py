@@ -45,6 +45,9 @@ def test_a_base_in_a_folder_of_its_own(tmp_path):
     with pytest.raises(DataError, match=r"base 'my-base', expected one of .*faces-control"):
         family_of(made)
     assert family_of(made, folder).base_folder == folder
+    moved = folder.rename(tmp_path / "elsewhere")  # the same files are the same base
+    assert family_of(made, moved).base_folder == moved
+    folder = moved
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"changed": 1}))
     with pytest.raises(DataError, match=r"differs in \['base'\]"):

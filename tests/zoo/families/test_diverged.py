@@ -60,7 +60,7 @@ def test_of_languages(kind, tmp_path):
     elif kind == "arc":
         family = ArcFamily(base, write_arc(tmp_path / "arc"))
     else:
-        targets = dict.fromkeys(("count", "accuracy"), {"kind": "regression"})
+        targets = {key: {"kind": "regression"} for key in ("count", "accuracy")}
         family, known = TextFamily(base, lesson, score, targets), {"count"}
     frozen = engine_of(family).load(family.base_folder, torch.float32, False)
     kept, cleared = family.evaluate(frozen, pair_of(family, frozen, layout_of), [0, 16])

@@ -82,10 +82,9 @@ def check_together(zoos: Sequence[Zoo]) -> None:
                     f"{pair}: the target {name!r} is {theirs} in the second, expected {mine}. Try: "
                     "zoos of one family, or import both again with the same columns."
                 )
-        bases = [_base(zoo) for zoo in (first, other)]
-        if bases[0] != bases[1]:
+        if _base(first) != _base(other):
             raise DataError(
-                f"{pair}: found the base {bases[1]} in the second, expected {bases[0]}. Labels of "
+                f"{pair}: found the base {_named(other)} in the second, expected {_named(first)}. Labels of "
                 "two bases are not one quantity. Try: a zoo for each base."
             )
         if first.signature.layers != other.signature.layers:
@@ -98,6 +97,12 @@ def _kind(target: Mapping[str, Any] | None) -> Any:
 
 def _base(zoo: Zoo) -> str:
     """The identity of a base: its sha256 where the zoo was built, else its name."""
+    base = parts_of(zoo.recipe)[0].get("base")
+    return str(base["sha256"]) if isinstance(base, dict) else str(zoo.signature.base)
+
+
+def _named(zoo: Zoo) -> str:
+    """A base as a message calls it; its folder may be called otherwise elsewhere."""
     base = parts_of(zoo.recipe)[0].get("base")
     if not isinstance(base, dict):
         return str(zoo.signature.base)

@@ -5,7 +5,7 @@ The count is not part of it: LoRA 7 is the same in a zoo of 8 and of 8,000, so a
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from lorascope.zoo.factory.family import Family, engine_of
 __all__ = ["named_dtype", "recipe_digest", "recipe_of", "usual_dtype", "zoo_folder"]
 
 
+WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+UNREAD = ("safety_checker",)  # parts of a pipeline that take no part in a zoo
 PIECE = 1 << 22  # bytes of a base's file that are in memory together
 
 
@@ -51,23 +53,56 @@ def named_dtype(name: str) -> torch.dtype:
 
 
 def base_digest(folder: Path) -> str:
-    """sha256 over the configurations and the weights of a base, of a whole pipeline if it is one."""
-    kinds = ("config.json", "scheduler_config.json", "*.safetensors")
-    files = sorted(path for kind in kinds for path in folder.rglob(kind))
+    """sha256 over the configurations and the weights of a base, of a whole pipeline if it is one.
+
+    What no load reads is left out: the Hub's folders hold more or less of it, and its cache grows.
+    """
+    found = {
+        "config.json": [*folder.rglob("config.json")],
+        "scheduler_config.json": [*folder.rglob("scheduler_config.json")],
+        "*.safetensors": [*read_weights(folder)],
+    }
     for kind in ("config.json", "*.safetensors"):
-        if not list(folder.rglob(kind)):
+        if not found[kind]:
             raise FileError(
                 f"reading the base {folder}: there is no {kind} in it. Try a folder that "
                 "save_pretrained made, with safetensors"
             )
     digest = hashlib.sha256()
-    for file in files:
+    files = (file for kind in found.values() for file in kind)
+    for file in sorted(file for file in files if file.relative_to(folder).parts[0] not in UNREAD):
         name = file.relative_to(folder).as_posix()
         digest.update(name.encode() + b"\0")
         with file.open("rb") as stream:
             while piece := stream.read(PIECE):
                 digest.update(piece)
     return digest.hexdigest()
+
+
+def read_weights(folder: Path) -> Iterator[Path]:
+    """The files of weights under a base's folder that loading it reads.
+
+    Where a part has weights by their usual name, or an index of several files, others beside these are
+    variants (`model.fp16.safetensors`, `diffusion_pytorch_model.non_ema.safetensors`).
+
+    Raises:
+        FileError: an index cannot be read.
+    """
+    for place in {path.parent for path in folder.rglob("*.safetensors")}:
+        usual = set(WEIGHTS)
+        for index in (place / f"{name}.index.json" for name in WEIGHTS):
+            if index.is_file():
+                try:
+                    usual.update(
+                        json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+                    )
+                except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+                    raise FileError(
+                        f"reading the base {folder}: {index} is no index of weights ({problem!r}). Try "
+                        "downloading it again"
+                    ) from problem
+        there = [*place.glob("*.safetensors")]
+        yield from [file for file in there if file.name in usual] or there
 
 
 def recipe_of(

@@ -198,6 +198,8 @@ def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
         per_lane=int(engine.get("per_lane", PER_LANE)),
     )
     stored = json.loads(json.dumps(dict(recipe)))
+    if _same_base(made["base"], stored.get("base")):
+        made["base"] = stored["base"]
     differing = sorted(k for k in {*made, *stored} if made.get(k) != stored.get(k))
     if differing:
         first = differing[0]
@@ -207,6 +209,15 @@ def check_recipe(family: Family, recipe: Mapping[str, Any]) -> None:
             f"{str(stored.get(first))[:120]}. Try: the base it was made on, or the version of "
             "lorascope that made it"
         )
+
+
+def _same_base(one: Any, other: Any) -> bool:
+    """Whether two recipes name the same files, whatever the folders are called that they lie in."""
+    return (
+        isinstance(one, Mapping)
+        and isinstance(other, Mapping)
+        and one.get("sha256") == other.get("sha256")
+    )
 
 
 def torch_dtype(recipe: Mapping[str, Any]) -> torch.dtype:
