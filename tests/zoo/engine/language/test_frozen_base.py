@@ -14,6 +14,17 @@ def test_the_base_changes_its_type_whole():
     assert base.to(torch.float64) is base
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_that_shares_its_weights_is_held_once(tied):
+    model = make_base("llama", torch.float32, tie_word_embeddings=tied)
+    exact = FrozenBase.of(model, torch.float32)
+    coarse = FrozenBase.of(model, torch.bfloat16)
+    opened = exact.opened(torch.bfloat16, 2)
+    for base in (exact, coarse, opened, opened.later, exact.to(device=torch.device("meta"))):
+        assert (base.head is base.embedding) == tied
+    assert torch.equal(exact.head, model.lm_head.weight)
+
+
 def test_targets_are_suffixes_of_whole_names():
     base = FrozenBase.of(make_base(), torch.float64)
     assert list(base.targeted(("q_proj",))) == [

@@ -169,13 +169,17 @@ def _freeze(model: nn.Module, dtype: torch.dtype) -> FrozenBase:
     config: Any = getattr(model, "config", None)
     _check_architecture(config)
     weights = {k: v.detach().to(dtype) for k, v in model.state_dict().items()}
+    embedding = weights["model.embed_tokens.weight"]
     rotary: Any = model.get_submodule("model.rotary_emb")
+    words: Any = model.get_submodule("model.embed_tokens")
+    head: Any = model.get_submodule("lm_head")
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return FrozenBase(
-        embedding=weights["model.embed_tokens.weight"],
+        embedding=embedding,
         blocks=tuple(_block(weights, i) for i in range(config.num_hidden_layers)),
         norm=weights["model.norm.weight"],
-        head=weights.get("lm_head.weight", weights["model.embed_tokens.weight"]),
+        # tied weights are one tensor, or each cast and each device would hold them twice
+        head=embedding if head.weight is words.weight else weights["lm_head.weight"],
         heads=Heads(
             config.num_attention_heads, config.num_key_value_heads, size, config.rms_norm_eps
         ),
