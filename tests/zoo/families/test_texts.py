@@ -50,6 +50,21 @@ def test_long_questions_are_left_out(base):
         examples_of(fitting(QUESTIONS, tokenizer, 3), tokenizer)
 
 
+def test_what_a_finetuner_asked_of_its_tokenizer_is_not_asked_here(base, tmp_path):
+    """save_pretrained keeps the padding and the cutting of the last call in tokenizer.json."""
+    plain = load_tokenizer(base)
+    saved = load_tokenizer(base)
+    saved.enable_padding(length=8)
+    saved.enable_truncation(max_length=4)
+    saved.save(str(tmp_path / "tokenizer.json"))
+    tuned = load_tokenizer(tmp_path)
+    ours, theirs = (examples_of(QUESTIONS, tokenizer) for tokenizer in (tuned, plain))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert torch.equal(
+        *(choices_of(QUESTIONS, tokenizer)[0].option_lengths for tokenizer in (tuned, plain))
+    )
+
+
 def test_a_base_without_a_tokenizer(tmp_path):
     with pytest.raises(FileError, match=r"tokenizer\.json.* beside the weights"):
         load_tokenizer(tmp_path)

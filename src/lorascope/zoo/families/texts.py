@@ -52,12 +52,15 @@ def load_tokenizer(base: Path) -> Any:
         raise MissingExtraError("tokenizers", "zoo", "reading a base's tokenizer") from missing
     file = base / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as problem:  # the library raises plain Exception
         raise FileError(
             f"reading the tokenizer {file}: {problem}. Expected tokenizer.json beside the weights. Try "
             "the whole folder of the base, as save_pretrained or the Hub has it"
         ) from problem
+    tokenizer.no_padding()  # a file holds what whoever saved it last had asked for
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def parts_of(question: Asked, tokenizer: Any) -> tuple[list[int], list[list[int]]]:

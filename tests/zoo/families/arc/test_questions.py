@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,18 @@ def test_the_archive_is_read(arc_folder):
     assert train[0] == Question(first["id"], 1, first["question"]["stem"], options, right)
     assert train[0].prompt == f"Question: {first['question']['stem']}\nAnswer:"
     assert len(questions_of(arc_folder, "test", ("ARC-Challenge",))) == 12
+
+
+def test_a_line_ends_where_json_lines_end(arc_folder, tmp_path):
+    folder = shutil.copytree(arc_folder, tmp_path / "arc")
+    file = folder / "ARC-Easy" / "ARC-Easy-Train.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1]["question"]["stem"] = "Which is 20\u00b0C?\u2028It is\u0085warm."
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    file.write_text(text, encoding="utf-8")
+    train = questions_of(folder, "train")
+    assert len(train) == 96
+    assert train[1].stem == rows[1]["question"]["stem"]
 
 
 def test_the_hubs_tables_are_the_same_questions(arc_folder, tmp_path):

@@ -135,9 +135,10 @@ def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
 
             yield from pq.read_table(file).to_pylist()
             return
-        for line in file.read_text().splitlines():
-            if line.strip():
-                yield json.loads(line)
+        with file.open(encoding="utf-8") as lines:  # a text may hold a line separator of Unicode
+            for line in lines:
+                if line.strip():
+                    yield json.loads(line)
     except (OSError, ValueError) as problem:
         raise FileError(f"reading {file}: {problem}. {LAYOUT}. Try downloading again") from problem
 
