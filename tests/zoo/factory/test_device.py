@@ -157,6 +157,28 @@ def test_a_whole_build_on_another_device(family, tmp_path, monkeypatch):
     assert (start["device"], start["processes"], start["compiled"]) == ("meta", 0, False)
 
 
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_clusters_gpus_are_its_workers(name, family, tmp_path, monkeypatch):
+    """The machine of the command needs none; each worker sees its own alone, whatever number was given."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = {"device": name, "cluster": "ray", "progress": False, "slots": 1}
+    with pytest.raises(DataError, match=r"no GPU on this machine.*Try --dtype bfloat16"):
+        build_zoo(family, 2, tmp_path / "zoo", **asked)
+    assert not (tmp_path / "zoo").exists()
+
+    def run(tasks, start, *, gpus, **others):
+        *_, device, exact_steps = start.args
+        assert (device, exact_steps, gpus) == (torch.device("cuda"), 4, 1)
+        work = build.start_work(family, torch.float32, False, 1)
+        yield from ((task, work(task)) for task in tasks)
+
+    monkeypatch.setattr(build, "run_on_ray", run)
+    zoo = build_zoo(family, 2, tmp_path / "zoo", dtype=torch.bfloat16, **asked)
+    assert (len(zoo), zoo.recipe["engine"]["dtype"]) == (2, "bfloat16")
+    with pytest.raises(DataError, match="device 'abacus'"):
+        build_zoo(family, 2, tmp_path / "zoo", **{**asked, "device": "abacus"})
+
+
 def test_rebuilding_refuses_the_same_devices(family, tmp_path):
     zoo = build_zoo(family, 1, tmp_path / "zoo", processes=0, compile=False, progress=False)
     with pytest.raises(DataError, match="device 'abacus'"):

@@ -81,7 +81,7 @@ def build_zoo(
         slots: how many batches train at once (default: the engine's). Part of the recipe; a GPU whose
             memory they exceed trains half as many at once, as often as it takes.
         device: what finetunes: "cpu", or "cuda" or "cuda:N". What is random is drawn on the CPU, so that
-            recipes hold on both. With `cluster` each worker takes one GPU.
+            recipes hold on both. With `cluster` each worker takes one GPU; this machine needs none.
         cluster: "ray" spreads the groups over a Ray cluster; `processes` is then by default as many as
             the cluster has cores.
         address: of the cluster (see `cluster.run_on_ray`).
@@ -95,7 +95,7 @@ def build_zoo(
     """
     if count < 1:
         raise DataError(f"building a zoo: found the count {count}, expected at least 1")
-    where = usable(device)
+    where = usable(device) if cluster is None else of_workers(device)
     dtype, slots = dtype or usual_dtype(where), slots or engine_of(family).slots
     recipe = recipe_of(family, dtype=dtype, slots=slots)
     writer = ZooWriter(Path(out) if out is not None else zoo_folder(recipe), recipe)
@@ -302,6 +302,11 @@ def usable(name: str) -> torch.device:
             "built for this GPU"
         ) from problem
     return device
+
+
+def of_workers(name: str) -> torch.device:
+    """The device of a cluster's workers: each sees its own GPU alone, and this machine may have none."""
+    return torch.device("cuda") if name.partition(":")[0] == "cuda" else usable(name)
 
 
 def _jobs(family: Family, indices: Sequence[int]) -> tuple[dict[int, Any], dict[int, str]]:

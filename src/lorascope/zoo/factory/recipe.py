@@ -31,8 +31,16 @@ def usual_dtype(device: torch.device | str = "cpu") -> torch.dtype:
 
     On a processor whole blocks are kernels in float32 (`engine/language/quick.py`,
     `engine/image/quick_blocks.py`), and a zoo does not depend on the processor's kind.
+
+    Raises:
+        DataError: there is no GPU here that could be asked.
     """
     device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DataError(
+            "choosing what a base is computed in: found no GPU on this machine, expected one like those "
+            "of the cluster. Try --dtype bfloat16, or float32 for GPUs that do not multiply it"
+        )
     if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8:
         return torch.bfloat16
     return torch.float32
