@@ -1,6 +1,7 @@
 """An exported adapter, loaded by plain transformers and peft, has the scores that the zoo stored."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from lorascope.io import read_lora
 from lorascope.zoo.bases.bundled import base_facts
 from lorascope.zoo.factory.export import export_peft
 from lorascope.zoo.factory.restore import family_of
+from lorascope.zoo.families.published import PUBLISHED
 from tests.zoo.factory import faces_by_hand
-from tests.zoo.factory.planted_zoo import write_planted
+from tests.zoo.factory.planted_zoo import planted_recipe, write_planted
 
 
 @pytest.fixture
@@ -54,6 +56,21 @@ def test_a_base_may_be_named(tmp_path):
         assert config["base_model_name_or_path"] == named
     assert "| maker | b |" in (folder / "README.md").read_text()
     assert "| topics | odd, big |" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("base", "named"), [("tiny", "CompVis/tiny"), ("my-diffusion", "tiny")], ids=["its", "another"]
+)
+def test_the_papers_base_is_named_as_the_hub_names_it(base, named, tmp_path, monkeypatch):
+    """Nobody else's `from_pretrained` finds a folder's name."""
+    recipe = PUBLISHED["celeba-sd14"]
+    known = replace(recipe, base=replace(recipe.base, name=f"CompVis/{base}"))
+    monkeypatch.setattr("lorascope.zoo.families.published.PUBLISHED", {"celeba-sd14": known})
+    zoo = write_planted(tmp_path / "zoo", recipe=planted_recipe(family="celeba-sd14"))
+    folder = export_peft(zoo, 7, tmp_path / "out")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == named
+    assert f'base_model: "{named}"' in (folder / "README.md").read_text()
 
 
 def test_what_stands_in_a_folder_is_left_alone(tmp_path):

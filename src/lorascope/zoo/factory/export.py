@@ -5,7 +5,9 @@ model then has.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lorascope.errors import FileError
 from lorascope.io.shard_writer import write_text
@@ -26,8 +28,8 @@ def export_peft(
     Args:
         identity: its id in the index.
         base: the folder or name of the base to write into adapter_config.json, or the name of a bundled
-            one, whose folder is written; by default the bundled one of its recipe, or the name that the
-            zoo records.
+            one, whose folder is written; by default the bundled one of its recipe, the published one by
+            its name on the Hub, or the name that the zoo records.
 
     Raises:
         DataError: there is no such id.
@@ -44,8 +46,9 @@ def export_peft(
     lora = zoo.lora(place)
     row = zoo.index.slice(place, 1).to_pylist()[0]
     if base is None:
-        bundled = bundled_base(origin_of(zoo.recipe, row).recipe.get("base"))
-        named = str(lora.provenance.base or "")
+        recipe = origin_of(zoo.recipe, row).recipe
+        bundled = bundled_base(recipe.get("base"))
+        named = on_hub(recipe, str(lora.provenance.base or ""))
     else:
         given = given_base(base)
         bundled, named = (given if isinstance(given, str) else None), str(base)
@@ -58,3 +61,14 @@ def export_peft(
     text = adapter_card(zoo, row, list(lora), bundled=bundled, base=named)
     write_text(folder / "README.md", text)
     return folder
+
+
+def on_hub(recipe: Mapping[str, Any], recorded: str) -> str:
+    """The name by which others load the base of one of the paper's zoos; what is recorded for any other.
+
+    A zoo records the folder's name alone, which a base from the Hub has without its owner.
+    """
+    from lorascope.zoo.families.published import PUBLISHED
+
+    known = PUBLISHED.get(str(recipe.get("family")))
+    return known.base.name if known and known.base.name.endswith(f"/{recorded}") else recorded
