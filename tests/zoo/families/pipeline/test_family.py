@@ -1,5 +1,6 @@
 """Zoos of CelebA and Imagenette from end to end on stand-ins of their folders."""
 
+import importlib
 import pickle
 import shutil
 
@@ -109,6 +110,31 @@ def test_scores_of_the_base_are_those_of_the_pipeline(family, diffusion_folder):
     assert row["clip_score"] == pytest.approx(float(score), abs=0.05)
     shown = family.parts.features(read_pictures(family.files(0), 16))
     assert row["fidelity"] == pytest.approx(float(fidelity(features[33:], shown)), abs=0.05)
+
+
+SOURCE = """
+from lorascope.zoo.families.pipeline.family import PipelineFamily
+
+
+class Pets(PipelineFamily):
+    kind, words = "pets", ("{word}",)
+"""
+
+
+def test_the_recipe_of_a_class_of_ones_own_holds_its_source(family, tmp_path, monkeypatch):
+    """Other words make other LoRAs: they are not to go on in the same zoo."""
+    assert "class_sha256" not in family.options  # the package's own have their version
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for name, word in (("pets_a", "skd"), ("pets_b", "skd"), ("pets_c", "dog")):
+        (tmp_path / f"{name}.py").write_text(SOURCE.format(word=word))
+        kind = importlib.import_module(name).Pets
+        pets = kind(family.base_folder, tmp_path, family.clip, sampled=False)
+        digests.append(pets.options["class_sha256"])
+    assert digests[0] == digests[1] != digests[2]
+    nowhere = type("Pets", (CelebaFamily,), {"__module__": "nowhere"})
+    with pytest.raises(DataError, match="Try a class that stands in a file"):
+        _ = nowhere(family.base_folder, family.data, family.clip).options
 
 
 def test_a_family_travels_without_what_it_loaded(family):

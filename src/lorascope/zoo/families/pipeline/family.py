@@ -12,6 +12,8 @@ The paper's settings: 20 steps, guidance 7.5, the same noise for all (section 5.
 LoRA is scored a second time under other noise, which gives the labels' ceilings.
 """
 
+import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -157,11 +159,12 @@ class PipelineFamily:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What else makes the zoo."""
+        """What else makes the zoo; of a class of somebody's own its source, which draws and labels."""
+        made = {"ranges": self.ranges, **source_digest(type(self))}
         if not self.sampled:
-            return {"ranges": self.ranges}
+            return made
         sampling = {"steps": self.steps, "own_samples": self.own_samples, "guidance": GUIDANCE}
-        return {"ranges": self.ranges, **sampling, "clip_sha256": clip_digest(self.clip)}
+        return {**made, **sampling, "clip_sha256": clip_digest(self.clip)}
 
     @property
     def targets(self) -> dict[str, dict[str, Any]]:
@@ -294,6 +297,23 @@ class PipelineFamily:
         from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
 
         return image_report(table, targets)
+
+
+def source_digest(kind: type) -> dict[str, str]:
+    """A hash of the source of a class and of those of somebody's own that it builds on; none of the package's.
+
+    Raises:
+        DataError: its source is nowhere.
+    """
+    own = [each for each in kind.__mro__[:-1] if not each.__module__.startswith("lorascope.")]
+    try:
+        code = "".join(map(inspect.getsource, own))
+    except (OSError, TypeError) as problem:
+        raise DataError(
+            f"describing a zoo of {kind.__name__}: its source cannot be read ({problem}). Try a class that "
+            "stands in a file"
+        ) from problem
+    return {"class_sha256": hashlib.sha256(code.encode()).hexdigest()} if own else {}
 
 
 def _noise(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
