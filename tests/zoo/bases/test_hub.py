@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lorascope.errors import FileError
@@ -17,8 +19,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-def write_snapshot(cache, revision, text):
-    folder = cache / "models--owner--a-model"
+def write_snapshot(cache, revision, text, owner="owner"):
+    folder = cache / f"models--{owner}--a-model"
     (folder / "snapshots" / revision).mkdir(parents=True)
     (folder / "refs").mkdir(exist_ok=True)
     (folder / "refs" / "main").write_text(revision)
@@ -28,12 +30,22 @@ def write_snapshot(cache, revision, text):
 def test_what_is_in_the_cache_is_linked_by_its_name(cache, tmp_path):
     write_snapshot(cache, "a" * 40, "first")
     found = fetch(WANTED)
-    assert found == tmp_path / "home" / "bases" / "a-model"
+    assert found == tmp_path / "home" / "bases" / ("a" * 12) / "a-model"
     assert (found / "config.json").read_text() == "first"
     assert fetch(WANTED) == found
     write_snapshot(cache, "b" * 40, "second")
     assert (fetch(WANTED) / "config.json").read_text() == "second"
+    assert (found / "config.json").read_text() == "first"  # what a build still uses
     assert [path.name for path in found.parent.iterdir()] == ["a-model"]
+
+
+def test_two_models_of_one_name_are_two(cache):
+    write_snapshot(cache, "a" * 40, "one's")
+    write_snapshot(cache, "b" * 40, "another's", owner="another")
+    found = fetch(WANTED)
+    other = fetch(replace(WANTED, name="another/a-model"))
+    assert found.name == other.name == "a-model"
+    assert [(each / "config.json").read_text() for each in (found, other)] == ["one's", "another's"]
 
 
 def test_what_is_nowhere_is_said(cache):

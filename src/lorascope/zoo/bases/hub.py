@@ -1,7 +1,8 @@
 """Published models and data by name: from the Hub's cache on this machine, else from the Hub.
 
 Nothing is fetched unless a recipe that names it is asked for; HF_HUB_OFFLINE=1 keeps it from the
-network. What was fetched is linked under $LORASCOPE_HOME by its own name, which recipes then hold.
+network. What was fetched is linked under $LORASCOPE_HOME by its own name, which recipes then hold, in a folder
+of its revision: workers load a base when they start, and what a link means must not change until then.
 """
 
 import contextlib
@@ -64,7 +65,8 @@ def fetch(wanted: OnHub) -> Path:
 
 def _named(found: Path, wanted: OnHub) -> Path:
     """A link to a snapshot, whose own name is a hash."""
-    place = home() / ("bases" if wanted.kind == "model" else "data") / wanted.name.split("/")[-1]
+    kind = "bases" if wanted.kind == "model" else "data"
+    place = home() / kind / found.name[:12] / wanted.name.split("/")[-1]
     place.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         if place.resolve() == found.resolve():
