@@ -70,6 +70,8 @@ def test_kind_of_a_column(cells, kind):
         ("file,x,x\na,1,2\n", "a column stands twice"),
         (",file,x\n0,a,1\n", "column 1 has no name"),
         ("file,hyper:lr\na,much\n", "row 2 of the column 'hyper:lr' holds 'much'"),
+        ("file,score\na,1.5\nb,inf\n", "row 3 of the column 'score' holds 'inf'"),
+        ("file,hyper:lr\na,1e999\n", "row 2 of the column 'hyper:lr' holds '1e999'"),
         ("file,kind\na,same\nb,same\n", r"'kind' \(multiclass\) has 1 different values"),
     ],
 )
@@ -84,7 +86,7 @@ def test_columns_that_are_named_must_be_there(tmp_path):
         read_labels(path, group="creator")
     with pytest.raises(DataError, match="no column 'size'"):
         read_labels(path, kinds={"size": "regression"})
-    with pytest.raises(DataError, match="holds 'dragon', expected a number"):
+    with pytest.raises(DataError, match="holds 'dragon', expected a finite number"):
         read_labels(path, kinds={"subject": "regression"})
 
 

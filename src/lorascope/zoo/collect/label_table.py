@@ -14,6 +14,7 @@ kind of target a label is follows from its values, unless the caller says so:
 """
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,10 +166,13 @@ def _numbers(path: Path, name: str, cells: list[str]) -> list[float]:
     numbers = []
     for place, cell in enumerate(cells, start=2):
         try:
-            numbers.append(float(cell) if cell else float("nan"))
+            number = float(cell) if cell else math.nan
+            if math.isinf(number):
+                raise ValueError(cell)
+            numbers.append(number)
         except ValueError:
             raise DataError(
                 f"Reading labels from {path}: row {place} of the column {name!r} holds {cell!r}, "
-                "expected a number or nothing."
+                "expected a finite number or nothing."
             ) from None
     return numbers
