@@ -78,6 +78,18 @@ def test_copies_join_the_groups_that_name_them(folder):
     assert groups[0] in ("c0", "c1")
 
 
+def test_links_are_followed_under_their_own_names(folder, tmp_path, generator):
+    write_lora(make_lora(generator), tmp_path / "cache" / "blobs", base="tiny")
+    weights = tmp_path / "cache" / "blobs" / "adapter_model.safetensors"
+    (folder / "linked").symlink_to(tmp_path / "cache" / "blobs", target_is_directory=True)
+    (folder / "one.safetensors").symlink_to(weights.rename(weights.with_name("0af3")))
+    (tmp_path / "cache" / "blobs" / "adapter_model.safetensors").symlink_to("0af3")
+    for name in ("linked", "one.safetensors"):
+        add_row(folder, f"{name},9,a,c9")
+    report = run(folder, group="creator")
+    assert (report.taken, dict(report.left_out)) == (6, {})
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_file_without_factors_is_left_out(folder, first):
     norm = {"lora_te_text_model_encoder_layers_0_layer_norm1.w_norm": torch.ones(8)}

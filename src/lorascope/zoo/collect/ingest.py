@@ -11,6 +11,7 @@ Without a group column, LoRAs that share a creator or a dataset may not, and the
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,13 +140,19 @@ def _labels(
     found = metadata_labels(folder)
     told = [f"{name} would leak: {reason}" for name, reason in found.leaks.items()]
     told += [f"{name} is no label: {reason}" for name, reason in found.left_out.items()]
+    if found.silent:
+        told.append(
+            f"{len(found.silent)} files hold no training fields that can be read and are left out, such as "
+            f"{found.silent[0]!r}. Try: a labels file, for these."
+        )
     if found.grouped_by:
         told.append(f"Files that share {found.grouped_by} are one group: they are never split.")
     return found.table, tuple(told)
 
 
 def _read(folder: Path, file: str, allow_pickle: bool) -> LoRA:
-    path = (folder / file).resolve()
+    # by its words, not by where links lead: collections are often folders of links, with names of their own
+    path = Path(os.path.normpath(folder.resolve() / file))
     if not path.is_relative_to(folder.resolve()):
         raise FileError(f"Importing {file!r}: it leads out of {folder}. Expected a path below it.")
     lora = read_lora(path, allow_pickle=allow_pickle)
