@@ -5,6 +5,7 @@ zoo gives the same bytes (with the same matplotlib).
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ def _draw(panel: "Axes", name: str, target: Mapping[str, Any], values: list[Any]
     panel.tick_params(labelsize=8)
     panel.set_title(name, fontsize=10, parse_math=False)
     if target.get("kind") == "regression" or not classes:
-        panel.hist(values, bins=40, color=BARS)
+        # an import by an earlier version took infinite labels, too
+        panel.hist([value for value in values if math.isfinite(value)], bins=40, color=BARS)
         panel.set_ylabel("LoRAs", fontsize=8)
         alone = target.get("base_value")
         if alone is not None:
