@@ -132,8 +132,7 @@ def _numbers(zoo: Zoo) -> Iterator[str]:
     titles += ["hyper-parameters", "ceiling"]
     yield "| " + " | ".join(["target", "kind", *titles]) + " |"
     yield "| :-- | :-- |" + " --: |" * len(titles)
-    report = zoo.report
-    ceilings, scores = report.get("ceilings", {}), report.get("scores", {})
+    ceilings, scores = (_object(zoo.report.get(key)) for key in ("ceilings", "scores"))
     for name, target in zoo.targets.items():
         cells = [plain(name), plain(str(target.get("kind"))), *["", "", "", ""]]
         column = zoo.index.column(f"label:{name}")
@@ -143,15 +142,20 @@ def _numbers(zoo: Zoo) -> Iterator[str]:
             if values.size:
                 facts = (values.mean(), values.std(), values.min(), values.max())
                 cells[2:] = [_number(value) for value in facts]
-        ceiling = ceilings.get(name) or {}
+        ceiling = _object(ceilings.get(name))
         told = [
             f"{plain(k)} {v:.3g}" for k, v in sorted(ceiling.items()) if isinstance(v, int | float)
         ]
-        base, known = target.get("base_value"), scores.get(name) or {}
+        base, known = target.get("base_value"), _object(scores.get(name))
         cells += [_told(base if base is not None else known.get("base_value"))]
         cells += [_told(known.get("mean_difference"), sign=True), str(column.null_count)]
         cells += [_told(known.get("hyper_r2")), ", ".join(told)]
         yield "| " + " | ".join(cells) + " |"
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """A part of the report, empty where there is none: the file may come from anywhere."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _told(value: Any, *, sign: bool = False) -> str:
@@ -172,7 +176,7 @@ def _meanings(zoo: Zoo) -> Iterator[str]:
 
 def _by_source(zoo: Zoo) -> Iterator[str]:
     """Of an exam: how LoRAs answer what they were finetuned on, and what they were not."""
-    sources = zoo.report.get("by_source") or {}
+    sources = _object(zoo.report.get("by_source"))
     if "trained" not in sources:
         return
     yield "| accuracy on the questions of | finetuned on it | not finetuned on it |"
