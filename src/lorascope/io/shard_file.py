@@ -206,7 +206,7 @@ def _side_entries(path: Path) -> list[tuple[int, str, str]]:
             f"Reading the shard {path}: found the side tensors {entries!r:.80}, expected the row, name and "
             "kind of tensors that it holds. The file was changed or damaged."
         )
-    return [tuple(entry) for entry in entries]
+    return [(row, name, kind) for row, name, kind in entries]
 
 
 def _kernels_of(path: Path) -> dict[str, tuple[int, ...]]:
