@@ -159,6 +159,25 @@ def test_the_strength_is_drawn(run, adapter, many):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--plot", "a.png", "--headers"], "--headers beside it"),
+        (["--plot", "a.png", "--results", "r.jsonl"], "--results beside it"),
+        (["--layers", "--results", "r.jsonl"], "--layers beside --results"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_before_the_work(
+    run, adapter, tmp_path, monkeypatch, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    code, out, err = run("inspect", *words, adapter)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
     ("content", "code"),
     [
         (b"", "empty-file"),

@@ -95,6 +95,7 @@ def test_a_training_goes_on_from_its_checkpoint(run, zoo, tmp_path):
         (["--target", "strength", "--model", "oracle"], "oracle"),
         (["--target", "strength", "--epochs", "0"], "epochs"),
         (["--target", "strength", "--device", "abacus"], "abacus"),
+        (["--target", "strength", "--device", "meta"], "meta"),
     ],
 )
 def test_bad_input_is_one_message(run, zoo, tmp_path, words, said):
@@ -102,6 +103,14 @@ def test_bad_input_is_one_message(run, zoo, tmp_path, words, said):
     assert (code, out) == (2, "")
     assert err.startswith("Error: ")
     assert said in err
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_the_controls_cannot_take_is_told_before_the_training(run, zoo, tmp_path, seed):
+    words = ("--target", "strength", "--seed", seed, "--out", tmp_path / "p")
+    code, out, err = run("train", "--zoo", zoo, *words)
+    assert (code, out, "--seed" in err) == (2, "", True)
     assert not (tmp_path / "p").exists()
 
 

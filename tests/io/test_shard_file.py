@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lorascope.core import LoRA, Side, collate
@@ -17,6 +18,7 @@ from lorascope.io.shard_file import (
     read_shard,
     read_shard_loras,
     read_shard_signature,
+    read_shard_size,
     write_shard,
 )
 from tests.conftest import random_lora
@@ -91,6 +93,33 @@ def test_other_files_are_refused(tmp_path, shard):
     save_file(tensors, other, metadata)
     with pytest.raises(IntegrityError, match="found factors of shape"):
         read_shard(other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernels": [1]},
+        {"kernels": {"a": 5}},
+        {"sides": None},
+        {"sides": [[0]]},
+        {"sides": [[0, "x", "y"]]},
+        {"signature": []},
+        {"signature": {}},
+    ],
+)
+def test_descriptions_of_another_make_are_refused(shard, change):
+    with safe_open(shard, framework="pt") as file:
+        described = json.loads(file.metadata()["shard"])
+    save_file(load_file(shard), shard, {"shard": json.dumps({**described, **change})})
+    with pytest.raises(IntegrityError, match="Reading the shard"):
+        read_shard_loras(shard)
+
+
+def test_the_size_is_told_by_the_header(tmp_path, shard):
+    assert read_shard_size(shard) == (2, 3)
+    save_file({"x": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(IntegrityError, match="found ranks of shape"):
+        read_shard_size(tmp_path / "other.safetensors")
 
 
 def test_the_digest_sees_values_names_and_types_but_not_order(loras):

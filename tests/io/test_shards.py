@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -203,3 +205,28 @@ def test_magnitudes_of_dora_come_with_the_factors(tmp_path, loras, generator):
             assert torch.equal(a, b)
     assert zoo.side_kinds() == {"full", "dora_magnitude", "dora_magnitude of columns"}
     assert set(zoo.lora(0).side) == set(dora[0].side)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("row", 999), ("row", -1), ("rank", 10**9), ("provenance", "{}"), ("shard", "../x")],
+)
+def test_an_index_of_another_make_is_refused(tmp_path, loras, name, values):
+    zoo = write(tmp_path / "zoo", loras)
+    table = zoo.index.set_column(
+        zoo.index.column_names.index(name), name, pa.array([values] * len(zoo))
+    )
+    pq.write_table(table, zoo.path / "index.parquet")
+    with pytest.raises(IntegrityError):
+        open_zoo(zoo.path).lora(1)
+    if name != "provenance":  # which no batch reads
+        with pytest.raises(IntegrityError):
+            open_zoo(zoo.path).batch()
+
+
+@pytest.mark.parametrize("name", ["report.json", "splits.json"])
+def test_small_files_of_another_make_are_refused(tmp_path, loras, name):
+    zoo = write(tmp_path / "zoo", loras)
+    (zoo.path / name).write_text("[1]")
+    with pytest.raises(IntegrityError, match="expected an object"):
+        zoo.report if name == "report.json" else zoo.splits  # noqa: B018

@@ -110,9 +110,20 @@ def inspect(
 
     if plot is not None:
         check_picture(plot, makes_folder=True)
+        beside = [o for o, given in (("--headers", headers), ("--results", results)) if given]
+        if beside:
+            raise DataError(
+                f"Drawing to {plot}: found {' and '.join(beside)} beside it, expected neither: the strength is "
+                "drawn of one file's values."
+            )
     adapters = adapters_in(paths)
     if plot is not None and len(adapters) > 1:
         raise DataError(f"Drawing to {plot}: found {len(adapters)} files, expected one.")
+    if every_layer and results is not None:
+        raise DataError(
+            "Keeping results: found --layers beside --results, which keeps a line for each file. Try: --layers "
+            "--json, whose document holds whole reports."
+        )
     if as_json and as_sarif:
         raise DataError("Printing the result: found --json and --sarif, expected one of them.")
     how = How(headers=headers, allow_pickle=allow_pickle)

@@ -25,7 +25,13 @@ def train(
         typer.Option("--model", metavar="M", help="Name of the model; auto leads the benchmark."),
     ] = "auto",
     seed: Annotated[
-        int, typer.Option("--seed", help="Draws the split, the first weights and the order.")
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=2**32 - 1,  # what scikit-learn's controls take
+            help="Draws the split, the first weights and the order.",
+        ),
     ] = 0,
     epochs: Annotated[
         int | None,
@@ -117,7 +123,8 @@ def usable_device(name: str) -> str:
     from lorascope.errors import DataError
 
     try:
-        torch.empty(0, device=name)
+        if torch.empty(0, device=name).is_meta:
+            raise RuntimeError("it holds no values")
     except (RuntimeError, AssertionError) as error:
         raise DataError(
             f"Training on the device {name!r}: torch cannot use it here. Expected cpu, or cuda where torch "

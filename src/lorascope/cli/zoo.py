@@ -138,7 +138,7 @@ def build(
         cluster=cluster,  # type: ignore[arg-type] # build_zoo says what it may be
         address=address,
     )
-    console().print(f"{len(zoo)} LoRAs: {zoo.path}")
+    console().print(f"{len(zoo)} LoRAs: {zoo.path}", soft_wrap=True)
 
 
 def family_and_count(
@@ -239,7 +239,8 @@ def import_folder(
         err.print(f"left out {printable(file)}: {printable(reason)}")
     for warning in made.warnings:
         err.print(f"warning: {printable(warning)}")
-    console().print(f"{made.taken} LoRAs taken, {len(made.left_out)} left out: {made.zoo.path}")
+    taken = f"{made.taken} LoRAs taken, {len(made.left_out)} left out: {made.zoo.path}"
+    console().print(taken, soft_wrap=True)
 
 
 def parse_kinds(words: list[str]) -> "dict[str, Kind]":

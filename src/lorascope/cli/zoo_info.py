@@ -39,6 +39,7 @@ def zoo_facts(zoo: "Zoo") -> dict[str, Any]:
 
     signature = zoo.signature
     ids = zoo.index.column("id").to_pylist()
+    ceilings = zoo.report.get("ceilings")
     shards = list((zoo.path / "shards").glob("shard-*.safetensors"))
     return {
         "path": str(zoo.path),
@@ -52,7 +53,7 @@ def zoo_facts(zoo: "Zoo") -> dict[str, Any]:
         "shapes": [{"n": g.n, "m": g.m, "layers": len(g)} for g in signature.groups()],
         "targets": {name: target_facts(zoo, name) for name in zoo.targets},
         "hyper": {name: spread(values) for name, values in zoo.hyper().items()},
-        "ceilings": dict(zoo.report.get("ceilings", {})),
+        "ceilings": ceilings if isinstance(ceilings, dict) else {},
         "diverged": diverged(zoo),
         "failures": failures_of(build_events(zoo.path), ids),
         "report": dict(zoo.report),
@@ -150,7 +151,8 @@ def ceiling(scores: Any) -> str:
     """What a perfect predictor of a target could reach, by metric."""
     if not isinstance(scores, dict):
         return ""
-    return ", ".join(f"{name} {value:.3g}" for name, value in scores.items())
+    known = {name: value for name, value in scores.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {value:.3g}" for name, value in known.items())
 
 
 def troubles(facts: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ Equal provenances give equal text, which parquet stores once for a whole column.
 import json
 
 from lorascope.core import Provenance, Scale
+from lorascope.errors import IntegrityError
 
 __all__ = ["dump_provenance", "load_provenance"]
 
@@ -31,7 +32,17 @@ def dump_provenance(provenance: Provenance) -> str:
 
 
 def load_provenance(text: str) -> Provenance:
-    """The inverse of `dump_provenance`."""
+    """The inverse of `dump_provenance`. Raises IntegrityError for another text."""
+    try:
+        return _load(text)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"Reading a stored provenance: found {text[:80]!r}, expected what dump_provenance wrote. "
+            "Try: lorascope zoo verify, which names what was changed."
+        ) from error
+
+
+def _load(text: str) -> Provenance:
     data = json.loads(text)
     scales = {name: Scale(*values) for name, values in data.pop("scales").items()}
     ambiguities, notes = tuple(data.pop("ambiguities")), tuple(data.pop("notes"))

@@ -32,7 +32,7 @@ from lorascope.core.magnitudes import (
     of_rows,
     side_kind,
 )
-from lorascope.errors import IntegrityError, LayerError
+from lorascope.errors import IntegrityError, LayerError, SignatureError
 from lorascope.io.header import read_header
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "read_shard_loras",
     "read_shard_side_kinds",
     "read_shard_signature",
+    "read_shard_size",
     "sync",
     "write_shard",
 ]
@@ -81,7 +82,25 @@ def write_shard(path: Path, loras: Sequence[LoRA], signature: Signature, *, rank
 
 def read_shard_signature(path: Path) -> Signature:
     """The signature of a shard, from its header alone. Raises IntegrityError if it is no shard."""
-    return Signature.from_json(_metadata(path, "signature"))
+    try:
+        return Signature.from_json(_metadata(path, "signature"))
+    except SignatureError as error:
+        raise IntegrityError(f"Reading the shard {path}: {error}") from error
+
+
+def read_shard_size(path: Path) -> tuple[int, int]:
+    """How many LoRAs a shard holds and their rank, from its header alone.
+
+    Raises IntegrityError if the file is no shard.
+    """
+    tensors = read_header(path).tensors
+    ranks, first = (tensors[name].shape if name in tensors else () for name in ("ranks", "u.0"))
+    if len(ranks) != 2 or len(first) != 4:
+        raise IntegrityError(
+            f"Reading the shard {path}: found ranks of shape {list(ranks)} and factors of shape {list(first)}, "
+            "expected (LoRAs, layers) and (layers, LoRAs, rank, width). The file was changed or damaged."
+        )
+    return ranks[0], first[2]
 
 
 def read_shard(path: Path, *, rows: Sequence[int] | None = None) -> LoRABatch:
@@ -116,7 +135,7 @@ def read_shard_loras(path: Path, rows: Sequence[int] | None = None) -> list[LoRA
     Raises IntegrityError if the file is no shard or does not hold what its signature says.
     """
     batch = read_shard(path, rows=rows)
-    kernels = {name: tuple(kernel) for name, kernel in _metadata(path, "kernels").items()}
+    kernels = _kernels_of(path)
     sides = _sides(path)
     places = range(batch.size) if rows is None else rows
     return [
@@ -133,7 +152,7 @@ def read_shard_side_kinds(path: Path) -> set[str]:
 
     Raises IntegrityError if the file is no shard.
     """
-    entries = _metadata(path, "sides")
+    entries = _side_entries(path)
     with safe_open(path, framework="pt") as file:
         return {
             side_kind(kind, file.get_slice(f"side.{number}").get_shape())
@@ -145,7 +164,7 @@ def _magnitudes(path: Path, signature: Signature, count: int) -> Magnitudes | No
     """DoRA's magnitudes of all LoRAs of a shard; its header alone says whether there are some."""
     numbers = {
         (row, layer_of_magnitude(name)): f"side.{number}"
-        for number, (row, name, kind) in enumerate(_metadata(path, "sides"))
+        for number, (row, name, kind) in enumerate(_side_entries(path))
         if kind == MAGNITUDE
     }
 
@@ -165,12 +184,44 @@ def _magnitudes(path: Path, signature: Signature, count: int) -> Magnitudes | No
 
 def _sides(path: Path) -> dict[int, dict[str, Side]]:
     """The side tensors of each row that has some."""
-    entries = _metadata(path, "sides")
+    entries = _side_entries(path)
     sides: dict[int, dict[str, Side]] = {}
     with safe_open(path, framework="pt") as file:
         for number, (owner, name, kind) in enumerate(entries):
             sides.setdefault(owner, {})[name] = Side(kind, file.get_tensor(f"side.{number}"))
     return sides
+
+
+def _side_entries(path: Path) -> list[tuple[int, str, str]]:
+    """(row, name, kind) of each side tensor of a shard, all of which are there."""
+    entries, tensors = _metadata(path, "sides"), read_header(path).tensors
+    sound = isinstance(entries, list) and all(
+        isinstance(entry, list)
+        and tuple(map(type, entry)) == (int, str, str)
+        and f"side.{number}" in tensors
+        for number, entry in enumerate(entries)
+    )
+    if not sound:
+        raise IntegrityError(
+            f"Reading the shard {path}: found the side tensors {entries!r:.80}, expected the row, name and "
+            "kind of tensors that it holds. The file was changed or damaged."
+        )
+    return [(row, name, kind) for row, name, kind in entries]
+
+
+def _kernels_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The kernel of each layer that is a convolution."""
+    kernels = _metadata(path, "kernels")
+    sound = isinstance(kernels, dict) and all(
+        isinstance(kernel, list) and all(type(size) is int for size in kernel)
+        for kernel in kernels.values()
+    )
+    if not sound:
+        raise IntegrityError(
+            f"Reading the shard {path}: found the kernels {kernels!r:.80}, expected sizes by layer. The file "
+            "was changed or damaged."
+        )
+    return {name: tuple(kernel) for name, kernel in kernels.items()}
 
 
 def lora_digest(lora: LoRA) -> str:
@@ -232,7 +283,7 @@ def _metadata(path: Path, key: str) -> Any:
     try:
         described = json.loads(text)
         found = described.get("format")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"Reading the shard {path}: its metadata cannot be read ({error})."
         ) from error

@@ -33,7 +33,9 @@ from lorascope.io.shard_file import (
     read_shard_loras,
     read_shard_side_kinds,
     read_shard_signature,
+    read_shard_size,
 )
+from lorascope.io.zoo_parts import fault_of_index, fault_of_recipe, fault_of_splits
 
 __all__ = [
     "HYPER",
@@ -75,6 +77,7 @@ class Zoo:
                 "Try: the same lorascope zoo build again, which resumes."
             )
         self.recipe: dict[str, Any] = read_json(self.path / "recipe.json")
+        self._refuse("recipe.json", fault_of_recipe(self.recipe))
         try:
             self.index: pa.Table = pq.read_table(self.path / "index.parquet")
         except (pa.ArrowException, OSError) as error:
@@ -82,6 +85,7 @@ class Zoo:
                 f"Opening the zoo {self.path}: its index cannot be read: {error}. "
                 "Try: build it again, which keeps every complete shard."
             ) from error
+        self._refuse("index.parquet", fault_of_index(self.index, self.targets, LABEL))
 
     def __len__(self) -> int:
         return self.index.num_rows
@@ -97,14 +101,14 @@ class Zoo:
     @property
     def report(self) -> dict[str, Any]:
         """Ceilings and distributions, empty if none was written."""
-        path = self.path / "report.json"
-        return read_json(path) if path.is_file() else {}
+        return self._object("report.json", {})
 
     @property
     def splits(self) -> dict[str, Any]:
         """The rule of the split and its fractions."""
-        path = self.path / "splits.json"
-        return read_json(path) if path.is_file() else dict(SPLITS)
+        splits = self._object("splits.json", SPLITS)
+        self._refuse("splits.json", fault_of_splits(splits))
+        return splits
 
     @cached_property
     def signature(self) -> Signature:
@@ -159,7 +163,9 @@ class Zoo:
         """
         chosen = np.arange(len(self)) if rows is None else np.asarray(list(rows), dtype=np.int64)
         shards, places = self.column("shard")[chosen], self.column("row")[chosen]
-        rank = int(self.column("rank")[chosen].max(initial=0))
+        ranks_told = self.column("rank")[chosen]
+        self._check_places(shards, places, ranks_told)
+        rank = int(ranks_told.max(initial=0))
         dtype = dtype or read_shard(self._shard(0), rows=[]).dtype
         groups = [
             GroupBatch(
@@ -209,6 +215,7 @@ class Zoo:
         """
         chosen = np.arange(len(self)) if rows is None else np.asarray(list(rows), dtype=np.int64)
         shards, places = self.column("shard")[chosen], self.column("row")[chosen]
+        self._check_places(shards, places, self.column("rank")[chosen])
         texts = self.index.column("provenance")
         for number in np.unique(shards):
             members = np.flatnonzero(shards == number)
@@ -225,6 +232,36 @@ class Zoo:
                 f"Ids run from {self.column('id').min()} to {self.column('id').max()}."
             )
         return int(found[0])
+
+    def _object(self, name: str, without: Mapping[str, Any]) -> dict[str, Any]:
+        """A small file that is one JSON object; what stands for it where there is none."""
+        path = self.path / name
+        if not path.is_file():
+            return dict(without)
+        data = read_json(path)
+        if not isinstance(data, dict):
+            self._refuse(name, f"holds a {type(data).__name__}, expected an object")
+        return dict(data)
+
+    def _refuse(self, name: str, fault: str) -> None:
+        """Raise IntegrityError where something is wrong with a file."""
+        if fault:
+            raise IntegrityError(
+                f"Reading the zoo {self.path}: its {name} {fault}. It was changed or damaged. "
+                f"Try: lorascope zoo verify {self.path}, which names what does not hold."
+            )
+
+    def _check_places(
+        self, shards: NDArray[Any], places: NDArray[Any], ranks: NDArray[Any]
+    ) -> None:
+        """Raise IntegrityError where the index names LoRAs or ranks that a shard does not have."""
+        for number in np.unique(shards).tolist():
+            count, rank = read_shard_size(self._path(number))
+            of = shards == number
+            if places[of].max() >= count or ranks[of].max() > rank:
+                told = f"place {places[of].max()} and rank {ranks[of].max()}"
+                held = f"{count} LoRAs of rank {rank}"
+                self._refuse("index.parquet", f"names {told} in shard {number}, which holds {held}")
 
     def _shard(self, row: int) -> Path:
         return self._path(int(self.column("shard")[row]))
@@ -252,7 +289,7 @@ def open_zoo(path: str | Path) -> Zoo:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"Reading {path}: it is no JSON ({error}).") from error
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lorascope.core import LoRA, Provenance
 from lorascope.errors import DataError, FileError
@@ -75,6 +76,37 @@ def test_copies_join_the_groups_that_name_them(folder):
     groups = run(folder, group="creator").zoo.groups()
     assert len(set(groups)) == 1  # c0 and c1 are linked by the copy
     assert groups[0] in ("c0", "c1")
+
+
+def test_links_are_followed_under_their_own_names(folder, tmp_path, generator):
+    write_lora(make_lora(generator), tmp_path / "cache" / "blobs", base="tiny")
+    weights = tmp_path / "cache" / "blobs" / "adapter_model.safetensors"
+    (folder / "linked").symlink_to(tmp_path / "cache" / "blobs", target_is_directory=True)
+    (folder / "one.safetensors").symlink_to(weights.rename(weights.with_name("0af3")))
+    (tmp_path / "cache" / "blobs" / "adapter_model.safetensors").symlink_to("0af3")
+    for name in ("linked", "one.safetensors"):
+        add_row(folder, f"{name},9,a,c9")
+    report = run(folder, group="creator")
+    assert (report.taken, dict(report.left_out)) == (6, {})
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_file_without_factors_is_left_out(folder, first):
+    norm = {"lora_te_text_model_encoder_layers_0_layer_norm1.w_norm": torch.ones(8)}
+    save_file(norm, folder / "norm.safetensors")
+    path = folder.parent / "labels.csv"
+    head, *rows = path.read_text().splitlines()
+    row = "norm.safetensors,9,a,c9"
+    path.write_text("\n".join([head, row, *rows] if first else [head, *rows, row]))
+    report = run(folder, group="creator")
+    assert report.taken == 4
+    assert "no update of it can be made" in report.left_out["norm.safetensors"]
+
+
+def test_words_among_numbers_are_a_warning(folder):
+    add_row(folder, "l9,unknown,a,c9")
+    warnings = run(folder, group="creator").warnings
+    assert any("'score' is read as classes" in warning for warning in warnings)
 
 
 def test_a_file_that_is_not_finite_is_left_out(folder, generator):

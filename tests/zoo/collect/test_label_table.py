@@ -65,19 +65,34 @@ def test_kind_of_a_column(cells, kind):
         ("name,score\na,1\n", "no column 'file'"),
         ("file,score\n", "no rows"),
         ("", "no rows"),
-        ("file,score\na,1,2\n", "row 2 has 3 cells, expected 2"),
+        ("file,score\na,1,2\n", "line 2 has 3 cells, expected 2"),
         ("file,score\na,1\na,2\n", "'a' stands twice"),
         ("file,x,x\na,1,2\n", "a column stands twice"),
         (",file,x\n0,a,1\n", "column 1 has no name"),
-        ("file,hyper:lr\na,much\n", "row 2 of the column 'hyper:lr' holds 'much'"),
-        ("file,score\na,1.5\nb,inf\n", "row 3 of the column 'score' holds 'inf'"),
-        ("file,hyper:lr\na,1e999\n", "row 2 of the column 'hyper:lr' holds '1e999'"),
+        ("file,hyper:lr\na,much\n", "line 2 of the column 'hyper:lr' holds 'much'"),
+        (
+            "file,score\n\na,1\n\nb,inf\n",
+            "line 5 of the column 'score' holds 'inf', expected a finite",
+        ),
+        ('file,text,score\na,"x\ny",1\nb,z,1e999\n', "line 4 of the column 'score' holds '1e999'"),
+        ("file,hyper:lr\na,1e999\n", "line 2 of the column \'hyper:lr\' holds \'1e999\'"),
         ("file,kind\na,same\nb,same\n", r"'kind' \(multiclass\) has 1 different values"),
     ],
 )
 def test_tables_that_cannot_be_used(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         read_labels(write(tmp_path, text))
+
+
+def test_words_among_numbers_are_told(tmp_path):
+    table = read_labels(write(tmp_path, "file,score,size\na,1.5,S\nb,2.5,1\nc,N/A,L\n"))
+    assert [target.kind for target in table.targets] == ["multiclass", "multiclass"]
+    assert len(table.told) == 1  # of mostly words nobody expects numbers
+    assert (
+        "'score' is read as classes: 1 of its cells are no numbers, such as 'N/A'" in table.told[0]
+    )
+    chosen = read_labels(tmp_path / "labels.csv", kinds={"score": "multiclass"})
+    assert chosen.told == ()
 
 
 def test_columns_that_are_named_must_be_there(tmp_path):

@@ -6,7 +6,7 @@ from lorascope.errors import DataError, FileError
 from lorascope.io.shards import open_zoo
 from lorascope.zoo.collect.ingest import import_zoo
 from lorascope.zoo.collect.metadata_labels import LEAKS, leak_of, metadata_labels
-from tests.inspect.files import write_kohya, write_peft
+from tests.inspect.files import METADATA, write_kohya, write_peft
 
 
 @pytest.fixture
@@ -51,6 +51,32 @@ def test_what_begins_with_a_dot_is_passed_over(collection):
     (collection / "._0.safetensors").write_bytes(b"Mac OS X")
     write_kohya(collection / ".trash" / "9.safetensors", metadata={"ss_learning_rate": "3"})
     assert metadata_labels(collection).table.labels == before
+
+
+def test_the_files_are_those_that_a_folder_is_looked_through_for(collection, tmp_path):
+    told = {"ss_learning_rate": "3e-4"}
+    known = collection / "author" / "pytorch_lora_weights.safetensors"
+    write_kohya(known, metadata=told, seed=5)
+    write_kohya(known.with_name("other.safetensors"), metadata=told, seed=6)
+    write_kohya(collection / "OLD.SAFETENSORS", metadata=told, seed=7)
+    write_kohya(tmp_path / "else" / "linked.safetensors", metadata=told, seed=8)
+    (collection / "link").symlink_to(tmp_path / "else", target_is_directory=True)
+    assert set(metadata_labels(collection).table.files) == {
+        *(f"{place}.safetensors" for place in range(4)),
+        "OLD.SAFETENSORS",
+        "author/other.safetensors",
+        "author/pytorch_lora_weights.safetensors",
+        "link/linked.safetensors",
+    }
+
+
+def test_files_without_fields_are_told(collection, tmp_path):
+    write_kohya(collection / "mute.safetensors", metadata=dict.fromkeys(METADATA), seed=9)
+    (collection / "page.safetensors").write_bytes(b"<html>")
+    found = metadata_labels(collection)
+    assert found.silent == ("mute.safetensors", "page.safetensors")
+    warnings = import_zoo(collection, "metadata", tmp_path / "zoo").warnings
+    assert any("2 files hold no training fields" in warning for warning in warnings)
 
 
 def test_a_zoo_is_made_of_them(collection, tmp_path):

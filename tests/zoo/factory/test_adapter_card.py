@@ -126,3 +126,21 @@ def test_published_pipelines_are_called_as_their_zoo_does(tmp_path, family, opti
     row = {**zoo.index.slice(7, 1).to_pylist()[0], "hyper:prompt": 2.0}
     text = adapter_card(zoo, row, ["mid_block.x"], bundled=None, base="sd")
     assert f"pipeline({called}" in text
+
+
+@pytest.mark.parametrize("prompt", [float("nan"), float("inf"), None, "words"])
+def test_a_prompt_that_is_no_place_is_the_usual_one(tmp_path, prompt):
+    zoo = write_planted(tmp_path / "zoo", recipe=planted_recipe(family="celeba-sd14"))
+    row = {**zoo.index.slice(7, 1).to_pylist()[0], "hyper:prompt": prompt}
+    text = adapter_card(zoo, row, ["mid_block.x"], bundled=None, base="sd")
+    assert 'pipeline("Celebrity"' in text
+
+
+def test_names_from_files_do_no_harm(tmp_path):
+    targets = {"maker": {"kind": "multiclass", "classes": ["a", "b"]}, "x|<script>": {}}
+    more = {"label:maker": "b|<script>\n# x", "hyper:<script>": 1.0, "label:x|<script>": "y"}
+    recipe = planted_recipe(targets=targets, family="<script>")
+    zoo = write_planted(tmp_path / "zoo", recipe=recipe, **more)
+    text = (export_peft(zoo, 0, tmp_path / "a") / "README.md").read_text()
+    assert "<script>" not in text
+    assert "\n# x" not in text

@@ -117,6 +117,21 @@ def test_names_from_files_do_no_harm(tmp_path):
     assert "<script>" not in text
     assert "\n# x" not in text
     assert plain("a|b`c<d&e\n") == "a&#124;b&#96;c&lt;d&amp;e?"
+    assert plain("![x](http://y)") == "!&#91;x](http://y)"
+
+
+def test_recipes_from_files_do_no_harm(tmp_path):
+    base = {"folder": "tiny<script>", "sha256": "0" * 64}
+    recipe = planted_recipe(base=base, options={"x": "`<script>"}, seed="<script>")
+    text = card(write_planted(tmp_path / "z", seeds=range(4), recipe=recipe))
+    assert """ranges `{"x": "'<script>"}`""" in text  # in code it is a word as any other
+    assert text.count("<script>") == 1
+
+
+def test_infinite_labels_are_left_out_of_numbers_and_picture(tmp_path):
+    made = write_planted(tmp_path / "z", seeds=range(4), **{"label:score": float("inf")})
+    text = write_card(made).read_text()
+    assert "| score | regression |  |  |  |  | 0.25 |" in text
 
 
 @pytest.mark.parametrize("kind", ["import", "merged", "sample"])
@@ -126,6 +141,7 @@ def test_where_it_came_from(tmp_path, kind):
     made = write_planted(tmp_path / "z", seeds=range(4), recipe=recipe, origin=0, origin_id=1)
     word = {"import": "Imported", "merged": "A merge of 2", "sample": "A sample of 1"}[kind]
     assert word in card(made)
+    assert ("`lorascope zoo rebuild DIR ID`" in card(made)) == (kind != "import")
     assert json.dumps(recipe)  # plain data
 
 

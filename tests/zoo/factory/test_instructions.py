@@ -42,6 +42,7 @@ def test_counts_are_those_of_every_call(exam_zoo, tmp_path):
 def test_an_import(tmp_path):
     made = write_planted(tmp_path / "z", recipe={"kind": "import", "targets": TARGETS})
     assert instructions(made, "z")[0].startswith("Imported with `lorascope zoo import`")
+    assert "a folder of LoRA files" in instructions(made, "z")[0]
 
 
 def test_a_sample_names_the_zoo_and_the_draw(tmp_path):

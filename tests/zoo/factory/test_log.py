@@ -16,6 +16,7 @@ def test_failures_that_were_retried_are_none():
         {"event": "failed", "ids": [1, 2], "problem": "Traceback\n  deep\nRuntimeError: no memory"},
         {"event": "failed", "ids": [4], "problem": ""},
         {"event": "left out", "file": "x"},
+        {"event": "left out", "file": "x"},  # the same import once more
         {"event": "not written", "shard": 0},
         {"event": "stopped"},
         {"event": "skipped", "ids": [3], "problems": ["a picture"]},

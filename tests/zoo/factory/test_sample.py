@@ -88,6 +88,13 @@ def test_strata_by_any_column(wide, by):
         assert Counter(row // 2 % 2 for row in rows) == {0: 10, 1: 10}
 
 
+def test_the_labels_of_an_import_are_strata_too(tmp_path):
+    # which stores them as numbers
+    folder = tmp_path / "z"
+    made = write_planted(folder, seeds=range(8), **{"label:topics": [1.0, 0.0]})
+    assert len(draw_rows(made, 4, by="topics")) == 4
+
+
 @pytest.mark.parametrize(
     ("by", "found"), [("height", "no such column"), ("by_source", "a column of lists of numbers")]
 )

@@ -159,6 +159,31 @@ def test_a_damaged_small_file(zoo, name, text):
     assert any(place == name for _, place, _ in found(zoo))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "check"),
+    [
+        ("recipe.json", "[" * 100_000, "recipe"),
+        ("recipe.json", '{"targets": {"score": null}}', "recipe"),
+        ("splits.json", '{"fractions": ["a", 1, 0]}', "groups"),
+        ("splits.json", '{"fractions": {"a": 1}}', "groups"),
+        ("counts.json", '["x"]', "counts"),
+        ("counts.json", "[1000000000000000]", "counts"),
+    ],
+)
+def test_small_files_of_another_make_are_findings(zoo, name, text, check):
+    (zoo / name).write_text(text)
+    assert check in names(zoo)
+
+
+@pytest.mark.parametrize("values", [["x"] * 12, [None] * 12])
+def test_ids_that_are_no_numbers_are_findings(zoo, values):
+    def change(table):
+        return table.set_column(table.column_names.index("id"), "id", pa.array(values))
+
+    rewrite(zoo, "index.parquet", change)
+    assert "index" in names(zoo)
+
+
 def test_an_edited_recipe(zoo):
     recipe = json.loads((zoo / "recipe.json").read_text())
     (zoo / "recipe.json").write_text(json.dumps(recipe | {"seed": 1}))

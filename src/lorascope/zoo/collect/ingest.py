@@ -11,6 +11,7 @@ Without a group column, LoRAs that share a creator or a dataset may not, and the
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -128,9 +129,10 @@ def import_zoo(
 def _labels(
     folder: Path, labels: str | Path, group: str | None, kinds: Mapping[str, Kind] | None
 ) -> tuple[LabelTable, tuple[str, ...]]:
-    """The table of labels, and what there is to say about fields of metadata that became none."""
+    """The table of labels, and what there is to say about its columns or about fields that became none."""
     if str(labels) != METADATA:
-        return read_labels(Path(labels), group=group, kinds=kinds), ()
+        table = read_labels(Path(labels), group=group, kinds=kinds)
+        return table, table.told
     if group or kinds:
         raise DataError(
             "Importing with labels from metadata: found --group or --kind, expected neither: fields decide."
@@ -138,16 +140,28 @@ def _labels(
     found = metadata_labels(folder)
     told = [f"{name} would leak: {reason}" for name, reason in found.leaks.items()]
     told += [f"{name} is no label: {reason}" for name, reason in found.left_out.items()]
+    if found.silent:
+        told.append(
+            f"{len(found.silent)} files hold no training fields that can be read and are left out, such as "
+            f"{found.silent[0]!r}. Try: a labels file, for these."
+        )
     if found.grouped_by:
         told.append(f"Files that share {found.grouped_by} are one group: they are never split.")
     return found.table, tuple(told)
 
 
 def _read(folder: Path, file: str, allow_pickle: bool) -> LoRA:
-    path = (folder / file).resolve()
+    # by its words, not by where links lead: collections are often folders of links, with names of their own
+    path = Path(os.path.normpath(folder.resolve() / file))
     if not path.is_relative_to(folder.resolve()):
         raise FileError(f"Importing {file!r}: it leads out of {folder}. Expected a path below it.")
     lora = read_lora(path, allow_pickle=allow_pickle)
+    if not lora.layers:
+        kinds = ", ".join(sorted({side.kind for side in lora.side.values()})) or "nothing"
+        raise LayerError(
+            f"Importing {file!r}: no update of it can be made from the file alone (found {kinds} beside), "
+            "expected the factors of one layer or more."
+        )
     bad = next((n for n, x in lora.layers.items() if not all(map(_finite, x.factors))), None)
     if bad is not None:
         raise LayerError(
@@ -251,12 +265,13 @@ def _digest(labels: str | Path, table: LabelTable) -> str:
 def _shards(entries: list[_Entry]) -> Iterator[list[_Entry]]:
     """Entries of one rank together, a bounded number of bytes a shard; a function of the input alone."""
     members: list[_Entry] = []
+    size = 0
     for entry in sorted(entries, key=lambda entry: (entry.rank, entry.place)):
-        size = sum(member.nbytes for member in members)
         if members and (members[0].rank != entry.rank or size + entry.nbytes > SHARD_BYTES):
             yield members
-            members = []
+            members, size = [], 0
         members.append(entry)
+        size += entry.nbytes
     if members:
         yield members
 

@@ -43,6 +43,7 @@ class LabelTable:
         labels: per target one value a row, None where missing; multi-label ones as lists of 0 and 1.
         hyper: per hyper-parameter one number a row.
         groups: one name a row, None where the file has no group column.
+        told: what a reader of the columns should know of how they were taken.
     """
 
     files: tuple[str, ...]
@@ -50,6 +51,7 @@ class LabelTable:
     labels: Mapping[str, list[Any]]
     hyper: Mapping[str, list[float]]
     groups: tuple[str, ...] | None
+    told: tuple[str, ...] = ()
 
 
 def read_labels(
@@ -67,7 +69,7 @@ def read_labels(
         DataError: it has no `file` column, a file stands twice, a row is short, or a label cannot be read.
     """
     path = Path(path)
-    header, rows = _read_rows(path)
+    header, rows, lines = _read_rows(path)
     group = group or ("group" if "group" in header else None)
     for wanted in (FILE, *([group] if group else []), *(kinds or {})):
         if wanted not in header:
@@ -83,17 +85,19 @@ def read_labels(
         )
     groups = tuple(columns.pop(group)) if group else None
     hyper = {
-        name.removeprefix(HYPER): _numbers(path, name, columns.pop(name))
+        name.removeprefix(HYPER): _numbers(path, name, columns.pop(name), lines)
         for name in list(columns)
         if name.startswith(HYPER)
     }
-    targets, labels = [], {}
+    targets, labels, told = [], {}, []
     for name, cells in columns.items():
         kind = (kinds or {}).get(name) or infer_kind(cells)
-        target, values = _target(path, name, kind, cells)
+        if name not in (kinds or {}) and kind == "multiclass":
+            told += _among_numbers(name, cells)
+        target, values = _target(path, name, kind, cells, lines)
         targets.append(target)
         labels[name] = values
-    return LabelTable(tuple(files), tuple(targets), labels, hyper, groups)
+    return LabelTable(tuple(files), tuple(targets), labels, hyper, groups, tuple(told))
 
 
 def infer_kind(cells: list[str]) -> Kind:
@@ -108,7 +112,28 @@ def infer_kind(cells: list[str]) -> Kind:
     return "multiclass" if numbers <= {0.0, 1.0} else "regression"
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def _among_numbers(name: str, cells: list[str]) -> list[str]:
+    """That a column became classes because of a few words among its numbers: `N/A` in a table of scores."""
+    words = [cell for cell in cells if cell and not _is_number(cell)]
+    numbers = sum(map(_is_number, cells))
+    if not words or len(words) >= numbers:
+        return []
+    return [
+        f"The column {name!r} is read as classes: {len(words)} of its cells are no numbers, such as "
+        f"{words[0]!r}, beside {numbers} that are. Try: empty cells where a number is missing."
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """The names of the columns, the rows, and the line of the file on which each row ends."""
     if not path.is_file():
         raise FileError(
             f"Reading labels: {path} is not there. Expected a CSV file with a column 'file'."
@@ -117,11 +142,13 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
         raise FileError(f"Reading labels from {path}: it is larger than {MAX_CSV_BYTES} bytes.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            numbered = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileError(
             f"Reading labels from {path}: it is no CSV text in UTF-8 ({error})."
         ) from error
+    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
     if len(rows) < 2:
         raise DataError(f"Reading labels from {path}: found no rows, expected a header and rows.")
     header = [name.strip() for name in rows[0]]
@@ -134,18 +161,20 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
             f"Reading labels from {path}: column {header.index('') + 1} has no name. "
             "Try: pandas' to_csv(index=False), or remove the column."
         )
-    for number, row in enumerate(rows[1:], start=2):
+    for line, row in zip(lines[1:], rows[1:], strict=True):
         if len(row) != len(header):
             raise DataError(
-                f"Reading labels from {path}: row {number} has {len(row)} cells, expected {len(header)}."
+                f"Reading labels from {path}: line {line} has {len(row)} cells, expected {len(header)}."
             )
-    return header, rows[1:]
+    return header, rows[1:], lines[1:]
 
 
-def _target(path: Path, name: str, kind: Kind, cells: list[str]) -> tuple[Target, list[Any]]:
+def _target(
+    path: Path, name: str, kind: Kind, cells: list[str], lines: list[int]
+) -> tuple[Target, list[Any]]:
     """The target of a column and its values, None where a cell is empty."""
     if kind == "regression":
-        numbers = _numbers(path, name, cells)
+        numbers = _numbers(path, name, cells, lines)
         return Target(name, kind), [None if x != x else x for x in numbers]
     entries = [[part.strip() for part in cell.split(SEPARATOR) if part.strip()] for cell in cells]
     if kind == "multiclass":
@@ -162,17 +191,18 @@ def _target(path: Path, name: str, kind: Kind, cells: list[str]) -> tuple[Target
     return Target(name, kind, classes), known
 
 
-def _numbers(path: Path, name: str, cells: list[str]) -> list[float]:
+def _numbers(path: Path, name: str, cells: list[str], lines: list[int]) -> list[float]:
+    """A column as numbers, NaN where a cell is empty or says so."""
     numbers = []
-    for place, cell in enumerate(cells, start=2):
+    for line, cell in zip(lines, cells, strict=True):
         try:
             number = float(cell) if cell else math.nan
-            if math.isinf(number):
-                raise ValueError(cell)
-            numbers.append(number)
         except ValueError:
+            number = math.inf
+        if math.isinf(number):
             raise DataError(
-                f"Reading labels from {path}: row {place} of the column {name!r} holds {cell!r}, "
-                "expected a finite number or nothing."
-            ) from None
+                f"Reading labels from {path}: line {line} of the column {name!r} holds {cell!r}, expected a "
+                "finite number or nothing."
+            )
+        numbers.append(number)
     return numbers

@@ -11,13 +11,14 @@ they are listed with the reason, and the best of them groups the files, so that 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lorascope.errors import DataError, FileError, LorascopeError
+from lorascope.io.adapters import walk
 from lorascope.io.header import read_header
 from lorascope.predict.target import Target
 from lorascope.zoo.collect.label_table import MAX_CLASSES, LabelTable, infer_kind
@@ -62,12 +63,14 @@ class MetadataLabels:
         leaks: field -> why it would leak.
         left_out: field -> why it can be no label (the same everywhere, another value in every file).
         grouped_by: the field that says which files belong together, None if there is none.
+        silent: files that hold no field, or whose fields cannot be read: they are not in the table.
     """
 
     table: LabelTable
     leaks: Mapping[str, str]
     left_out: Mapping[str, str]
     grouped_by: str | None
+    silent: tuple[str, ...] = ()
 
 
 def metadata_labels(folder: Path | str) -> MetadataLabels:
@@ -80,8 +83,8 @@ def metadata_labels(folder: Path | str) -> MetadataLabels:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileError(f"Reading labels from metadata: {folder} is no folder.")
-    rows = {str(path.relative_to(folder)): fields_of(path) for path in adapters_below(folder)}
-    rows = {file: fields for file, fields in rows.items() if fields}
+    found = {str(path.relative_to(folder)): fields_of(path) for path in walk(folder)}
+    rows = {file: fields for file, fields in found.items() if fields}
     fields = list(dict.fromkeys(name for row in rows.values() for name in row))[:MAX_FIELDS]
     columns = {name: [row.get(name, "") for row in rows.values()] for name in fields}
     leaks = {name: reason for name in fields if (reason := leak_of(name))}
@@ -103,7 +106,8 @@ def metadata_labels(folder: Path | str) -> MetadataLabels:
     grouped = next((name for name in GROUPS if any(columns.get(name, ()))), None)
     groups = tuple(columns[grouped]) if grouped else None
     table = LabelTable(tuple(rows), tuple(targets), labels, {}, groups)
-    return MetadataLabels(table, leaks, left_out, grouped)
+    silent = tuple(file for file in found if file not in rows)
+    return MetadataLabels(table, leaks, left_out, grouped, silent)
 
 
 def leak_of(field: str) -> str | None:
@@ -117,25 +121,8 @@ def leak_of(field: str) -> str | None:
     return next((reason for mark, reason in LEAKS.items() if re.search(mark, name)), None)
 
 
-def adapters_below(folder: Path) -> Iterable[Path]:
-    """Adapter folders as a whole and single files, in order; what begins with a dot is no one's adapter."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            if any((entry / name).is_file() for name in WEIGHTS):
-                yield entry
-            else:
-                yield from adapters_below(entry)
-        elif entry.suffix == ".safetensors":
-            yield entry
-
-
 def fields_of(path: Path) -> dict[str, str]:
-    """The fields of one file or adapter folder; empty where it holds none or cannot be read.
-
-    A file that cannot be read is reported when the import reads it.
-    """
+    """The fields of one file or adapter folder; empty where it holds none or cannot be read."""
     weights = (
         next((path / n for n in WEIGHTS if (path / n).is_file()), path) if path.is_dir() else path
     )

@@ -4,11 +4,13 @@ The lines hold no place of this machine: a bundled base is found by its name whe
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.zoo.bases.names import bundled_base
+from lorascope.zoo.factory.card import plain
 from lorascope.zoo.factory.restore import Origin, kind_of, origin_of
 
 __all__ = ["adapter_card"]
@@ -52,17 +54,17 @@ def adapter_card(
     lines = ["---", "library_name: peft"]
     if bundled or base:
         lines.append(f"base_model: {json.dumps(bundled or base)}")
-    lines += ["---", "", f"# LoRA {row['id']} of {zoo.path.resolve().name}", ""]
+    lines += ["---", "", f"# LoRA {row['id']} of {plain(zoo.path.resolve().name)}", ""]
     if origin.recipe.get("family"):
-        made = f"Index {origin.index} of the {origin.recipe['family']} family"
+        made = f"Index {origin.index} of the {plain(str(origin.recipe['family']))} family"
         lines += [f"{made}, seed {row.get('seed')}.", ""]
     lines += ["| label | this LoRA | base alone |", "| :-- | --: | --: |"]
     for name, target in zoo.targets.items():
-        value, alone = _shown(row.get(LABEL + name), target), target.get("base_value")
-        lines.append(f"| {name} | {value} | {'' if alone is None else f'{alone:.4g}'} |")
+        value, alone = plain(_shown(row.get(LABEL + name), target)), target.get("base_value")
+        lines.append(f"| {plain(name)} | {value} | {'' if alone is None else f'{alone:.4g}'} |")
     hyper = {n.removeprefix(HYPER): v for n, v in row.items() if n.startswith(HYPER)}
     if hyper:
-        told = ", ".join(f"{name} {_shown(value, {})}" for name, value in hyper.items())
+        told = ", ".join(f"{plain(name)} {_shown(value, {})}" for name, value in hyper.items())
         lines += ["", f"Trained with {told}."]
     kind = "image" if _is_image(layers) else "language"
     lines += ["", *_loading(kind, origin, row, bundled, base)]
@@ -94,7 +96,9 @@ def _loading(
 def _prompt(recipe: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """What a pipeline is called with: the words that the LoRA was finetuned on, as its zoo samples them."""
     kind, options = kind_of(recipe), recipe.get("options", {})
-    words, place = getattr(kind, "words", ()), int(row.get(f"{HYPER}prompt") or 0)
+    words, drawn = getattr(kind, "words", ()), row.get(f"{HYPER}prompt")
+    # of an import the column is anyone's
+    place = int(drawn) if isinstance(drawn, int | float) and math.isfinite(drawn) else 0
     called = [json.dumps(words[place] if 0 <= place < len(words) else "a portrait")]
     sampling = getattr(kind, "sampling", None) or (options.get("steps"), options.get("guidance"))
     if None not in sampling:

@@ -132,23 +132,30 @@ def _numbers(zoo: Zoo) -> Iterator[str]:
     titles += ["hyper-parameters", "ceiling"]
     yield "| " + " | ".join(["target", "kind", *titles]) + " |"
     yield "| :-- | :-- |" + " --: |" * len(titles)
-    report = zoo.report
-    ceilings, scores = report.get("ceilings", {}), report.get("scores", {})
+    ceilings, scores = (_object(zoo.report.get(key)) for key in ("ceilings", "scores"))
     for name, target in zoo.targets.items():
-        cells = [plain(name), str(target.get("kind")), *["", "", "", ""]]
+        cells = [plain(name), plain(str(target.get("kind"))), *["", "", "", ""]]
         column = zoo.index.column(f"label:{name}")
         if target.get("kind") == "regression":
             values = np.array([v for v in column.to_pylist() if v is not None], dtype=np.float64)
+            values = values[np.isfinite(values)]
             if values.size:
                 facts = (values.mean(), values.std(), values.min(), values.max())
                 cells[2:] = [_number(value) for value in facts]
-        ceiling = ceilings.get(name) or {}
-        told = [f"{k} {v:.3g}" for k, v in sorted(ceiling.items()) if isinstance(v, int | float)]
-        base, known = target.get("base_value"), scores.get(name) or {}
+        ceiling = _object(ceilings.get(name))
+        told = [
+            f"{plain(k)} {v:.3g}" for k, v in sorted(ceiling.items()) if isinstance(v, int | float)
+        ]
+        base, known = target.get("base_value"), _object(scores.get(name))
         cells += [_told(base if base is not None else known.get("base_value"))]
         cells += [_told(known.get("mean_difference"), sign=True), str(column.null_count)]
         cells += [_told(known.get("hyper_r2")), ", ".join(told)]
         yield "| " + " | ".join(cells) + " |"
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """A part of the report, empty where there is none: the file may come from anywhere."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _told(value: Any, *, sign: bool = False) -> str:
@@ -169,7 +176,7 @@ def _meanings(zoo: Zoo) -> Iterator[str]:
 
 def _by_source(zoo: Zoo) -> Iterator[str]:
     """Of an exam: how LoRAs answer what they were finetuned on, and what they were not."""
-    sources = zoo.report.get("by_source") or {}
+    sources = _object(zoo.report.get("by_source"))
     if "trained" not in sources:
         return
     yield "| accuracy on the questions of | finetuned on it | not finetuned on it |"
@@ -202,19 +209,26 @@ def _made(zoo: Zoo) -> Iterator[str]:
         if "family" in part:
             yield (
                 f"- recipe {recipe_sha256(part)[:12]}: {plain(str(part['family']))}, seed "
-                f"{part.get('seed')}, base {_base(part)}, adapters "
-                f"`{json.dumps(part.get('adapters'), sort_keys=True)}`, ranges "
-                f"`{json.dumps(part.get('options'), sort_keys=True)}`, engine "
-                f"`{json.dumps(part.get('engine'), sort_keys=True)}`"
+                f"{plain(str(part.get('seed')))}, base {plain(_base(part))}, adapters "
+                f"{_code(part.get('adapters'))}, ranges {_code(part.get('options'))}, engine "
+                f"{_code(part.get('engine'))}"
             )
     versions = _versions(zoo)
     if versions:
         yield f"- built with {versions}"
     yield ""
-    yield (
-        "Every LoRA is a pure function of its recipe and its index: `lorascope zoo rebuild DIR ID` makes "
-        "one again and compares, `lorascope zoo verify DIR` checks every hash."
-    )
+    if all("family" in part for part in parts_of(zoo.recipe)):
+        yield (
+            "Every LoRA is a pure function of its recipe and its index: `lorascope zoo rebuild DIR ID` makes "
+            "one again and compares, `lorascope zoo verify DIR` checks every hash."
+        )
+    else:
+        yield "`lorascope zoo verify DIR` checks every hash."
+
+
+def _code(data: Any) -> str:
+    """Plain data as code, out of which no text of it can break."""
+    return "`" + json.dumps(data, sort_keys=True).replace("`", "'") + "`"
 
 
 def _base(part: Mapping[str, Any]) -> str:
@@ -257,9 +271,10 @@ lora, labels = zoo.lora(0), {{name: zoo.labels(name)[0] for name in zoo.targets}
 
 
 def plain(text: str) -> str:
-    """A name that may come from a file, harmless in a table of Markdown."""
+    """A name that may come from a file, harmless in a table of Markdown: no markup, no link, no picture."""
     kept = "".join(c if c.isprintable() else "?" for c in text)
-    for mark, word in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+    marks = {"&": "&amp;", "<": "&lt;", "|": "&#124;", "`": "&#96;", "[": "&#91;"}
+    for mark, word in marks.items():
         kept = kept.replace(mark, word)
     return kept
 

@@ -27,7 +27,7 @@ def instructions(zoo: Zoo, name: str) -> list[str]:
         return list(_combined(zoo, name))
     if "family" in zoo.recipe:
         return build_words(zoo.recipe, _counts(zoo))
-    return [IMPORTED.capitalize()]
+    return [IMPORTED[0].upper() + IMPORTED[1:]]
 
 
 def _counts(zoo: Zoo) -> list[int]:

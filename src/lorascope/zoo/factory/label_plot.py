@@ -5,10 +5,12 @@ zoo gives the same bytes (with the same matplotlib).
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lorascope.errors import DataError
 from lorascope.io.shard_writer import write_bytes
 from lorascope.io.shards import LABEL, Zoo
 
@@ -57,7 +59,17 @@ def class_shares(classes: Sequence[Any], values: Sequence[Any]) -> list[float]:
 
 
 def _values(zoo: Zoo, name: str) -> list[Any]:
-    return [v for v in zoo.index.column(LABEL + name).to_pylist() if v is not None]
+    """The labels that are there. Raises DataError where there is no column, or a list of another length."""
+    zoo.labels(name)
+    values = [v for v in zoo.index.column(LABEL + name).to_pylist() if v is not None]
+    classes = zoo.targets[name].get("classes", ())
+    other = next((v for v in values if isinstance(v, list) and len(v) != len(classes)), None)
+    if classes and other is not None:
+        raise DataError(
+            f"Drawing the labels {name!r} of {zoo.path}: found {len(other)} of a LoRA, expected one for each "
+            f"of {len(classes)} classes. Try: lorascope zoo verify {zoo.path}."
+        )
+    return values
 
 
 def _draw(panel: "Axes", name: str, target: Mapping[str, Any], values: list[Any]) -> None:
@@ -65,7 +77,8 @@ def _draw(panel: "Axes", name: str, target: Mapping[str, Any], values: list[Any]
     panel.tick_params(labelsize=8)
     panel.set_title(name, fontsize=10, parse_math=False)
     if target.get("kind") == "regression" or not classes:
-        panel.hist(values, bins=40, color=BARS)
+        # an import by an earlier version took infinite labels, too
+        panel.hist([value for value in values if math.isfinite(value)], bins=40, color=BARS)
         panel.set_ylabel("LoRAs", fontsize=8)
         alone = target.get("base_value")
         if alone is not None:

@@ -33,8 +33,8 @@ def failures_of(events: Iterable[Mapping[str, Any]], present: Iterable[int]) -> 
 
     Returns:
         `missing` ids and `reasons` with counts; how many were `retried` with success; the ids of LoRAs of
-        whose data something bad was `skipped`; and how often files were `left_out` of an import, a build
-        was `stopped`, a shard was `not_written`.
+        whose data something bad was `skipped`; how many files were `left_out` of an import, however often
+        it was asked for; and how often a build was `stopped`, a shard was `not_written`.
     """
     there = set(present)
     reasons: dict[int, str] = {}
@@ -50,12 +50,13 @@ def failures_of(events: Iterable[Mapping[str, Any]], present: Iterable[int]) -> 
         if event.get("event") == "skipped"
         for identity in event.get("ids", ())
     }
+    left_out = {str(event.get("file")) for event in events if event.get("event") == "left out"}
     kinds = Counter(event.get("event") for event in events)
     return {
         "missing": sorted(still),
         "reasons": dict(Counter(still.values()).most_common()),
         "retried": len(reasons) - len(still),
-        "left_out": kinds["left out"],
+        "left_out": len(left_out),
         "skipped": sorted(skipped),
         "stopped": kinds["stopped"],
         "not_written": kinds["not written"],

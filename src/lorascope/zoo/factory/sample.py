@@ -46,17 +46,17 @@ def draw_rows(zoo: Zoo, count: int, *, seed: int = 0, by: str | None = None) -> 
     order = sorted(members, key=lambda group: _hash(f"sample:{seed}:{group}"))
     strata = _strata(zoo, members, by)
     quota = _quotas(count, strata, members)
-    chosen: list[str] = []
+    chosen: dict[str, None] = {}
     for stratum in sorted(quota, key=str):
         left = quota[stratum]
         for group in order:
             if strata[group] == stratum and len(members[group]) <= left:
-                chosen.append(group)
+                chosen[group] = None
                 left -= len(members[group])
     left = count - sum(len(members[group]) for group in chosen)
     for group in order:  # what the strata left over
         if group not in chosen and len(members[group]) <= left:
-            chosen.append(group)
+            chosen[group] = None
             left -= len(members[group])
     if not chosen:
         least = min(map(len, members.values()))
@@ -150,7 +150,13 @@ def _values(zoo: Zoo, by: str) -> Sequence[Any]:
     """The stratum of each LoRA by a column of the index."""
     there = zoo.index.column_names
     name = next((n for n in (LABEL + by, HYPER + by, by) if n in there), None)
-    allowed = [n for n in there if _orders(zoo.index.schema.field(n).type)]
+    kinds = {LABEL + n: target.get("kind") for n, target in zoo.targets.items()}
+    allowed = [
+        n
+        for n in there
+        # an import stores the labels of a LoRA as numbers
+        if _orders(zoo.index.schema.field(n).type) or kinds.get(n) == "multilabel"
+    ]
     if name is None or name not in allowed:
         found = "no such column" if name is None else "a column of lists of numbers"
         short = dict.fromkeys(n.removeprefix(LABEL).removeprefix(HYPER) for n in allowed)

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from lorascope.errors import FileError, LorascopeError
 from lorascope.io.shard_writer import RECIPE_DIGEST, index_of
 from lorascope.io.shards import read_json, recipe_sha256
+from lorascope.io.zoo_parts import fault_of_recipe, fault_of_splits
 from lorascope.zoo.factory.verify_rows import check_groups, check_index, check_labels
 from lorascope.zoo.factory.verify_shard import Finding, Shard, check_shard
 
@@ -82,6 +83,9 @@ def verify_zoo(
         )
     result = Verification(folder)
     recipe = _json(result, "recipe.json", "recipe", dict)
+    if recipe is not None and (fault := fault_of_recipe(recipe)):
+        result.findings.append(Finding("recipe", "recipe.json", fault))
+        recipe = None
     tables = _shards(result, recipe, progress)
     index = _index(result, tables)
     if index is not None:
@@ -150,8 +154,12 @@ def _index(result: Verification, tables: list[pa.Table]) -> pa.Table | None:
         result.findings.append(Finding("index", path.name, f"cannot be read: {error}"))
         return None
     result.bytes_read += path.stat().st_size
-    expected = index_of(tables) if tables else None
-    result.findings += check_index(index, expected)
+    try:
+        expected = index_of(tables) if tables else None
+        result.findings += check_index(index, expected)
+    except (pa.ArrowException, LookupError, TypeError) as error:
+        result.findings.append(Finding("index", path.name, f"cannot be compared: {error}"))
+        return None
     return index
 
 
@@ -162,12 +170,18 @@ def _counts(result: Verification, index: pa.Table) -> Iterator[Finding]:
     counts = _json(result, "counts.json", "counts", list)
     if not counts or "id" not in index.column_names:
         return
-    missing = sorted(set(range(int(counts[-1]))) - set(index.column("id").to_pylist()))
-    if missing:
+    if not all(type(count) is int for count in counts):
+        yield Finding("counts", "counts.json", f"holds {counts!r:.80}, expected whole numbers")
+        return
+    asked, there = counts[-1], {i for i in index.column("id").to_pylist() if type(i) is int}
+    missing = asked - sum(0 <= i < asked for i in there)
+    if missing > 0:
+        # the count may be anything: ids are named without going through all
+        first = [i for i in range(min(asked, len(there) + 9)) if i not in there]
         yield Finding(
             "counts",
             "index.parquet",
-            f"{len(missing)} of {counts[-1]} LoRAs are missing (ids {_some(missing)}). Try: the "
+            f"{missing} of {asked} LoRAs are missing (ids {_some(first, missing)}). Try: the "
             "same lorascope zoo build again",
         )
 
@@ -175,12 +189,8 @@ def _counts(result: Verification, index: pa.Table) -> Iterator[Finding]:
 def _sidecars(result: Verification) -> None:
     """The small files beside the index."""
     splits = _json(result, "splits.json", "groups", dict)
-    if isinstance(splits, dict):
-        fractions = splits.get("fractions")
-        if not isinstance(fractions, list) or abs(sum(map(float, fractions)) - 1) > 1e-9:
-            result.findings.append(
-                Finding("groups", "splits.json", f"holds the fractions {fractions}, not 3 of sum 1")
-            )
+    if splits is not None and (fault := fault_of_splits(splits)):
+        result.findings.append(Finding("groups", "splits.json", fault))
     if (result.path / "report.json").is_file():
         _json(result, "report.json", "labels", dict)
 
@@ -199,5 +209,5 @@ def _json(result: Verification, name: str, check: str, kind: type) -> Any:
     return data
 
 
-def _some(values: list[int]) -> str:
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+def _some(values: list[int], count: int) -> str:
+    return ", ".join(map(str, values[:8])) + (", ..." if count > 8 else "")
