@@ -25,7 +25,7 @@ from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.engine.protocol import Engine
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of

@@ -21,13 +21,13 @@ from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted, untrained
+from lorascope.zoo.engine.grouping import JobShape
 from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_vae import QuickVAE
-from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
     LATENTS,
