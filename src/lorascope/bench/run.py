@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lorascope.bench.boosting import BOOSTING, boosting_scores
-from lorascope.bench.cores import cores
 from lorascope.bench.results import Plan, Result, append_results, load_results
 from lorascope.errors import DataError, LorascopeError, TrainingError
+from lorascope.io.processes import cores
 from lorascope.models.build import MODELS
 from lorascope.predict.versions import versions
 from lorascope.train.controls import control_scores, controls_of
@@ -215,7 +215,7 @@ def _run_all(
     data: LabelledLoRAs, digests: Mapping[str, str], tasks: Sequence[Task], processes: int | None
 ) -> Iterator[Result]:
     """The results as they end."""
-    processes = min(processes or cores(), len(tasks))
+    processes = min(processes or len(cores()), len(tasks))
     if processes <= 1:
         yield from (run_task(data, digests, task) for task in tasks)
         return

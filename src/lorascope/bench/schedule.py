@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from lorascope.bench.cores import cores
 from lorascope.bench.jobs import Job, Run, run_job
 from lorascope.bench.record import Asked, append_run, load_runs
 from lorascope.bench.stages import STAGES, asked_runs, jobs_of
 from lorascope.bench.terms import source_digest
 from lorascope.errors import DataError, TrainingError
+from lorascope.io.processes import cores
 
 __all__ = ["BUDGET_HOURS", "other_code", "run_suite"]
 
@@ -81,7 +81,7 @@ def _within(hours: float, runs: Iterator[Run]) -> Iterator[Run]:
 
 def _run_all(asked: Asked, jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
     """The runs as they end."""
-    processes = min(processes or cores(), len(jobs))
+    processes = min(processes or len(cores()), len(jobs))
     given = asked.folders, asked.digests, asked.terms
     if processes <= 1:
         yield from (run_job(job, *given) for job in jobs)

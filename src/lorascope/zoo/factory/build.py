@@ -21,6 +21,7 @@ from rich.console import Console
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, FileError, TrainingError
+from lorascope.io.processes import cores
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
@@ -31,7 +32,7 @@ from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of
 from lorascope.zoo.factory.machine import machine, now
 from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
-from lorascope.zoo.factory.pool import Failure, cores, run_tasks
+from lorascope.zoo.factory.pool import Failure, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
 from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
 
