@@ -30,6 +30,7 @@ from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_vae import QuickVAE
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
+    AGAIN,
     LATENTS,
     OWN_SAMPLES,
     SAMPLED,
@@ -52,7 +53,6 @@ LOADED = (
 READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
 KEPT = 512  # draws that are kept: those of a group
 AT_ONCE = 8  # LoRAs whose samples are in memory together
-AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +278,8 @@ class ImageFamily:
     @staticmethod
     def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The same where the targets are known and the base may be nowhere."""
-        from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
+        # scikit-learn is slow to import
+        from lorascope.zoo.families.image_report import image_report
 
         return image_report(table, targets)
 

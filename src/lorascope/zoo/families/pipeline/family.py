@@ -31,7 +31,7 @@ from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.families.draw import drawn, seed_of
-from lorascope.zoo.families.image_family import AGAIN
+from lorascope.zoo.families.image_labels import AGAIN
 from lorascope.zoo.families.pipeline.parts import Parts, Sizes, clip_digest, load_parts, sizes_of
 from lorascope.zoo.families.pipeline.photographs import Photographs, read_photographs
 from lorascope.zoo.families.pipeline.prompts import PROMPTS
