@@ -154,9 +154,8 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str], te
     )
 
 
-Moves = Mapping[
-    str, Mapping[str, float]
-]  # set -> target -> its base's value - that of the training base
+#: Set -> target -> its base's value - that of the training base.
+Moves = Mapping[str, Mapping[str, float]]
 
 
 def assignment(job: Job, folders: Mapping[str, str]) -> tuple[Assignment, Moves]:

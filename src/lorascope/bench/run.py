@@ -97,10 +97,7 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
     }
     try:
         found = _run_control(data, task) if task.control else _run_model(data, task)
-    except (
-        LorascopeError,
-        RuntimeError,
-    ) as error:  # torch raises RuntimeErrors, LinAlgError is one
+    except (LorascopeError, RuntimeError) as error:  # torch's LinAlgError is a RuntimeError
         seconds = time.perf_counter() - started
         return Result(**name, seconds=seconds, error=f"{type(error).__name__}: {error}")
     return Result(**name, **found)

@@ -203,9 +203,8 @@ def sync(path: Path) -> None:
 def _usual_mode(path: Path) -> int:
     """The mode that the umask leaves a new file: safetensors writes for the owner only, and zoos are shared."""
     # asked of a file, since the umask itself can only be read by setting it, for all threads
-    probe = path.with_name(
-        path.stem + ".mode.part"
-    )  # as a write that did not end, where a kill leaves it
+    # named as a write that did not end, since a kill may leave it
+    probe = path.with_name(path.stem + ".mode.part")
     probe.unlink(missing_ok=True)
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)

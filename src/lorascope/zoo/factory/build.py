@@ -51,9 +51,8 @@ class Made:
     rows: list[dict[str, Any]]
     seconds: dict[str, float]
     failed: Mapping[int, str] = field(default_factory=dict)  # whose job failed, and why
-    skipped: Mapping[int, Sequence[str]] = field(
-        default_factory=dict
-    )  # what was left out of whose data
+    # what was left out of whose data
+    skipped: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 def build_zoo(

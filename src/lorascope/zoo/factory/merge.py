@@ -137,9 +137,8 @@ def choose(zoos: Sequence[Zoo]) -> tuple[list[Taken], int, int, dict[str, int]]:
     """What is taken of each zoo, with its new row; how many copies are not; joined groups; moved ids."""
     tables = [zoo.index.to_pylist() for zoo in zoos]
     groups = Groups()
-    firsts: dict[
-        Any, tuple[int, str]
-    ] = {}  # what tells a LoRA -> the zoo that had it first, its group
+    # what tells a LoRA -> the zoo that had it first, its group
+    firsts: dict[Any, tuple[int, str]] = {}
     taken: list[Taken] = []
     base, copies = 0, 0
     shifts = offsets(tables)

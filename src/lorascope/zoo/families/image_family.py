@@ -44,12 +44,8 @@ from lorascope.zoo.families.image_labels import (
 __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
-LOADED = (
-    "parts",
-    "before",
-    "quick_parts",
-    "recent",
-)  # what a family loads or computes when it is asked, and never sends
+#: What a family loads or computes when it is asked, and never sends.
+LOADED = ("parts", "before", "quick_parts", "recent")
 READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
 KEPT = 512  # draws that are kept: those of a group
 AT_ONCE = 8  # LoRAs whose samples are in memory together
