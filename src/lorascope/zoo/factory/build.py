@@ -77,7 +77,7 @@ def build_zoo(
         processes: workers, one pinned to each core (default: as many as cores); 0 uses none, the default
             on a GPU.
         dtype: of the base (default: `usual_dtype` of the device). Part of the recipe.
-        compile: fuse kernels where a C++ compiler works.
+        compile: use the kernels in C where a C compiler works.
         slots: how many batches train at once (default: the engine's). Part of the recipe; a GPU whose
             memory they exceed trains half as many at once, as often as it takes.
         device: what finetunes: "cpu", or "cuda" or "cuda:N". What is random is drawn on the CPU, so that
