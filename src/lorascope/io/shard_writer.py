@@ -20,9 +20,10 @@ from safetensors import SafetensorError
 
 from lorascope.core import LoRA, Signature
 from lorascope.errors import DataError, FileError, sentence
+from lorascope.io.folds import SPLITS
 from lorascope.io.provenance import dump_provenance
 from lorascope.io.shard_file import file_digest, lora_digest, sync, write_shard
-from lorascope.io.shards import SPLITS, Zoo, read_json, recipe_sha256, shard_path
+from lorascope.io.shards import Zoo, read_json, recipe_sha256, shard_path
 
 __all__ = [
     "RECIPE_DIGEST",
