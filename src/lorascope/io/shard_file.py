@@ -36,7 +36,6 @@ from lorascope.errors import IntegrityError, LayerError
 from lorascope.io.header import read_header
 
 __all__ = [
-    "file_digest",
     "lora_digest",
     "read_shard",
     "read_shard_loras",
@@ -186,12 +185,6 @@ def lora_digest(lora: LoRA) -> str:
             # columns as rows: the layout of a shard, so that both hash the same bytes
             digest.update(factor.detach().cpu().T.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorascope.errors import DataError, SignatureError
-from lorascope.io.shard_file import file_digest
+from lorascope.io.digest import file_sha256
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, recipe_sha256
 from lorascope.zoo.factory.restore import parts_of, report_of
@@ -203,7 +203,7 @@ def merged_recipe(zoos: Sequence[Zoo]) -> dict[str, Any]:
         for zoo in zoos
         for part in parts_of(zoo.recipe)
     ]
-    indexes = [file_digest(zoo.path / "index.parquet") for zoo in zoos]
+    indexes = [file_sha256(zoo.path / "index.parquet") for zoo in zoos]
     base = parts_of(zoos[0].recipe)[0].get("base")
     return {
         "kind": "merged",

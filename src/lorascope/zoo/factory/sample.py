@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from lorascope.errors import DataError, FileError
+from lorascope.io.digest import file_sha256
 from lorascope.io.folds import fold_of, place_of
-from lorascope.io.shard_file import file_digest
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.zoo.factory.restore import report_of
@@ -89,7 +89,7 @@ def sample_zoo(
         "base": zoo.recipe.get("base"),
         "targets": zoo.targets,
         "of": zoo.recipe,
-        "index": file_digest(zoo.path / "index.parquet"),
+        "index": file_sha256(zoo.path / "index.parquet"),
         "drawn": dict(drawn or {}) | {"loras": len(rows)},
     }
     table = zoo.index.to_pylist()
