@@ -19,8 +19,9 @@ from torch import Tensor
 from lorascope.core.lora import Scale
 from lorascope.core.low_rank import LowRank
 from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.factors import as_float, check_rank, fold
 from lorascope.io.peft.config import PeftConfig
-from lorascope.io.peft.pair import as_float, check_factor, check_rank, fold
+from lorascope.io.peft.pair import check_factor
 
 __all__ = ["Stack", "StackRead", "count_experts", "find_stacks", "nesting_order", "read_stack"]
 
