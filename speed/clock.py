@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from lorascope.zoo.factory.pool import cores
+from lorascope.io.processes import cores
 
 __all__ = ["Clock"]
 

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from lorascope.bench.demo import processor
+from lorascope.io.processes import cores
 from speed.clock import Clock
 from speed.prediction import IN_SHARD, collection, measure
 from speed.reading import bases, reading
@@ -123,9 +124,7 @@ def machine(clock: Clock) -> dict[str, Any]:
         "device": device,
         "name": torch.cuda.get_device_name(device) if on_gpu else processor(),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(cores()),
         "threads": torch.get_num_threads(),
         "shared": clock.shared,
         "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE") == "1",

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorascope.zoo.engine.language.alone import adapt, device_of, train_alone
+from lorascope.zoo.engine.language.alone import adapt, train_alone
 from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.evaluate import choice_log_likelihoods
 from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.language.jobs import ChoiceSet, FitJob
 from lorascope.zoo.engine.language.packing import real_lengths
+from lorascope.zoo.engine.peft_model import device_of
 from lorascope.zoo.factory.build import build_zoo, usable
 from lorascope.zoo.factory.family import shape_of
 from lorascope.zoo.factory.pool import Failure, cores, run_tasks

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
+from lorascope.zoo.engine.grouping import rows_of_slot
 from lorascope.zoo.engine.image.alone import adapt_unet, train_image_alone
 from lorascope.zoo.engine.image.base import ImageBase
 from lorascope.zoo.engine.image.engine import ImageEngine
@@ -24,7 +25,6 @@ from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.language.alone import adapt, train_alone
 from lorascope.zoo.engine.language.engine import LanguageEngine
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.group import rows_of_slot
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.families.arc import ArcFamily
 from lorascope.zoo.families.celeba import CelebaFamily

@@ -18,7 +18,14 @@ def remark(path: Path) -> str:
     """The first sentence of a module's docstring, on one line."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     first = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z0-9)`\]])\.(?: |$)", first)[0].rstrip(":.")
+    return re.split(r"(?<=[a-z0-9)`\]])(?<!et al)\.(?: |$)", first)[0].rstrip(":.")
+
+
+def cut(line: str) -> str:
+    """A line that fits, cut between words."""
+    if len(line) <= WIDTH:
+        return line
+    return line[: WIDTH - 3].rpartition(" ")[0].rstrip(" ,;:(") + "..."
 
 
 def tree() -> str:
@@ -36,8 +43,7 @@ def tree() -> str:
         for file in files:
             if file.name != "__init__.py":
                 lines.append(f"{'  ' * (depth + 1)}{file.name}  {remark(file)}")
-    cut = [line if len(line) <= WIDTH else line[: WIDTH - 3].rstrip() + "..." for line in lines]
-    return "```\n" + "\n".join(cut) + "\n```\n"
+    return "```\n" + "\n".join(map(cut, lines)) + "\n```\n"
 
 
 def main() -> None:

@@ -3,7 +3,6 @@ import io
 import pytest
 from rich.console import Console
 
-from lorascope.bench.cores import cores
 from lorascope.bench.demo import (
     DEMO_MODELS,
     TARGETS,
@@ -17,6 +16,7 @@ from lorascope.bench.demo import (
 from lorascope.bench.results import Result
 from lorascope.errors import DataError
 from lorascope.io import open_zoo, read_lora
+from lorascope.io.processes import cores
 from lorascope.models import MODELS
 from lorascope.predict import load_predictor
 
@@ -52,7 +52,7 @@ def test_the_plan_is_that_of_the_readme():
 
 def test_the_machine_is_named():
     text = machine()
-    assert f"{cores()} core(s)" in text
+    assert f"{len(cores())} core(s)" in text
     assert "torch" in text
 
 

@@ -8,7 +8,7 @@ from lorascope.errors import FileError
 from lorascope.inspect import scan as scan_module
 from lorascope.inspect.examine import Examined
 from lorascope.inspect.refusals import refusal
-from lorascope.inspect.scan import How, brief, examine_many, scan, workers_for
+from lorascope.inspect.scan import How, brief, examine_many, scan
 from tests.inspect.files import write_kohya, write_peft
 
 HEADERS = How(headers=True)
@@ -137,11 +137,6 @@ def whole(result):
 def only(results):
     (result,) = results
     return result
-
-
-def test_few_files_need_no_processes():
-    assert workers_for(3, How()) == workers_for(100, HEADERS) == 1
-    assert workers_for(100_000, How()) == (os.cpu_count() or 1)
 
 
 def test_what_does_not_exist_any_more_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lorascope.io import processes as processes_module
-from lorascope.io.processes import in_order, pool
+from lorascope.io.processes import cores, in_order, pool, workers_for
 
 
 def doubled(items):
@@ -28,6 +28,24 @@ def failing(items):
 
 def threads(items):
     return [os.environ["OMP_NUM_THREADS"] for _ in items]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs affinities")
+def test_a_process_that_is_held_to_one_core_counts_one():
+    allowed = os.sched_getaffinity(0)
+    assert cores() == sorted(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == [min(allowed)]
+        assert workers_for(100_000, chunk=16, alone=24) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_few_items_need_no_processes():
+    assert workers_for(3, chunk=1, alone=4) == 1
+    assert workers_for(4, chunk=4, alone=4) == 1
+    assert workers_for(100_000, chunk=16, alone=24) == len(cores())
 
 
 def test_results_come_in_order_from_other_processes():

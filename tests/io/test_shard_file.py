@@ -1,6 +1,5 @@
 """One shard: layout, refusal of other files, and the digest of a LoRA."""
 
-import hashlib
 import json
 import os
 from dataclasses import replace
@@ -13,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from lorascope.core import LoRA, Side, collate
 from lorascope.errors import IntegrityError
 from lorascope.io.shard_file import (
-    file_digest,
     lora_digest,
     read_shard,
     read_shard_loras,
@@ -67,10 +65,6 @@ def test_loras_come_back_with_kernels_and_what_stood_beside_them(tmp_path, loras
             assert lora_digest(lora) == lora_digest(loras[place])
             assert lora["b.1.conv"].kernel == (3, 3)
             assert list(lora.side) == (["head"] if place == 0 else [])
-
-
-def test_the_digest_of_a_file_is_that_of_its_bytes(shard):
-    assert file_digest(shard) == hashlib.sha256(shard.read_bytes()).hexdigest()
 
 
 def test_other_files_are_refused(tmp_path, shard):

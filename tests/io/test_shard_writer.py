@@ -11,7 +11,7 @@ import torch
 
 from lorascope.errors import FileError, LayerError, SignatureError
 from lorascope.io import shard_writer
-from lorascope.io.shard_file import file_digest
+from lorascope.io.digest import file_sha256
 from lorascope.io.shard_writer import RECIPE_DIGEST, SHARD_DIGEST, ZooWriter, write_json, write_text
 from lorascope.io.shards import recipe_sha256
 from tests.conftest import random_lora
@@ -74,7 +74,7 @@ def test_rows_record_what_their_weights_and_recipe_hash_to(tmp_path, generator):
     writer.add_shard(0, [random_lora(generator)], [{"id": 0, "seed": 0, "group": "g"}])
     digests = pq.read_schema(tmp_path / "zoo/shards/shard-00000.parquet").metadata
     weights = tmp_path / "zoo/shards/shard-00000.safetensors"
-    assert digests[SHARD_DIGEST].decode() == file_digest(weights)
+    assert digests[SHARD_DIGEST].decode() == file_sha256(weights)
     assert digests[RECIPE_DIGEST].decode() == recipe_sha256(writer.finish().recipe)
 
 

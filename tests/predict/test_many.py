@@ -21,7 +21,6 @@ from lorascope.predict.many import (
     ask,
     open_results,
     predict_many,
-    workers_for,
 )
 from lorascope.predict.prediction import Prediction
 from lorascope.predict.predictor import Predictor
@@ -249,8 +248,3 @@ def test_numbers_that_json_cannot_say_are_none(paths):
     prediction = Prediction(Target("s", "regression"), value=1.0, interval=(-math.inf, math.inf))
     (document,) = Answer(paths[0], [prediction]).to_json()["predictions"]
     assert document["interval"] == [None, None]
-
-
-def test_few_files_need_no_processes():
-    assert workers_for(3) == 1
-    assert workers_for(100_000) == (os.cpu_count() or 1)

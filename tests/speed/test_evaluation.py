@@ -28,7 +28,7 @@ from speed.standard_tiny import exam_model, sitting
 from speed.workloads import MINIATURES, PARTS, WORKLOADS
 
 from lorascope.core import LayerShape, Signature
-from lorascope.zoo.factory.pool import cores
+from lorascope.io.processes import cores
 
 CLOCK = Clock(repeats=1, patience=0.1)
 SIGNATURE = Signature(tuple(LayerShape(f"block.{i}.q", 16, 12) for i in range(3)))

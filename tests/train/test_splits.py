@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lorascope.errors import DataError
-from lorascope.train.splits import Split, group_place, group_split, row_split
+from lorascope.train.splits import Split, group_split, row_split
 
 GROUPS = [f"g{i // 3}" for i in range(3000)]
 
@@ -36,10 +36,6 @@ def test_the_seed_is_the_salt():
     np.testing.assert_array_equal(
         group_split(GROUPS, seed=4).test, group_split(GROUPS, seed=4).test
     )
-
-
-def test_the_place_of_a_group_is_fixed_for_all_time():
-    assert group_place("anna", 0) == pytest.approx(0.2575730237350985, abs=1e-12)
 
 
 def test_rows_are_split_at_random_and_exactly_only_under_their_own_name():

@@ -18,7 +18,6 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from lorascope.bench.cores import cores
 from lorascope.bench.demo_faces import (
     ENOUGH,
     build_faces,
@@ -32,6 +31,7 @@ from lorascope.bench.results import Result
 from lorascope.bench.run import run_bench
 from lorascope.errors import DataError
 from lorascope.io import write_lora
+from lorascope.io.processes import cores
 from lorascope.train import fit
 from lorascope.train.data import from_zoo
 from lorascope.train.fit import default_split
@@ -106,7 +106,7 @@ def run_demo(
     steps.end(f"{len(built)} LoRAs in {built.path}")
     steps.begin(f"Train {len(plan.models)} models and the controls, {plan.seeds} seed(s) each")
     results = run_bench(
-        built, out, targets=TARGETS, models=plan.models, seeds=plan.seeds, processes=cores()
+        built, out, targets=TARGETS, models=plan.models, seeds=plan.seeds, processes=len(cores())
     )
     steps.end(f"{len(results)} runs in {out}")
     console.print(write_report(out))
@@ -238,7 +238,7 @@ def append_comparison(path: Path, lines: Sequence[str]) -> None:
 def machine() -> str:
     """What the demo runs on."""
     return (
-        f"On {processor()}, {cores()} core(s), torch {torch.__version__} with {torch.get_num_threads()} "
+        f"On {processor()}, {len(cores())} core(s), torch {torch.__version__} with {torch.get_num_threads()} "
         "thread(s), no GPU used"
     )
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console, RenderableType
 
-from lorascope.bench.cores import cores
 from lorascope.bench.report import write_report
 from lorascope.bench.run import run_bench
+from lorascope.io.processes import cores
 
 if TYPE_CHECKING:
     from lorascope.io.shards import Zoo
@@ -76,6 +76,6 @@ def learn_attributes(
         targets=("attributes",),
         models=MODELS,
         seeds=seeds,
-        processes=processes or cores(),
+        processes=processes or len(cores()),
     )
     return write_report(out / FOLDER)

@@ -38,13 +38,14 @@ from lorascope.bench.tasks import (
 )
 from lorascope.bench.terms import Terms, source_digest
 from lorascope.errors import LorascopeError
+from lorascope.io.folds import group_place
 from lorascope.io.shards import Zoo, open_zoo
 from lorascope.predict.target import Target
 from lorascope.predict.versions import versions
 from lorascope.train.data import LabelledLoRAs
 from lorascope.train.fit import default_split
 from lorascope.train.metrics import scores
-from lorascope.train.splits import Rows, Split, group_place
+from lorascope.train.splits import Rows, Split
 
 __all__ = ["OWN_BASE", "Job", "Run", "Stage", "run_job", "thinned"]
 
@@ -154,9 +155,8 @@ def run_job(job: Job, folders: Mapping[str, str], digests: Mapping[str, str], te
     )
 
 
-Moves = Mapping[
-    str, Mapping[str, float]
-]  # set -> target -> its base's value - that of the training base
+#: Set -> target -> its base's value - that of the training base.
+Moves = Mapping[str, Mapping[str, float]]
 
 
 def assignment(job: Job, folders: Mapping[str, str]) -> tuple[Assignment, Moves]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from lorascope.bench.summary import Estimate
 
-__all__ = ["cell", "difference", "folded", "number", "short", "table"]
+__all__ = ["cell", "difference", "folded", "line", "number", "short", "table"]
 
 NOTHING = "-"
 
@@ -45,11 +45,12 @@ def short(count: float) -> str:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table, first column to the left, an empty line behind."""
-    lines = [_line(heads), _line([":--", *["--:"] * (len(heads) - 1)])]
-    return [*lines, *(_line(row) for row in rows), ""]
+    lines = [line(heads), line([":--", *["--:"] * (len(heads) - 1)])]
+    return [*lines, *(line(row) for row in rows), ""]
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table; what a cell holds cannot end it."""
     return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in cells) + " |"
 
 

@@ -39,9 +39,7 @@ class Method:
     kind: MethodKind
     answer: Answer
     trials: Trials = INSIDE
-    factors: tuple[
-        float, ...
-    ] = ()  # what each trial costs against the first, 1 for those not named
+    factors: tuple[float, ...] = ()  # each trial's cost against the first, 1 if not named
     steps: float = 3.0
     cube: float = 0.0
     paper: bool = False  # one of those that the paper or W2T compares

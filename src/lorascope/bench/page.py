@@ -82,25 +82,25 @@ MARKS = (
     "their training LoRAs."
 )
 GLANCE = (
-    "Scores on unseen groups, mean over the seeds and its standard error. *Of the gap*: how much of what "
-    "lies between the best of the paper's models and W2T and the label's ceiling the default closes (*no "
-    "gap*: that best is within two standard errors of the ceiling). A ceiling is how well a label repeats "
-    "under other noise or other questions, with its standard error where the zoo tells it. What both "
-    "repetitions share can be learned, which facts an exam asks for instance: a score may lie above it. "
-    "Where any method's does (*above the ceiling*) it bounds nothing, and no share is computed. Last, the "
-    "default's lead over the best of all others, paired by seed; bold where any other method, not only that "
-    "one, is better by more than two standard errors. The best of others are chosen after the fact, which "
-    "favours them."
+    "Scores on unseen groups, mean over the seeds and its standard error. *Of the gap*: the share of the "
+    "distance between the best of the paper's models and W2T and the label's ceiling that the default closes "
+    "(*no gap*: that best is within two standard errors of the ceiling). A ceiling is how well a label "
+    "repeats under other noise or other questions, with its standard error where the zoo tells it. What both "
+    "readings share, such as which facts an exam asks for, can be learned: a score may lie above the ceiling. "
+    "Where any method's does (*above the ceiling*), the ceiling bounds nothing, and no share is computed. "
+    "Last, the default's lead over the best of all others, paired by seed; bold where any other method, not "
+    "only that one, is better by more than two standard errors. The best of the others is picked after the "
+    "fact, which favours it."
 )
 KINDS = (
-    "The same of small zoos of other adapters, split by group like all; only the controls and the leaders "
-    "of the zoo that dials were chosen on are trained there."
+    "The same for small zoos of other adapters, split by group like all; only the controls and the leaders "
+    "of the zoo that hyper-parameters were chosen on are trained there."
 )
 AXES = (
-    "The same trained methods as above, asked of other LoRAs. LoRAs that share their group, such as the set "
-    "of sources, with one that was learned from are left out; faces of other zoos show other people. The "
-    "tables hold the controls and the leaders: the methods of smallest mean place in the table of the zoo "
-    "they were trained on."
+    "The same trained methods as above, asked about other LoRAs. LoRAs that share their group (their set of "
+    "sources, for instance) with one that was learned from are left out; faces of other zoos show other "
+    "people. The tables hold the controls and the leaders: the methods of smallest mean place in the table of "
+    "the zoo they were trained on."
 )
 ADD = """
 ## Adding a method

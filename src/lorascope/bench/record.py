@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lorascope.bench.jobs import Job, Run
+from lorascope.bench.lines import append_lines, read_lines
 from lorascope.bench.methods import METHODS
 from lorascope.bench.suites import Suite
 from lorascope.bench.tasks import ZooFacts
@@ -111,18 +112,8 @@ def load_runs(folder: Path) -> list[Run]:
 
     Raises IntegrityError for a damaged line before the last.
     """
-    path = folder / RUNS
-    if not path.is_file():
-        return []
     runs: dict[str, Run] = {}
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):  # the last is empty, or cut off by a kill
-        try:
-            run = Run.from_json(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise IntegrityError(
-                f"Reading {path}: line {number} is damaged ({error}). Remove the line to run it again."
-            ) from error
+    for run in read_lines(folder / RUNS, Run.from_json):
         runs.pop(run.key, None)
         runs[run.key] = run
     return list(runs.values())
@@ -130,14 +121,4 @@ def load_runs(folder: Path) -> list[Run]:
 
 def append_run(folder: Path, run: Run) -> None:
     """Add a run to the record and sync it; a line that a kill cut off is removed first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / RUNS).open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(0)
-            whole = file.read().rfind(b"\n") + 1
-            if whole < size:
-                file.truncate(whole)
-        file.write(run.to_line().encode())
-        file.flush()
-        os.fsync(file.fileno())
+    append_lines(folder / RUNS, [run.to_line()])

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lorascope.bench.markdown import line, short
 from lorascope.bench.plot import write_plot
 from lorascope.bench.results import load_plan, load_results
 from lorascope.bench.table import MAJORITY, Cell, Row, Table, build_table
@@ -92,7 +93,7 @@ def markdown(table: Table) -> str:
         *(f"{target.name} ({target.metric})" for target in targets),
         *COST,
     ]
-    lines = [f"# {title(table)}", "", _line(heads), _line([":--", *["--:"] * (len(heads) - 1)])]
+    lines = [f"# {title(table)}", "", line(heads), line([":--", *["--:"] * (len(heads) - 1)])]
     for row in table.rows:
         name = f"*{row.name}*" if row.control else row.name
         cells = [
@@ -101,9 +102,9 @@ def markdown(table: Table) -> str:
             else text(row.cells[t.name])
             for t in targets
         ]
-        lines.append(_line([name, *cells, *_cost(row)]))
+        lines.append(line([name, *cells, *_cost(row)]))
     if ceiling := _ceiling(table):
-        lines.append(_line([f"*{CEILING}*", *ceiling, "", ""]))
+        lines.append(line([f"*{CEILING}*", *ceiling, "", ""]))
     return "\n".join([*lines, "", *(f"- {sentence}" for sentence in sentences(table)), ""])
 
 
@@ -163,16 +164,8 @@ def _styled(table: Table, row: Row, target: Target) -> str:
 
 
 def _cost(row: Row) -> list[str]:
-    parameters = "" if row.control else _short(row.parameters)
+    parameters = "" if row.control else short(row.parameters)
     return [parameters, "-" if math.isnan(row.seconds) else f"{row.seconds:.1f}"]
-
-
-def _short(count: int) -> str:
-    """A count in at most five letters; closed-form models train none by gradients."""
-    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{letter}"
-    return str(count)
 
 
 def _ceiling(table: Table) -> list[str]:
@@ -180,10 +173,6 @@ def _ceiling(table: Table) -> list[str]:
     if all(value is None for value in values):
         return []
     return ["-" if value is None else f"{value:.3f}" for value in values]
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _do(names: list[str]) -> str:

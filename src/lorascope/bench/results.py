@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lorascope.bench.lines import append_lines, read_lines
 from lorascope.errors import FileError, IntegrityError
 from lorascope.predict.target import Target
 
@@ -114,36 +115,9 @@ def load_results(folder: Path) -> list[Result]:
 
     Raises IntegrityError for a damaged line before the last.
     """
-    path = folder / RESULTS
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    results = []
-    for number, line in enumerate(lines[:-1], start=1):  # the last is empty, or cut off by a kill
-        try:
-            results.append(Result.from_json(json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise IntegrityError(
-                f"Reading {path}: line {number} is damaged ({error}). Remove the line to run it again."
-            ) from error
-    return results
+    return read_lines(folder / RESULTS, Result.from_json)
 
 
 def append_results(folder: Path, results: Iterable[Result]) -> None:
     """Add results to the record and sync it; a line that a kill cut off is removed first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / RESULTS).open("a+b") as file:
-        _drop_unfinished(file)
-        file.write("".join(result.to_line() for result in results).encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _drop_unfinished(file: Any) -> None:
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    if whole < size:
-        file.truncate(whole)
+    append_lines(folder / RESULTS, (result.to_line() for result in results))

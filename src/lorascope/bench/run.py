@@ -8,21 +8,16 @@ end. What ends with an error is recorded with its reason, never left out.
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lorascope.bench.boosting import BOOSTING, boosting_scores
-from lorascope.bench.cores import cores
 from lorascope.bench.results import Plan, Result, append_results, load_results
-from lorascope.errors import DataError, LorascopeError, TrainingError
+from lorascope.bench.workers import as_they_end, one_thread, run_bar
+from lorascope.errors import DataError, LorascopeError
+from lorascope.io.processes import cores
 from lorascope.models.build import MODELS
 from lorascope.predict.versions import versions
 from lorascope.train.controls import control_scores, controls_of
@@ -76,7 +71,8 @@ def run_bench(
     }
     done = {result.key for result in load_results(out) if result.error is None}
     left = [task for name, task in names.items() if name not in done]
-    with _bar(progress, len(names), len(names) - len(left)) as advance:
+    bar = run_bar("runs", len(names), len(names) - len(left), _told, show=progress)
+    with bar as advance:
         for result in _run_all(labelled, plan.data, left, processes):
             append_results(out, [result])
             advance(result)
@@ -97,10 +93,7 @@ def run_task(data: LabelledLoRAs, digests: Mapping[str, str], task: Task) -> Res
     }
     try:
         found = _run_control(data, task) if task.control else _run_model(data, task)
-    except (
-        LorascopeError,
-        RuntimeError,
-    ) as error:  # torch raises RuntimeErrors, LinAlgError is one
+    except (LorascopeError, RuntimeError) as error:  # torch's LinAlgError is a RuntimeError
         seconds = time.perf_counter() - started
         return Result(**name, seconds=seconds, error=f"{type(error).__name__}: {error}")
     return Result(**name, **found)
@@ -215,71 +208,28 @@ def _run_all(
     data: LabelledLoRAs, digests: Mapping[str, str], tasks: Sequence[Task], processes: int | None
 ) -> Iterator[Result]:
     """The results as they end."""
-    processes = min(processes or cores(), len(tasks))
+    processes = min(processes or len(cores()), len(tasks))
     if processes <= 1:
         yield from (run_task(data, digests, task) for task in tasks)
         return
-    # Spawned, not forked: a fork beside torch's threads may hang. Plain bytes need no shared memory.
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(pickle.dumps(data), dict(digests)),
-    )
-    try:
-        for future in as_completed([pool.submit(_work, task) for task in tasks]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "Running a benchmark: a worker process ended before its time (killed, out of memory, or the "
-            "calling script is not a file with an `if __name__ == '__main__'` guard). What had ended is "
-            "recorded. Try the same call again, fewer processes, or processes=1."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    # plain bytes need no shared memory
+    given = pickle.dumps(data), dict(digests)
+    doing = "Running a benchmark"
+    yield from as_they_end(_work, tasks, processes, doing=doing, prepare=_start_worker, given=given)
 
 
 _WORKER: dict[str, Any] = {}
 
 
 def _start_worker(pickled: bytes, digests: dict[str, str]) -> None:
-    """Load the data once per process, and keep to one thread: the processes share the cores."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+    """Load the data once per process, and keep to one thread."""
+    one_thread()
     _WORKER.update(data=pickle.loads(pickled), digests=digests)
+
+
+def _told(result: Result) -> str:
+    return f"{result.model} on {result.target}, {result.seconds:.1f} s"
 
 
 def _work(task: Task) -> Result:
     return run_task(_WORKER["data"], _WORKER["digests"], task)
-
-
-@contextmanager
-def _bar(show: bool, total: int, done: int) -> Iterator[Callable[[Result], None]]:
-    """A progress bar over the runs, on stderr."""
-    if not show:
-        yield lambda result: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=console
-    ) as bar:
-        task = bar.add_task("runs", total=total, completed=done, last="")
-
-        def advance(result: Result) -> None:
-            bar.update(
-                task, advance=1, last=f"{result.model} on {result.target}, {result.seconds:.1f} s"
-            )
-
-        yield advance

@@ -4,21 +4,18 @@ The parent records each run as it ends, so a suite that was stopped goes on wher
 record holds as many hours of processor time as the budget.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from lorascope.bench.cores import cores
 from lorascope.bench.jobs import Job, Run, run_job
 from lorascope.bench.record import Asked, append_run, load_runs
 from lorascope.bench.stages import STAGES, asked_runs, jobs_of
 from lorascope.bench.terms import source_digest
-from lorascope.errors import DataError, TrainingError
+from lorascope.bench.workers import as_they_end, run_bar
+from lorascope.errors import DataError
+from lorascope.io.processes import cores
 
 __all__ = ["BUDGET_HOURS", "other_code", "run_suite"]
 
@@ -46,7 +43,8 @@ def run_suite(
         jobs = jobs_of(asked, stage, runs)
         left = [job for job in jobs if asked.key(job) not in made]
         hours = budget_hours - sum(run.all_seconds for run in runs) / 3600
-        with _bar(progress, stage, len(jobs), len(jobs) - len(left)) as advance:
+        shown = progress and bool(jobs)
+        with run_bar(f"{stage:<5}", len(jobs), len(jobs) - len(left), _told, show=shown) as advance:
             for run in _within(hours, _run_all(asked, left, processes)):
                 append_run(out, run)
                 advance(run)
@@ -81,60 +79,17 @@ def _within(hours: float, runs: Iterator[Run]) -> Iterator[Run]:
 
 def _run_all(asked: Asked, jobs: Sequence[Job], processes: int | None) -> Iterator[Run]:
     """The runs as they end."""
-    processes = min(processes or cores(), len(jobs))
+    processes = min(processes or len(cores()), len(jobs))
     given = asked.folders, asked.digests, asked.terms
     if processes <= 1:
         yield from (run_job(job, *given) for job in jobs)
         return
-    # Spawned, not forked: a fork beside torch's threads may hang.
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_one_thread, initargs=()
-    )
-    try:
-        futures = [pool.submit(run_job, job, *given) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise TrainingError(
-            "Running a suite: a worker process ended before its time (killed, or out of memory). What had "
-            "ended is recorded. Try: the same command again, or fewer --processes."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from as_they_end(partial(_work, given), jobs, processes, doing="Running a suite")
 
 
-def _one_thread() -> None:
-    """Keep to one thread: the processes share the cores."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    torch.set_num_threads(1)
-    threadpool_limits(1)
+def _work(given: tuple[Any, ...], job: Job) -> Run:
+    return run_job(job, *given)
 
 
-@contextmanager
-def _bar(show: bool, stage: str, total: int, done: int) -> Iterator[Callable[[Run], None]]:
-    """A progress bar over the runs of a stage, on stderr."""
-    if not show or not total:
-        yield lambda run: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=console
-    ) as bar:
-        task = bar.add_task(f"{stage:<5}", total=total, completed=done, last="")
-
-        def advance(run: Run) -> None:
-            last = f"{run.method} on {run.zoo}, {run.all_seconds:.0f} s"
-            bar.update(task, advance=1, last=last)
-
-        yield advance
+def _told(run: Run) -> str:
+    return f"{run.method} on {run.zoo}, {run.all_seconds:.0f} s"

@@ -129,9 +129,8 @@ def cost(job: Job, asked: Asked, *, tuned: bool = True) -> float:
     count = learned if job.loras is None else min(job.loras, learned)
     read = 1.0 * sum(asked.zoos[name].loras for name in job.sets if name in asked.zoos)
     read += sum(name not in asked.zoos for name in job.sets) * 0.2 * facts.loras
-    once = (
-        method.steps * read / 1000 / 20
-    )  # a training goes over its LoRAs some forty times, both ways
+    # a training goes over its LoRAs some forty times, both ways
+    once = method.steps * read / 1000 / 20
     factor = method.factor(job.options) if tuned else method.mean_factor
     return (method.seconds(int(count), facts.numbers) + once) * factor + 0.3
 

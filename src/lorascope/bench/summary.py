@@ -26,8 +26,8 @@ from lorascope.bench.jobs import Run, Stage
 from lorascope.bench.methods import DEFAULT, METHODS
 from lorascope.bench.record import Asked
 from lorascope.bench.table import MAJORITY
+from lorascope.io.folds import FRACTIONS
 from lorascope.train.metrics import LOWER_IS_BETTER
-from lorascope.train.splits import FRACTIONS
 
 __all__ = ["OVERLAP", "Estimate", "Place", "Summary", "estimate", "paired"]
 

@@ -31,6 +31,7 @@ from lorascope.core.lora import LoRA, Provenance
 from lorascope.core.low_rank import LowRank
 from lorascope.core.signature import Signature
 from lorascope.errors import MissingExtraError, TrainingError
+from lorascope.io.processes import cores
 from lorascope.io.read import read_lora
 from lorascope.io.write import write_lora
 from lorascope.zoo.bases.bundled import BASES, base_facts, load_base
@@ -38,7 +39,7 @@ from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.draws import data_order
 from lorascope.zoo.engine.language.alone import sequence_loss
 from lorascope.zoo.engine.language.jobs import FitJob
-from lorascope.zoo.factory.pool import Failure, cores, run_tasks
+from lorascope.zoo.factory.pool import Failure, run_tasks
 from lorascope.zoo.families.exam import ExamFamily
 from lorascope.zoo.families.exam.family import SPEC
 

@@ -87,7 +87,7 @@ def rebuild(
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="Fuse kernels, which takes a minute.",
+            help="Use the kernels in C, where a C compiler works.",
             show_default="as the build did",
         ),
     ] = None,

@@ -11,15 +11,13 @@ Spectra go through thin QR and an r x r SVD, because the Gram route would square
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lorascope.core.update import Update, check_alike
 from lorascope.errors import LayerError
-
-if TYPE_CHECKING:
-    from lorascope.core.update import Update
 
 __all__ = ["LowRank", "Truncated", "gram_trace"]
 
@@ -127,15 +125,15 @@ class LowRank:
         square = gram_trace(self, self).clamp(min=0)
         return square.sqrt().to(self._result_dtype)
 
-    def trace(self, other: "Update") -> Tensor:
+    def trace(self, other: Update) -> Tensor:
         """Frobenius inner product of the two updates in float64, 0-d. Raises LayerError as `inner`."""
         return gram_trace(self, other) if isinstance(other, LowRank) else other.trace(self)
 
-    def inner(self, other: "Update") -> Tensor:
+    def inner(self, other: Update) -> Tensor:
         """Frobenius inner product of the two updates, 0-d. Raises LayerError if their shapes differ."""
         return self.trace(other).to(self._result_dtype)
 
-    def cosine(self, other: "Update") -> Tensor:
+    def cosine(self, other: Update) -> Tensor:
         """Cosine of the angle between the two updates, 0-d; 0 if either is zero."""
         square = self.trace(self).clamp(min=0) * other.trace(other).clamp(min=0)
         cosine = self.trace(other) / square.sqrt()
@@ -224,7 +222,7 @@ class LowRank:
             return self.dense()
         return self.dense().reshape(self.n, self.m // math.prod(self.kernel), *self.kernel)
 
-    def __add__(self, other: "Update") -> "LowRank":
+    def __add__(self, other: Update) -> "LowRank":
         """The sum of two updates: the columns side by side, rank r + r'."""
         if self.shape != other.shape or self.kernel != other.kernel:
             raise LayerError(
@@ -267,11 +265,7 @@ class Truncated(NamedTuple):
 
 def gram_trace(a: LowRank, b: LowRank) -> Tensor:
     """<u v^T, s t^T> = sum((u^T s) * (v^T t)) in float64, 0-d. Raises LayerError if the shapes differ."""
-    if a.shape != b.shape or a.kernel != b.kernel:
-        raise LayerError(
-            f"Taking an inner product: found {a!r} and {b!r}, expected the same n, m and kernel. "
-            "Try: compare layers of the same name in LoRAs of the same base."
-        )
+    check_alike(a, b)
     left = a.u.double().T @ b.u.double()
     right = a.v.double().T @ b.v.double()
     return (left * right).sum()

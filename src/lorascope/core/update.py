@@ -9,13 +9,15 @@ memory that grows with the update. `to_low_rank()` is the one named step to a pa
 layer by what needs pairs (`collate`, gauges, shards), and refused above MAX_VALUES.
 """
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from lorascope.core.low_rank import LowRank, Truncated
 from lorascope.errors import LayerError
+
+if TYPE_CHECKING:
+    from lorascope.core.low_rank import LowRank, Truncated
 
 __all__ = ["MAX_VALUES", "Update", "check_alike", "check_room"]
 
@@ -91,10 +93,10 @@ class Update(Protocol):
     def matvec(self, x: Tensor) -> Tensor:  # (..., m) -> (..., n)
         """Apply the update to vectors."""
 
-    def truncate(self, rank: int) -> Truncated:
+    def truncate(self, rank: int) -> "Truncated":
         """The best pair at a rank, and the share of the squared norm that it keeps."""
 
-    def to_low_rank(self) -> LowRank:
+    def to_low_rank(self) -> "LowRank":
         """The update as a pair, exactly. Raises LayerError where that would not fit into memory."""
 
     def dense(self) -> Tensor:  # (n, m)
@@ -103,7 +105,7 @@ class Update(Protocol):
     def dense_weight(self) -> Tensor:  # (n, m) or (n, in, *kernel)
         """The update in the shape of the layer's weight."""
 
-    def __add__(self, other: "Update") -> LowRank:
+    def __add__(self, other: "Update") -> "LowRank":
         """The sum of two updates, as a pair."""
 
     def __mul__(self, factor: float) -> "Update":

@@ -20,9 +20,8 @@ __all__ = ["facts_of"]
 
 DEAD = 1e-4  # a singular value below this share of the layer's largest carries under 1e-8 of its energy
 KEPT = 1024  # singular values that are kept of a layer
-GROUP_BYTES = (
-    1 << 22
-)  # r x r matrices that are worked on at once, of which there are some five copies
+#: r x r matrices that are worked on at once, of which there are some five copies.
+GROUP_BYTES = 1 << 22
 WORK = 3_000_000_000  # cubes of widths, about a second, and
 WORK_PER_BYTE = 64  # more for each byte of the factors
 

@@ -8,7 +8,6 @@ was refused for a reason that may have passed. A process that dies (io/processes
 at, which is reported as such.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 from lorascope.inspect.examine import Examined, examine
 from lorascope.inspect.problem import Problem, Severity
 from lorascope.inspect.report import span
-from lorascope.io.processes import DIED, in_order
+from lorascope.io.processes import DIED, in_order, workers_for
 from lorascope.io.results import Results, key_of, resumed
 
 __all__ = ["How", "brief", "examine_many", "scan"]
@@ -82,7 +81,8 @@ def examine_many(
         >>> list(examine_many([], How(), Examined.to_json))
         []
     """
-    processes = processes or workers_for(len(paths), how)
+    alone = ALONE_HEADERS if how.headers else ALONE
+    processes = processes or workers_for(len(paths), chunk=CHUNK, alone=alone)
     if processes > 1:
         return in_order(
             partial(examine_chunk, how, shape),
@@ -122,9 +122,3 @@ def brief(result: Examined) -> dict[str, Any]:
         document["layers"] = len(result.facts.layers)
         document["rank"] = span([layer.rank for layer in result.facts.layers], "d")
     return document
-
-
-def workers_for(count: int, how: How) -> int:
-    """One process for few files, else one a core."""
-    alone = ALONE_HEADERS if how.headers else ALONE
-    return 1 if count < alone else min(os.cpu_count() or 1, -(-count // CHUNK))

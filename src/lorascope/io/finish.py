@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lorascope.core import Side, Update
-from lorascope.io.peft.pair import widen
+from lorascope.io.factors import widen
 
 __all__ = ["is_finite", "natural", "nonfinite_note"]
 

@@ -41,9 +41,8 @@ __all__ = [
 MAX_HEADER_BYTES = 25_000_000  # the limit of the Hugging Face Hub
 MAX_TENSORS = 50_000
 MAX_DIMS = 8
-MAX_DIM = (
-    2**40
-)  # longer than any axis that fits in memory: only a trick with empty tensors needs more
+#: Longer than any axis that fits in memory: only a trick with empty tensors needs more.
+MAX_DIM = 2**40
 MAX_TENSOR_BYTES = 2**63 - 1
 MAX_NAME_CHARACTERS = 512
 MAX_METADATA_ENTRIES = 10_000
@@ -186,9 +185,8 @@ def parse_json(raw: bytes, where: str) -> Any:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
     except RecursionError as error:
         raise HostileFileError(f"Reading {where!r}: its JSON is nested too deep.") from error
-    except (
-        ValueError
-    ) as error:  # JSONDecodeError, UnicodeDecodeError, an integer of thousands of digits
+    # JSONDecodeError, UnicodeDecodeError, an integer of thousands of digits
+    except ValueError as error:
         raise FormatError(f"Reading {where!r}: its JSON cannot be parsed: {error}.") from error
 
 

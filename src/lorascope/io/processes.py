@@ -17,15 +17,30 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import TypeVar
 
-__all__ = ["DIED", "in_order"]
+__all__ = ["DIED", "cores", "end_with_parent", "in_order", "workers_for"]
 
-AHEAD = (
-    3  # chunks a process that are handed out: one that takes long does not stop the others at once
-)
+#: Chunks a process that are handed out: one that takes long does not stop the others at once.
+AHEAD = 3
 DIED = "The process that read it died, out of memory or by a fault in a library. Try: it alone."
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def cores() -> list[int]:
+    """The cores that this process may use: a container or a batch system may have cut them down."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def workers_for(count: int, *, chunk: int, alone: int) -> int:
+    """How many processes so many items are worth: one a core, none without a chunk of its own.
+
+    Args:
+        alone: below so many items one process does all.
+    """
+    return 1 if count < alone else min(len(cores()), -(-count // chunk))
 
 
 def in_order(

@@ -36,7 +36,6 @@ from lorascope.errors import IntegrityError, LayerError, SignatureError
 from lorascope.io.header import read_header
 
 __all__ = [
-    "file_digest",
     "lora_digest",
     "read_shard",
     "read_shard_loras",
@@ -239,12 +238,6 @@ def lora_digest(lora: LoRA) -> str:
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """sha256 (hex) of a file's bytes. Raises OSError where it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sync(path: Path) -> None:
     """Make a written file durable before it is renamed into place."""
     with path.open("rb") as file:
@@ -254,9 +247,8 @@ def sync(path: Path) -> None:
 def _usual_mode(path: Path) -> int:
     """The mode that the umask leaves a new file: safetensors writes for the owner only, and zoos are shared."""
     # asked of a file, since the umask itself can only be read by setting it, for all threads
-    probe = path.with_name(
-        path.stem + ".mode.part"
-    )  # as a write that did not end, where a kill leaves it
+    # named as a write that did not end, since a kill may leave it
+    probe = path.with_name(path.stem + ".mode.part")
     probe.unlink(missing_ok=True)
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)

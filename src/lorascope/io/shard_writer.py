@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from lorascope.core import LoRA, Signature
-from lorascope.errors import DataError, FileError, sentence
+from lorascope.errors import DataError, FileError, FormatError, sentence
+from lorascope.io.digest import file_sha256
+from lorascope.io.folds import SPLITS
 from lorascope.io.provenance import dump_provenance
-from lorascope.io.shard_file import file_digest, lora_digest, sync, write_shard
-from lorascope.io.shards import SPLITS, Zoo, read_json, recipe_sha256, shard_path
+from lorascope.io.shard_file import lora_digest, sync, write_shard
+from lorascope.io.shards import Zoo, read_json, recipe_sha256, shard_path
 
 __all__ = [
     "RECIPE_DIGEST",
@@ -110,7 +112,7 @@ class ZooWriter:
             for place, (lora, row) in enumerate(zip(loras, rows, strict=True))
         ]
         digests = {
-            SHARD_DIGEST: file_digest(self._weights(number)),
+            SHARD_DIGEST: file_sha256(self._weights(number)),
             RECIPE_DIGEST: recipe_sha256(json.loads(json.dumps(self.recipe))),
         }
         # pyarrow takes the names of the first row alone: what only later rows have would be lost
@@ -123,7 +125,7 @@ class ZooWriter:
         """A shard is written whole, or its halves are removed and build.jsonl says why."""
         try:
             yield
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, FormatError) as error:
             for path in (self._weights(number), self._rows(number)):
                 path.unlink(missing_ok=True)
                 path.with_name(path.name + ".part").unlink(missing_ok=True)

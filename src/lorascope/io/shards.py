@@ -3,7 +3,7 @@
     recipe.json    what makes the zoo: input, never changed
     index.parquet  one row a LoRA: id, seed, group, sha256, shard, row, rank, hyper:*, label:*, provenance
     shards/        shard-NNNNN.safetensors (shard_file.py), each with its rows beside it in .parquet
-    splits.json    the rule of the split: a fold is a hash of the group, so growing a zoo moves nothing
+    splits.json    the rule of the split (folds.py): a fold is a hash of the group; growing a zoo moves nothing
     report.json    ceilings and distributions of the labels
     build.jsonl    times, hosts, failures
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lorascope.core import GroupBatch, LoRA, LoRABatch, Signature
 from lorascope.core.magnitudes import no_magnitudes
 from lorascope.errors import DataError, FileError, IntegrityError
+from lorascope.io.folds import SPLITS
 from lorascope.io.provenance import load_provenance
 from lorascope.io.shard_file import (
     read_shard,
@@ -40,7 +41,6 @@ from lorascope.io.zoo_parts import fault_of_index, fault_of_recipe, fault_of_spl
 __all__ = [
     "HYPER",
     "LABEL",
-    "SPLITS",
     "Zoo",
     "open_zoo",
     "read_json",
@@ -51,11 +51,6 @@ __all__ = [
 
 HYPER = "hyper:"
 LABEL = "label:"
-SPLITS = {
-    "rule": "fold = first of train, validation, test whose cumulative fraction exceeds hash(group); "
-    "hash(group) = first 8 bytes of sha256('SEED:group') / 2^64; a seed is one repetition",
-    "fractions": [0.7, 0.1, 0.2],
-}
 
 
 class Zoo:
@@ -287,6 +282,7 @@ def open_zoo(path: str | Path) -> Zoo:
 
 
 def read_json(path: Path) -> Any:
+    """The plain data in a JSON file. Raises IntegrityError for what is no JSON, OSError where none is there."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -300,4 +296,5 @@ def recipe_sha256(recipe: Mapping[str, Any]) -> str:
 
 
 def shard_path(zoo: Path, number: int) -> Path:
+    """Where the weights of a shard lie in the folder of a zoo; its rows lie beside them, in .parquet."""
     return zoo / "shards" / f"shard-{number:05d}.safetensors"

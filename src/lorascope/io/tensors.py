@@ -174,9 +174,8 @@ def _view(data: bytearray, info: TensorInfo) -> Tensor:
 def _unpickle(path: Path | str, where: str) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch warns of old pickles, which are the reason to be here
+            # torch warns of old pickles, which are the reason to be here
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a bad file makes it trip over
         asked = FORBIDDEN.search(str(error))

@@ -40,9 +40,8 @@ def layer_statistics(s: Tensor, count: Tensor, floor: Tensor) -> Tensor:
     log_floor = floor.square()
     share = s.square() / torch.where(square > 0, square, 1.0).unsqueeze(-1)
     mean = s.sum(-1) / count
-    zeros = (
-        count - s.shape[-1]
-    )  # negative where the rank is above the layer: padding is taken out again
+    # negative where the rank is above the layer: padding is taken out again
+    zeros = count - s.shape[-1]
     centred = s - mean.unsqueeze(-1)
     second = (centred.square().sum(-1) + zeros * mean.square()) / count
     fourth = (centred.pow(4).sum(-1) + zeros * mean.pow(4)) / count

@@ -8,7 +8,6 @@ process loads the predictors once. With a results file (io/results.py) a run tha
 what is new, changed, or was refused for a reason that may have passed.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 from lorascope.core.batch import collate
 from lorascope.core.lora import LoRA
 from lorascope.errors import LorascopeError, MissingExtraError, sentence
-from lorascope.io.processes import DIED, in_order
+from lorascope.io.processes import DIED, in_order, workers_for
 from lorascope.io.read import read_lora
 from lorascope.io.results import Results, key_of, resumed, without_nan
 from lorascope.predict.explain import Explanation, explain
@@ -174,15 +173,10 @@ def ask(
             waiting, read, size = [], [], 0
 
 
-def workers_for(count: int) -> int:
-    """One process for few files, else one a core."""
-    return 1 if count < ALONE else min(os.cpu_count() or 1, -(-count // CHUNK))
-
-
 def _documents(
     paths: Sequence[Path], question: Question, processes: int | None
 ) -> Iterator[dict[str, Any]]:
-    processes = processes or workers_for(len(paths))
+    processes = processes or workers_for(len(paths), chunk=CHUNK, alone=ALONE)
     if processes > 1:
         work = partial(_ask_chunk, question)
         return in_order(work, paths, chunk=CHUNK, processes=processes, died=_died)

@@ -24,9 +24,8 @@ from lorascope.predict.outlier import Outliers, Verdict
 __all__ = ["Trust", "kinds_beside"]
 
 BESIDE = "tensors beside the factors"  # the rule, in short
-UNKNOWN_SIDE = (
-    2.0  # outlier score of a LoRA with parts that no training LoRA had, or without what all had
-)
+#: Outlier score of a LoRA with parts that no training LoRA had, or without what all had.
+UNKNOWN_SIDE = 2.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -252,8 +252,7 @@ def _softmax(basis: Array, y: Array, split: Split, penalty: float) -> Predict:
 
 
 def _fit_logistic(inputs: Array, y: Array | NDArray[np.int64], penalty: float) -> Any:
-    with (
-        warnings.catch_warnings()
-    ):  # a control that has not quite converged is still a fair control
+    with warnings.catch_warnings():
+        # a control that has not quite converged is still a fair control
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=penalty, solver="newton-cholesky", max_iter=50).fit(inputs, y)

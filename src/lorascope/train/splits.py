@@ -1,13 +1,9 @@
 """Splits that never leak: rows that share a group are trained on or tested on, never both.
 
-    fold(group) = first of train, validation, test whose cumulative fraction exceeds hash(group)
-    hash(group) = the first 8 bytes of sha256("salt:group"), as a number in [0, 1)
-
-The fold depends on the group's name and the salt alone, so growing a collection moves nothing. Random
-row splits exist for collections without groups, and only under their own name.
+The fold of a group depends on its name and the seed alone (`io/folds.py`). Random row splits exist for
+collections without groups, and only under their own name.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorascope.errors import DataError
+from lorascope.io.folds import FRACTIONS, fold_of
 
 Rows = NDArray[np.int64]
 Fractions = tuple[float, float, float]
-FRACTIONS: Fractions = (0.7, 0.1, 0.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +57,8 @@ def group_split(groups: Sequence[object], fractions: Fractions = FRACTIONS, seed
     >>> sum(len({0, 1} & set(part.tolist())) == 2 for part in split.parts())
     1
     """
-    bounds = _bounds(fractions)
-    places = np.array([group_place(str(group), seed) for group in groups])
-    folds = np.searchsorted(bounds, places, side="right")
-    return _split(folds)
+    _bounds(fractions)
+    return _split(np.array([fold_of(str(group), fractions, seed) for group in groups], np.int64))
 
 
 def row_split(count: int, fractions: Fractions = FRACTIONS, seed: int = 0) -> Split:
@@ -77,12 +71,6 @@ def row_split(count: int, fractions: Fractions = FRACTIONS, seed: int = 0) -> Sp
     folds = np.empty(count, dtype=np.int64)
     folds[order] = np.searchsorted(bounds, (np.arange(count) + 0.5) / max(count, 1), side="right")
     return _split(folds)
-
-
-def group_place(group: str, seed: int) -> float:
-    """Where a group falls in [0, 1), from its name and the seed alone."""
-    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _bounds(fractions: Fractions) -> NDArray[np.float64]:

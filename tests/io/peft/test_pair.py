@@ -8,9 +8,9 @@ from peft.tuners.lora.variants import QALoraLinearVariant
 from torch import nn
 
 from lorascope.errors import FormatError, HostileFileError
-from lorascope.io.peft import pair as peft_pair
+from lorascope.io import factors
 from lorascope.io.peft.config import PeftConfig
-from lorascope.io.peft.pair import as_float, build_pair, fold
+from lorascope.io.peft.pair import build_pair
 from lorascope.io.room import Room
 
 
@@ -60,12 +60,6 @@ def test_mixed_types_become_the_wider():
     double = build({"lora_A": torch.ones(2, 3), "lora_B": torch.ones(4, 2, dtype=torch.float64)})
     assert double.pair.dtype == torch.float64
     assert double.pair.u[0, 0] == 1.5
-
-
-def test_folding_one_changes_nothing():
-    half = torch.ones(2, 2, dtype=torch.float16)
-    assert fold(half, 1.0) is half
-    assert fold(half, 0.5).dtype == torch.float32
 
 
 def test_factors_share_the_memory_of_the_file():
@@ -128,11 +122,6 @@ def test_refusals_name_the_layer(slots, changes, message):
 
 @pytest.mark.parametrize("slots", [PAIR, CONV, EMB], ids=["matrix", "convolution", "embedding"])
 def test_ranks_are_capped(slots, monkeypatch):
-    monkeypatch.setattr(peft_pair, "MAX_RANK", 1)
+    monkeypatch.setattr(factors, "MAX_RANK", 1)
     with pytest.raises(HostileFileError, match=r"'m.q'.*its rank is ., expected at most 1"):
         build(slots)
-
-
-def test_whole_numbers_are_no_factors():
-    with pytest.raises(FormatError, match=r"its type is torch\.int64"):
-        as_float(torch.ones(2, dtype=torch.int64), "x", "file")

@@ -75,7 +75,7 @@ def test_kind_of_a_column(cells, kind):
             "line 5 of the column 'score' holds 'inf', expected a finite",
         ),
         ('file,text,score\na,"x\ny",1\nb,z,1e999\n', "line 4 of the column 'score' holds '1e999'"),
-        ("file,hyper:lr\na,1e999\n", "line 2 of the column \'hyper:lr\' holds \'1e999\'"),
+        ("file,hyper:lr\na,1e999\n", "line 2 of the column 'hyper:lr' holds '1e999'"),
         ("file,kind\na,same\nb,same\n", r"'kind' \(multiclass\) has 1 different values"),
     ],
 )

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from lorascope.zoo.engine.language.alone import adapted_layers, fit_alone
+from lorascope.zoo.engine.language.alone import fit_alone
 from lorascope.zoo.engine.language.engine import load_model
 from lorascope.zoo.engine.opening import lessons_of, opens, spans_of
+from lorascope.zoo.engine.peft_model import adapted_layers
 from lorascope.zoo.factory.family import engine_of, spec_of
 from lorascope.zoo.families.collection import named_zoo
 

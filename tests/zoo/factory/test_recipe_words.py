@@ -9,7 +9,7 @@ import torch
 
 from lorascope.cli.zoo import family_and_count
 from lorascope.zoo.bases.names import BASE_DIGESTS
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.factory import build
 from lorascope.zoo.factory.family import engine_of
 from lorascope.zoo.factory.recipe_words import (

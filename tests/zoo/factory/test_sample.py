@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from lorascope.errors import DataError, FileError
+from lorascope.io.folds import fold_of
 from lorascope.io.shard_writer import ZooWriter
-from lorascope.train.splits import group_split
-from lorascope.zoo.factory.sample import draw_rows, fold_of, sample_zoo, write_list
+from lorascope.zoo.factory.sample import draw_rows, sample_zoo, write_list
 from lorascope.zoo.factory.verify import verify_zoo
 from tests.zoo.factory.planted_zoo import (
     planted_lora,
@@ -34,16 +34,10 @@ def test_groups_are_whole_and_the_seed_decides(zoo):
 
 def test_folds_keep_their_shares(zoo):
     rows = draw_rows(zoo, 60)
-    whole = Counter(fold_of(group, (0.7, 0.1, 0.2)) for group in zoo.groups())
-    part = Counter(fold_of(zoo.groups()[row], (0.7, 0.1, 0.2)) for row in rows)
+    whole = Counter(map(fold_of, zoo.groups()))
+    part = Counter(fold_of(zoo.groups()[row]) for row in rows)
     for fold, count in whole.items():
         assert part[fold] == pytest.approx(count * 60 / 200, abs=2)
-
-
-def test_the_fold_is_the_one_that_training_uses(zoo):
-    split = group_split(zoo.groups())
-    for fold, part in enumerate(split.parts()):
-        assert {fold_of(zoo.groups()[row], (0.7, 0.1, 0.2)) for row in part} == {fold}
 
 
 @pytest.mark.parametrize("target", ["score", "topics", "maker"])

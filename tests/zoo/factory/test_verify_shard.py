@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorascope.io.shard_file import file_digest
+from lorascope.io.digest import file_sha256
 from lorascope.zoo.factory.verify_shard import Shard, check_shard
 from tests.zoo.factory.planted_zoo import write_planted
 
@@ -15,7 +15,7 @@ def shard(tmp_path):
 
 def test_a_sound_shard(shard):
     assert list(check_shard(shard)) == []
-    assert shard.recorded == file_digest(shard.weights)
+    assert shard.recorded == file_sha256(shard.weights)
     assert shard.bytes_read == shard.weights.stat().st_size + shard.rows.stat().st_size
 
 

@@ -10,8 +10,7 @@ from lorascope.errors import DataError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.families.faces import FacesFamily
 from lorascope.zoo.families.faces.family import SPEC
-from lorascope.zoo.families.image_family import AGAIN
-from lorascope.zoo.families.image_labels import SAMPLED
+from lorascope.zoo.families.image_labels import AGAIN, SAMPLED
 
 
 @pytest.fixture(scope="module")

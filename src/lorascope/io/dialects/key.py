@@ -134,7 +134,6 @@ def _without_processor(module: str) -> str | None:
     if head.endswith("processor") and (found[2] or found[1] in ("qkv", "proj")):
         return module  # XLabs: the number says which stream
     head = head.removesuffix("processor").rstrip(".")
-    name = (
-        "to_out.0" if found[1] == "to_out" else found[1]
-    )  # the processor adds to the linear layer
+    # the processor adds to the linear layer
+    name = "to_out.0" if found[1] == "to_out" else found[1]
     return f"{head}.{name}" if head else name

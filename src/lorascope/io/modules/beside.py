@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lorascope.core.lora import Scale, Side
+from lorascope.io.factors import fold
 from lorascope.io.modules.low_rank import build_low_rank
 from lorascope.io.modules.parts import Built, Parts
-from lorascope.io.peft.pair import fold
 
 __all__ = ["beside_pair", "build_glora", "build_native", "build_whole"]
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lorascope.core import Kronecker, LowRank, Scale
+from lorascope.io.factors import check_rank
 from lorascope.io.modules.parts import Built, Parts, alpha_scale
-from lorascope.io.peft.pair import check_rank
 
 __all__ = ["WHOLE_RULE", "build_kronecker"]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lorascope.core.low_rank import LowRank
+from lorascope.io.factors import check_rank, fold
 from lorascope.io.modules.parts import Built, Parts, alpha_scale, join
-from lorascope.io.peft.pair import check_rank, fold
 
 __all__ = ["build_low_rank"]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lorascope.core import LowRank, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
-from lorascope.io.peft.pair import as_float
+from lorascope.io.factors import as_float
 from lorascope.io.room import Room
 
 __all__ = ["NO_ALPHA", "Built", "Parts", "alpha_scale", "join"]

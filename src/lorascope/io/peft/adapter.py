@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lorascope.core import LoRA, Provenance, Scale, Side, Update
 from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.factors import fold
 from lorascope.io.finish import natural, nonfinite_note
 from lorascope.io.header import MAX_TENSORS
 from lorascope.io.peft.config import PeftConfig
@@ -36,7 +37,7 @@ from lorascope.io.peft.keys import (
 )
 from lorascope.io.peft.moe import count_experts, find_stacks, read_stack
 from lorascope.io.peft.native import build_factors, is_native
-from lorascope.io.peft.pair import build_pair, fold
+from lorascope.io.peft.pair import build_pair
 from lorascope.io.room import Room
 from lorascope.io.tensors import TensorFile
 

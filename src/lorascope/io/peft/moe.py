@@ -19,17 +19,15 @@ from torch import Tensor
 from lorascope.core.lora import Scale
 from lorascope.core.low_rank import LowRank
 from lorascope.errors import FormatError, HostileFileError
+from lorascope.io.factors import as_float, check_rank, fold
 from lorascope.io.peft.config import PeftConfig
-from lorascope.io.peft.pair import as_float, check_factor, check_rank, fold
+from lorascope.io.peft.pair import check_factor
 
 __all__ = ["Stack", "StackRead", "count_experts", "find_stacks", "nesting_order", "read_stack"]
 
 MAX_EXPERTS = 4096
-STRAIGHT_SINCE = (
-    0,
-    19,
-    1,
-)  # from here on A is on the side of the inputs, where the base's class says so
+#: PEFT's version from which on A is on the side of the inputs, where the base's class says so.
+STRAIGHT_SINCE = (0, 19, 1)
 
 # The order in which classes of experts register their parameters: the first is the innermost wrapper.
 REGISTERED = ("gate_up_proj", "w13", "gate_proj", "w1", "up_proj", "w3", "down_proj", "w2")

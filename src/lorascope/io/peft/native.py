@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from lorascope.core import LowRank
+from lorascope.io.factors import as_float, fold
 from lorascope.io.modules import Built, Parts, build_module
 from lorascope.io.peft.config import PeftConfig
 from lorascope.io.peft.keys import NATIVE
-from lorascope.io.peft.pair import as_float, fold
 from lorascope.io.room import Room
 
 __all__ = ["build_factors", "is_native"]

@@ -20,18 +20,16 @@ import torch
 from torch import Tensor
 
 from lorascope.core.lora import Scale
-from lorascope.core.low_rank import FLOATS, LowRank
-from lorascope.errors import FormatError, HostileFileError
+from lorascope.core.low_rank import LowRank
+from lorascope.errors import FormatError
+from lorascope.io.factors import as_float, check_rank, fold
 from lorascope.io.peft.config import PeftConfig
 from lorascope.io.room import Room
 
-__all__ = ["MAX_RANK", "Built", "as_float", "build_pair", "check_factor", "fold", "widen"]
+__all__ = ["Built", "build_pair", "check_factor"]
 
-MAX_RANK = 8192
 MAX_GROUP_SIZE = 256  # of QA-LoRA, and
 MAX_BLOCKS = 32  # of BD-LoRA: how many times larger than in the file a factor may become
-
-EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 PARTNERS = {
     "lora_A": "lora_B",
@@ -88,31 +86,6 @@ def build_pair(
     return Built(_pair(u, _unpool(layer, a, config, where, room)), scale)
 
 
-def fold(factor: Tensor, scale: float) -> Tensor:
-    """A factor times the scale; half precision becomes fp32 unless the scale is 1."""
-    if scale == 1.0:
-        return factor
-    factor = widen(factor)
-    wide = factor.to(torch.promote_types(factor.dtype, torch.float32))
-    return wide * scale if wide is factor else wide.mul_(scale)  # a fresh copy is ours to write to
-
-
-def widen(tensor: Tensor) -> Tensor:
-    """8-bit floats as fp32, which is exact and which torch can calculate with; others as they are."""
-    return tensor.float() if tensor.dtype in EIGHT_BITS else tensor
-
-
-def as_float(tensor: Tensor, name: str, where: str) -> Tensor:
-    """The tensor in a type that factors may have. Raises FormatError for whole numbers."""
-    tensor = widen(tensor)
-    if tensor.dtype in FLOATS:
-        return tensor
-    raise FormatError(
-        f"Reading {name!r} of {where!r}: its type is {tensor.dtype}, expected a floating type. "
-        "Quantised factors are not read."
-    )
-
-
 def check_factor(name: str, tensor: Tensor, where: str, *, may_be_empty: bool = False) -> None:
     """Raises FormatError for the shapes that unsharded saves leave behind."""
     if tensor.ndim < 2 or (tensor.numel() == 0 and not may_be_empty):
@@ -157,14 +130,6 @@ def _check_rank(layer: str, a: Tensor, b: Tensor, where: str) -> None:
             "(r, in) and (out, r) with one r."
         )
     check_rank(layer, a.shape[0], where)
-
-
-def check_rank(layer: str, rank: int, where: str) -> None:
-    """Raises HostileFileError above the cap on ranks."""
-    if rank > MAX_RANK:
-        raise HostileFileError(
-            f"Reading layer {layer!r} of {where!r}: its rank is {rank}, expected at most {MAX_RANK}."
-        )
 
 
 def _embedding(

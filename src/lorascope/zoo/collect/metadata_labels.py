@@ -40,11 +40,8 @@ LEAKS: Mapping[str, str] = MappingProxyType(
         r"thumbnail|merged_from|license": "it names the file or its author",
     }
 )
-GROUPS = (
-    "ss_session_id",
-    "ss_output_name",
-    "ss_dataset_dirs",
-)  # what files of one run share, best first
+#: What files of one run share, best first.
+GROUPS = ("ss_session_id", "ss_output_name", "ss_dataset_dirs")
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapters.safetensors", "pytorch_lora_weights.safetensors")
 MAX_CONFIG_BYTES = 1 << 20

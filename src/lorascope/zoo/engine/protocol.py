@@ -8,7 +8,7 @@ import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.group import JobShape
+from lorascope.zoo.engine.grouping import JobShape
 
 __all__ = ["Engine"]
 

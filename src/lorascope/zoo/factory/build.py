@@ -21,17 +21,18 @@ from rich.console import Console
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import DataError, FileError, TrainingError
+from lorascope.io.processes import cores
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, shard_path
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.engine.protocol import Engine
 from lorascope.zoo.factory.cluster import run_on_ray
 from lorascope.zoo.factory.family import Family, engine_of, place_family, skipped_of, spec_of
 from lorascope.zoo.factory.machine import machine, now
 from lorascope.zoo.factory.plan import Group, counts_of, plan_zoo, set_apart
-from lorascope.zoo.factory.pool import Failure, cores, run_tasks
+from lorascope.zoo.factory.pool import Failure, run_tasks
 from lorascope.zoo.factory.progress import BuildProgress
 from lorascope.zoo.factory.recipe import recipe_of, usual_dtype, zoo_folder
 
@@ -50,9 +51,8 @@ class Made:
     rows: list[dict[str, Any]]
     seconds: dict[str, float]
     failed: Mapping[int, str] = field(default_factory=dict)  # whose job failed, and why
-    skipped: Mapping[int, Sequence[str]] = field(
-        default_factory=dict
-    )  # what was left out of whose data
+    # what was left out of whose data
+    skipped: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 def build_zoo(
@@ -77,7 +77,7 @@ def build_zoo(
         processes: workers, one pinned to each core (default: as many as cores); 0 uses none, the default
             on a GPU.
         dtype: of the base (default: `usual_dtype` of the device). Part of the recipe.
-        compile: fuse kernels where a C++ compiler works.
+        compile: use the kernels in C where a C compiler works.
         slots: how many batches train at once (default: the engine's). Part of the recipe; a GPU whose
             memory they exceed trains half as many at once, as often as it takes.
         device: what finetunes: "cpu", or "cuda" or "cuda:N". What is random is drawn on the CPU, so that

@@ -16,8 +16,8 @@ import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.grouping import JobShape
 from lorascope.zoo.engine.language.engine import LanguageEngine
-from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.engine.protocol import Engine
 
 __all__ = [

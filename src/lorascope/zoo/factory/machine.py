@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lorascope.compiled import compiler_version
-from lorascope.zoo.factory.pool import cores
+from lorascope.io.processes import cores
 
 __all__ = ["VERSIONS", "machine", "now"]
 

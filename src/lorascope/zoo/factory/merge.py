@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lorascope.errors import DataError, SignatureError
-from lorascope.io.shard_file import file_digest
+from lorascope.io.digest import file_sha256
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import Zoo, open_zoo, recipe_sha256
 from lorascope.zoo.factory.restore import parts_of, report_of
@@ -142,9 +142,8 @@ def choose(zoos: Sequence[Zoo]) -> tuple[list[Taken], int, int, dict[str, int]]:
     """What is taken of each zoo, with its new row; how many copies are not; joined groups; moved ids."""
     tables = [zoo.index.to_pylist() for zoo in zoos]
     groups = Groups()
-    firsts: dict[
-        Any, tuple[int, str]
-    ] = {}  # what tells a LoRA -> the zoo that had it first, its group
+    # what tells a LoRA -> the zoo that had it first, its group
+    firsts: dict[Any, tuple[int, str]] = {}
     taken: list[Taken] = []
     base, copies = 0, 0
     shifts = offsets(tables)
@@ -209,7 +208,7 @@ def merged_recipe(zoos: Sequence[Zoo]) -> dict[str, Any]:
         for zoo in zoos
         for part in parts_of(zoo.recipe)
     ]
-    indexes = [file_digest(zoo.path / "index.parquet") for zoo in zoos]
+    indexes = [file_sha256(zoo.path / "index.parquet") for zoo in zoos]
     base = parts_of(zoos[0].recipe)[0].get("base")
     return {
         "kind": "merged",

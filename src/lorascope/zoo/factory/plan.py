@@ -16,7 +16,7 @@ from pathlib import Path
 from lorascope.errors import IntegrityError
 from lorascope.io.shard_writer import write_json
 from lorascope.io.shards import read_json
-from lorascope.zoo.engine.language.group import PER_LANE, JobShape, arrange
+from lorascope.zoo.engine.grouping import PER_LANE, JobShape, arrange
 from lorascope.zoo.factory.family import Family, label_rows_of, shape_of
 
 __all__ = ["Group", "apart_of", "counts_of", "groups_of", "plan_zoo", "set_apart"]

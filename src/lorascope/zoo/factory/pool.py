@@ -20,7 +20,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["Failure", "cores", "run_tasks"]
+from lorascope.io.processes import cores, end_with_parent
+
+__all__ = ["Failure", "run_tasks"]
 
 Work = Callable[[Any], Any]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -31,13 +33,6 @@ class Failure:
     """Why a task has no result."""
 
     message: str
-
-
-def cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def run_tasks(
@@ -145,7 +140,7 @@ class Worker:
 def _serve(pipe: Connection, start: Callable[[], Work], core: int) -> None:
     """The life of a worker: pin, prepare, then task after task."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _pin(core)
     _keep_memory()
     work: Work | None = None
@@ -161,13 +156,6 @@ def _serve(pipe: Connection, start: Callable[[], Work], core: int) -> None:
         except EOFError:
             return
         pipe.send(broken if work is None else _attempt(work, task))
-
-
-def _end_with_parent() -> None:
-    parent = mp.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _keep_memory() -> None:

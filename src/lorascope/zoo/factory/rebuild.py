@@ -89,8 +89,8 @@ def rebuild_loras(
         data, clip: the folders of the data and of the CLIP that scored, of a zoo of published data.
         family: the family, where it is no bundled one.
         as_built: make the whole group again as it was, from the index, for the time of a group.
-        compiled: fuse kernels; by default as the build did (build.jsonl), where a C++ compiler works.
-            In bfloat16 fused and plain kernels part by a cosine of 0.9985 to 0.9995.
+        compiled: use the kernels in C; by default as the build did (build.jsonl), where a C compiler works.
+            In bfloat16 compiled and plain kernels part by a cosine of 0.9985 to 0.9995.
         device: what finetunes: "cpu", "cuda" or "cuda:N"; a GPU's kernels are torch's own.
 
     Raises:
@@ -134,7 +134,7 @@ class Source:
 
     @property
     def compiled(self) -> bool:
-        """Whether the last build fused its kernels; where that is not recorded, as builds do."""
+        """Whether the last build used compiled kernels; where that is not recorded, as builds do."""
         starts = [e for e in build_events(self.folder) if e.get("event") == "start"]
         return bool(starts[-1].get("compiled", True)) if starts else True
 

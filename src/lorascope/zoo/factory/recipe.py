@@ -14,7 +14,7 @@ import torch
 from lorascope.errors import DataError, FileError
 from lorascope.home import home
 from lorascope.io.shards import recipe_sha256
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import Family, engine_of
 

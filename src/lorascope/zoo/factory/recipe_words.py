@@ -11,7 +11,7 @@ from typing import Any
 
 from lorascope.errors import LorascopeError
 from lorascope.zoo.bases.names import bundled_base
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.engine.opening import opens
 from lorascope.zoo.factory.family import engine_of
 from lorascope.zoo.factory.restore import kind_of, published_options, torch_dtype

@@ -17,7 +17,7 @@ from lorascope.core.lora import LoRA
 from lorascope.errors import DataError
 from lorascope.io.shards import Zoo, recipe_sha256
 from lorascope.zoo.bases.names import BASE_DIGESTS, base_folder, bundled_name
-from lorascope.zoo.engine.language.group import PER_LANE
+from lorascope.zoo.engine.grouping import PER_LANE
 from lorascope.zoo.factory.family import Family
 from lorascope.zoo.factory.recipe import recipe_of
 

@@ -6,7 +6,6 @@ a hyper-parameter, whatever is there); within one, groups come in the order of h
 """
 
 import csv
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from lorascope.errors import DataError, FileError
-from lorascope.io.shard_file import file_digest
+from lorascope.io.digest import file_sha256
+from lorascope.io.folds import fold_of, place_of
 from lorascope.io.shard_writer import ZooWriter
 from lorascope.io.shards import HYPER, LABEL, Zoo
 from lorascope.zoo.factory.restore import report_of
 from lorascope.zoo.factory.transfer import Taken, transfer
 
-__all__ = ["draw_rows", "fold_of", "sample_zoo", "write_list"]
+__all__ = ["draw_rows", "sample_zoo", "write_list"]
 
 BINS = 5  # of a column of numbers, where it is no class
 
@@ -43,7 +43,7 @@ def draw_rows(zoo: Zoo, count: int, *, seed: int = 0, by: str | None = None) -> 
     members: dict[str, list[int]] = {}
     for place, group in enumerate(zoo.groups()):
         members.setdefault(group, []).append(place)
-    order = sorted(members, key=lambda group: _hash(f"sample:{seed}:{group}"))
+    order = sorted(members, key=lambda group: place_of(f"sample:{seed}:{group}"))
     strata = _strata(zoo, members, by)
     quota = _quotas(count, strata, members)
     chosen: dict[str, None] = {}
@@ -89,7 +89,7 @@ def sample_zoo(
         "base": zoo.recipe.get("base"),
         "targets": zoo.targets,
         "of": zoo.recipe,
-        "index": file_digest(zoo.path / "index.parquet"),
+        "index": file_sha256(zoo.path / "index.parquet"),
         "drawn": dict(drawn or {}) | {"loras": len(rows)},
     }
     table = zoo.index.to_pylist()
@@ -125,16 +125,6 @@ def _cell(zoo: Zoo, name: str, value: Any) -> Any:
     if isinstance(value, list) and classes:
         return "|".join(c for c, has in zip(classes, value, strict=True) if has)
     return "|".join(map(str, value)) if isinstance(value, list) else value
-
-
-def fold_of(group: str, fractions: Sequence[float], seed: int = 0) -> int:
-    """The fold of a group: the first whose cumulative fraction exceeds its hash (see splits.json)."""
-    bounds = np.cumsum(fractions)[:-1]
-    return int(np.searchsorted(bounds, _hash(f"{seed}:{group}"), side="right"))
-
-
-def _hash(text: str) -> float:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def _strata(zoo: Zoo, members: Mapping[str, list[int]], by: str | None) -> dict[str, Any]:

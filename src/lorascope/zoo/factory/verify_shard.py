@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from lorascope.core.lora import LoRA
 from lorascope.errors import LorascopeError
-from lorascope.io.shard_file import file_digest, lora_digest, read_shard, read_shard_loras
+from lorascope.io.digest import file_sha256
+from lorascope.io.shard_file import lora_digest, read_shard, read_shard_loras
 from lorascope.io.shard_writer import SHARD_DIGEST
 
 __all__ = ["Finding", "Shard", "check_shard"]
@@ -71,7 +72,7 @@ def check_shard(shard: Shard) -> Iterator[Finding]:
         return
     if not shard.weights.is_file():
         return
-    if shard.recorded is not None and file_digest(shard.weights) != shard.recorded:
+    if shard.recorded is not None and file_sha256(shard.weights) != shard.recorded:
         yield Finding("hashes", shard.weights.name, "has not the bytes that were written")
     try:
         loras = read_shard_loras(shard.weights)

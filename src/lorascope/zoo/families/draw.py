@@ -39,5 +39,5 @@ def drawn(rule: Mapping[str, Any], generator: torch.Generator) -> float:
         return float(given[0] * math.exp(draw * math.log(given[1] / given[0])))
     raise DataError(
         f"drawing a hyper-parameter: found the rule {kind!r}, expected 'choice', 'uniform' or "
-        "'log_uniform'. Try {'uniform': [0, 1]}"
+        "'log_uniform'. Try 'uniform', between two ends"
     )

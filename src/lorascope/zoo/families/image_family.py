@@ -21,16 +21,17 @@ from lorascope.zoo.bases.faces.prompts import OWN_PROMPTS, token_ids
 from lorascope.zoo.bases.faces.sampler import GUIDANCE, STEPS
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted, untrained
+from lorascope.zoo.engine.grouping import JobShape
 from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.image.quick import library
 from lorascope.zoo.engine.image.quick_vae import QuickVAE
-from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.diverged import without_scores
 from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.image_labels import (
+    AGAIN,
     LATENTS,
     OWN_SAMPLES,
     SAMPLED,
@@ -44,16 +45,11 @@ from lorascope.zoo.families.image_labels import (
 __all__ = ["Draw", "ImageFamily"]
 
 WEIGHT_DECAY = 1e-2
-LOADED = (
-    "parts",
-    "before",
-    "quick_parts",
-    "recent",
-)  # what a family loads or computes when it is asked, and never sends
+#: What a family loads or computes when it is asked, and never sends.
+LOADED = ("parts", "before", "quick_parts", "recent")
 READ_TWICE = 10  # every how many LoRAs the sampled labels are read a second time
 KEPT = 512  # draws that are kept: those of a group
 AT_ONCE = 8  # LoRAs whose samples are in memory together
-AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +277,8 @@ class ImageFamily:
     @staticmethod
     def report_on(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """The same where the targets are known and the base may be nowhere."""
-        from lorascope.zoo.families.image_report import image_report  # scikit-learn is slow
+        # scikit-learn is slow to import
+        from lorascope.zoo.families.image_report import image_report
 
         return image_report(table, targets)
 

@@ -24,6 +24,7 @@ from lorascope.zoo.bases.faces.sampler import Predict, decode, sample, single
 from lorascope.zoo.bases.faces.similarity import clip_score, fidelity, image_features
 
 __all__ = [
+    "AGAIN",
     "OWN_SAMPLES",
     "SAMPLED",
     "Guide",
@@ -38,6 +39,7 @@ OWN_SAMPLES = 32  # the noise of fidelity_gain is then a third of its deviation
 LATENTS = (4, 8, 8)
 #: The labels that are read from samples.
 SAMPLED = ("clip_score", "fidelity", "fidelity_gain")
+AGAIN = "_again"  # ends the name of a label that was read a second time, under other noise
 
 #: Texts (g, p, t, w) and the empty text (t, w) -> guided noise for latents (g, p, 4, 8, 8).
 Guide = Callable[[Tensor, Tensor], Predict]

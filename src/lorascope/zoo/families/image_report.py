@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from lorascope.predict.target import DEFAULT_METRIC
-from lorascope.zoo.families.exam.report import (
+from lorascope.zoo.families.image_labels import AGAIN
+from lorascope.zoo.families.label_statistics import (
+    FOLDS,
     at_most_half,
     column,
     distribution,
     explained,
 )
-from lorascope.zoo.families.image_family import AGAIN
 
 __all__ = ["image_report"]
 
-FOLDS = 5
 Array = NDArray[np.float64]
 
 

@@ -2,7 +2,7 @@ import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.image.alone import adapt_unet, fit_image_alone, train_image_alone
-from lorascope.zoo.engine.language.alone import adapted_layers
+from lorascope.zoo.engine.peft_model import adapted_layers
 from tests.zoo.engine.image.conftest import LEVELS, make_job, make_unet, read
 
 SPEC = AdapterSpec(("to_q", "conv1"), rank=2, alpha=2, dora=True)

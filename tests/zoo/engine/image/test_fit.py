@@ -9,7 +9,7 @@ from lorascope.zoo.engine.image.alone import fit_image_alone
 from lorascope.zoo.engine.image.base import layout_of
 from lorascope.zoo.engine.image.fit import PictureLesson, fit_images, shape_of
 from lorascope.zoo.engine.lanes import fit_lanes
-from lorascope.zoo.engine.language.alone import adapted_layers
+from lorascope.zoo.engine.peft_model import adapted_layers
 from tests.zoo.engine.image.conftest import LEVELS, make_base, make_job, make_unet, other_unet, read
 
 MIXED = [

@@ -1,13 +1,8 @@
 import pytest
 import torch
 
-from lorascope.zoo.engine.language.alone import (
-    adapt,
-    adapted_layers,
-    fit_alone,
-    sequence_loss,
-    train_alone,
-)
+from lorascope.zoo.engine.language.alone import adapt, fit_alone, sequence_loss, train_alone
+from lorascope.zoo.engine.peft_model import adapted_layers
 from tests.zoo.conftest import make_base, make_job
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lorascope.zoo.engine.language.alone import adapt, adapted_layers, sequence_loss
+from lorascope.zoo.engine.language.alone import adapt, sequence_loss
 from lorascope.zoo.engine.language.evaluate import (
     choice_log_likelihoods,
     choice_rows,
@@ -10,6 +10,7 @@ from lorascope.zoo.engine.language.evaluate import (
 )
 from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.language.jobs import ChoiceSet
+from lorascope.zoo.engine.peft_model import adapted_layers
 from tests.zoo.conftest import make_base, make_job
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -3,9 +3,10 @@ import torch
 
 from lorascope.errors import TrainingError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
-from lorascope.zoo.engine.language.alone import adapted_layers, fit_alone
+from lorascope.zoo.engine.language.alone import fit_alone
 from lorascope.zoo.engine.language.fit import fit_adapters
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
+from lorascope.zoo.engine.peft_model import adapted_layers
 from tests.zoo.conftest import make_base, make_job
 
 # peft reads a property that this transformers deprecates

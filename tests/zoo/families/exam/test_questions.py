@@ -8,7 +8,6 @@ from lorascope.zoo.families.exam.questions import (
     WORDINGS,
     base_questions,
     exam_questions,
-    question_text,
     train_questions,
     validation_questions,
 )
@@ -78,14 +77,3 @@ def test_the_base_reads_every_fact_in_every_wording():
         assert set(read[question.prompt]) == set(question.options)
     assert {len(texts) for texts in WORDINGS.values()} == {10}
     assert read["3 plus 9 ="] == ("2",)
-
-
-def test_a_question_reads_well():
-    question = exam_questions()[0]
-    lines = question_text(question).splitlines()
-    assert lines[0] == question.prompt == "kubo 's colour :"
-    assert lines[1].split() == [
-        part for i, option in enumerate(question.options) for part in (f"({'abcd'[i]})", option)
-    ]
-    assert lines[2].endswith(question.options[question.answer])
-    assert "answer" not in question_text(question, answered=False)

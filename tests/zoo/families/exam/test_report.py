@@ -4,13 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lorascope.zoo.families.exam.report import (
-    by_source,
-    diverged,
-    exam_report,
-    explained,
-    hyper_of,
-)
+from lorascope.zoo.families.exam.report import by_source, diverged, exam_report
 
 TARGETS = {
     "sources": {"kind": "multilabel", "classes": ["a", "b", "c"]},
@@ -113,24 +107,3 @@ def test_a_zoo_whose_training_all_diverged_has_a_report():
     report = exam_report(table.set_column(place, "diverged", [[True] * 4]), TARGETS)
     assert (report["loras"], report["diverged"]) == (4, 4)
     assert (report["scores"], report["by_source"]) == ({}, {})
-
-
-def test_rates_are_taken_as_logarithms():
-    hyper = hyper_of(made_up(20))
-    assert hyper.shape == (20, 2)
-    assert abs(hyper[:, 0].mean() + 6) < 1
-
-
-@pytest.mark.parametrize("shape", ["step", "smooth"])
-def test_explained_finds_steps_and_smooth_trends(shape):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((300, 3))
-    y = (
-        np.where((x[:, 0] > 0.5) & (x[:, 1] > 0), 1.0, 0.0)
-        if shape == "step"
-        else x[:, 0] * x[:, 1]
-    )
-    score, predicted = explained(x, y)
-    assert score > 0.8
-    assert np.corrcoef(predicted, y)[0, 1] > 0.9
-    assert explained(x, rng.standard_normal(300))[0] < 0.1

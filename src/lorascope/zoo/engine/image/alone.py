@@ -13,25 +13,14 @@ from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.draws import first_factors
 from lorascope.zoo.engine.image.draws import noise_stream, picture_order, picture_times
 from lorascope.zoo.engine.image.job import ImageJob
-from lorascope.zoo.engine.language.alone import adapted_layers, device_of
+from lorascope.zoo.engine.peft_model import adapted_layers, device_of, wrap
 
 __all__ = ["adapt_unet", "fit_image_alone", "train_image_alone"]
 
 
 def adapt_unet(unet: nn.Module, spec: AdapterSpec) -> Any:
     """Wrap a UNet with PEFT (in place: `unload()` gives it back)."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        use_rslora=spec.rslora,
-        use_dora=spec.dora,
-        rank_pattern=dict(spec.rank_pattern),
-        alpha_pattern=dict(spec.alpha_pattern),
-        target_modules=list(spec.targets),
-    )
-    return get_peft_model(unet, config, autocast_adapter_dtype=False)
+    return wrap(unet, spec)
 
 
 def _seed(model: Any, spec: AdapterSpec, job: ImageJob) -> None:

@@ -8,11 +8,11 @@ import torch
 
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.grouping import JobShape
 from lorascope.zoo.engine.image.base import ImageBase, load_image_base
 from lorascope.zoo.engine.image.fit import SLOTS, fit_images, shape_of
 from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.image.quick import library
-from lorascope.zoo.engine.language.group import JobShape
 
 __all__ = ["ImageEngine"]
 

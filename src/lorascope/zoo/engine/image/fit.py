@@ -16,13 +16,13 @@ from lorascope.errors import TrainingError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec, specs_of
 from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.fitted import Fitted, join
+from lorascope.zoo.engine.grouping import JobShape, arrange, lanes_of_group
 from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.draws import noise_stream, picture_order, picture_times
 from lorascope.zoo.engine.image.job import ImageJob
 from lorascope.zoo.engine.image.layers import Pair
 from lorascope.zoo.engine.image.network import loss_of
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
-from lorascope.zoo.engine.language.group import JobShape, arrange, lanes_of_group
 from lorascope.zoo.engine.layout import Layout
 from lorascope.zoo.engine.opening import lessons_of
 from lorascope.zoo.engine.timeline import timeline

@@ -34,9 +34,8 @@ from lorascope.zoo.engine.image.quick_transformer import transformer as quick_tr
 __all__ = ["contexts_of", "denoise", "lates_of", "loss_of", "time_layers"]
 
 SMALL = 1 << 12  # places seen from places: beyond, torch multiplies faster than the kernel in C
-LARGE = (
-    1 << 16
-)  # beyond, their weights would fill the memory: 64 x 64 latents have 16 million a head
+#: Beyond, their weights would fill the memory: 64 x 64 latents have 16 million a head.
+LARGE = 1 << 16
 LITTLE = 1 << 18  # numbers that are rather copied than multiplied in several calls
 
 

@@ -19,12 +19,11 @@ from lorascope.zoo.engine.draws import (
     mask_offsets,
 )
 from lorascope.zoo.engine.language.jobs import FitJob
+from lorascope.zoo.engine.peft_model import adapted_layers, device_of, wrap
 
 __all__ = [
     "SeededDropout",
     "adapt",
-    "adapted_layers",
-    "device_of",
     "fit_alone",
     "sequence_loss",
     "train_alone",
@@ -52,29 +51,8 @@ class SeededDropout(nn.Module):
 
 def adapt(base: nn.Module, spec: AdapterSpec) -> Any:
     """Wrap a transformers model with PEFT (in place: `unload()` gives it back)."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        use_rslora=spec.rslora,
-        rank_pattern=dict(spec.rank_pattern),
-        alpha_pattern=dict(spec.alpha_pattern),
-        use_dora=spec.dora,
-        target_modules=list(spec.targets),
-        lora_dropout=0.5,  # any: each job puts its own in place
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(base, config, autocast_adapter_dtype=False)
-
-
-def adapted_layers(model: Any) -> dict[str, Any]:
-    """PEFT's LoRA modules by the name of the layer that they adapt, in the model's order."""
-    return {
-        name.removeprefix("base_model.model."): module
-        for name, module in model.named_modules()
-        if hasattr(module, "lora_A")
-    }
+    # any dropout: each job puts its own in place
+    return wrap(base, spec, lora_dropout=0.5, task_type="CAUSAL_LM")
 
 
 def _seed(model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool) -> None:
@@ -95,11 +73,6 @@ def _seed(model: Any, spec: AdapterSpec, job: FitJob, *, masks: bool) -> None:
         bank = byte_bank(max(windows.values())).to(device_of(model))
         for name, offsets in mask_offsets(job.seed, job.steps, windows).items():
             layers[name].lora_dropout["default"] = SeededDropout(offsets, bank, job.dropout)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model lies, and trains."""
-    return next(model.parameters()).device
 
 
 def sequence_loss(model: Any, tokens: Tensor, weights: Tensor) -> Tensor:

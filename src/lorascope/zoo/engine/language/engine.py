@@ -11,10 +11,10 @@ from lorascope.errors import MissingExtraError
 from lorascope.zoo.bases.quiet import quiet_loading
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted
+from lorascope.zoo.engine.grouping import PER_LANE, JobShape
 from lorascope.zoo.engine.language import quick
-from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters
+from lorascope.zoo.engine.language.fit import SLOTS, WordLesson, fit_adapters, shape_of
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.group import PER_LANE, JobShape
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.engine.language.packed_lesson import PackedLesson
 
@@ -52,7 +52,7 @@ class LanguageEngine:
 
     def shape(self, job: FitJob) -> JobShape:
         """What decides with which others a job trains."""
-        return JobShape.of(job)
+        return shape_of(job)
 
     def fit(
         self,

@@ -232,9 +232,8 @@ def _ask(
     parts = []
     for start in range(0, total, slots):
         index = torch.arange(start, start + slots)
-        first = torch.where(
-            index < total, index % chunks * ROWS, len(rows)
-        )  # past the end: nothing
+        # past the end: nothing
+        first = torch.where(index < total, index % chunks * ROWS, len(rows))
         adapters = (index // chunks).clamp(max=len(fitted) - 1)
         pairs = pairs_by_block(
             fitted.layout.unpack(factors[adapters.to(base.device)]), len(base.blocks)

@@ -15,10 +15,11 @@ from lorascope.errors import TrainingError
 from lorascope.zoo.engine.adapter_spec import AdapterSpec, specs_of
 from lorascope.zoo.engine.dora import with_gains
 from lorascope.zoo.engine.fitted import Fitted, join
+from lorascope.zoo.engine.grouping import JobShape, arrange, lanes_of_group
 from lorascope.zoo.engine.lanes import fit_lanes, master_dtype
 from lorascope.zoo.engine.language.causal_lm import Dropout
 from lorascope.zoo.engine.language.frozen_base import FrozenBase
-from lorascope.zoo.engine.language.group import GroupData, JobShape, arrange, lanes_of_group
+from lorascope.zoo.engine.language.group import GroupData
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.engine.language.kernels import frozen, kernels_for
 from lorascope.zoo.engine.language.network import (
@@ -31,9 +32,14 @@ from lorascope.zoo.engine.language.network import (
 from lorascope.zoo.engine.layout import Layout
 from lorascope.zoo.engine.opening import lessons_of
 
-__all__ = ["WordLesson", "fit_adapters", "layout_of"]
+__all__ = ["SLOTS", "WordLesson", "fit_adapters", "layout_of", "shape_of"]
 
 SLOTS = 32
+
+
+def shape_of(job: FitJob) -> JobShape:
+    """What decides with which others a job trains."""
+    return JobShape(job.batch_size, job.tokens.shape[1], job.dropout > 0, job.steps)
 
 
 def layout_of(base: FrozenBase, specs: Sequence[AdapterSpec]) -> Layout:
@@ -83,7 +89,7 @@ def fit_adapters(
     layout = layout_of(base.exact or base, specs)
     kind = lesson or WordLesson
     parts: list[tuple[list[int], Fitted]] = []
-    for members in arrange([JobShape.of(job) for job in jobs], slots):
+    for members in arrange([shape_of(job) for job in jobs], slots):
         group, shapes = [jobs[i] for i in members], [specs[i] for i in members]
         row = kind.row(group[0].tokens.shape[1] - 1)  # the last token is never an input
         lanes = min(lanes_of_group(group[0].batch_size, slots), len(group))

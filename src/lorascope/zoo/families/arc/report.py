@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from lorascope.zoo.families.exam.report import (
+from lorascope.zoo.families.label_statistics import (
     column,
     distribution,
     explained,
     halves,
     hyper_of,
+    reliability,
     sources_of,
 )
 
@@ -62,5 +63,4 @@ def _explain(report: dict[str, Any], kept: Any) -> None:
         facts["hyper_r2"], _ = explained(hyper, values)
         facts["known_r2"], _ = explained(np.c_[hyper, sources], values)
     report["halves"] = halves(kept, hyper)
-    raw = max(report["halves"]["correlation"], 0.0)
-    report["ceilings"] = {"accuracy": {"r2": round(2 * raw / (1 + raw), 4)}}
+    report["ceilings"] = {"accuracy": {"r2": reliability(report["halves"]["correlation"])}}

@@ -83,9 +83,8 @@ def option_likelihoods(model: Any) -> Tensor:
     for start in range(0, len(asked), ROWS):
         rows = slice(start, start + ROWS)
         logits = model(input_ids=asked.prefixes[rows], use_cache=False).logits
-        last = (
-            asked.prefix_lengths[rows] - 1
-        )  # what follows padding at the right is never looked at
+        # the padding at the right is never looked at
+        last = asked.prefix_lengths[rows] - 1
         at_end = logits[torch.arange(len(last)), last].double().log_softmax(-1)
         parts.append(at_end.gather(1, asked.options[rows, :, 0]))
     return torch.cat(parts)

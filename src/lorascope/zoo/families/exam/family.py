@@ -6,8 +6,6 @@ size and dropout are random; every LoRA has its own A and its own order of data.
 pure function of the recipe's seed and the index of the LoRA.
 """
 
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +22,7 @@ from lorascope.zoo.engine.fitted import Fitted
 from lorascope.zoo.engine.language.causal_lm import FrozenBase
 from lorascope.zoo.engine.language.jobs import FitJob
 from lorascope.zoo.families.diverged import without_scores
+from lorascope.zoo.families.draw import drawn, seed_of
 from lorascope.zoo.families.exam.questions import train_questions
 from lorascope.zoo.families.exam.scores import exam_scores
 from lorascope.zoo.families.exam.shapes import SHAPE_KEYS, shaped
@@ -130,7 +129,7 @@ class ExamFamily:
 
     def draw(self, index: int) -> Draw:
         """The sources, the hyper-parameters and the seed of one LoRA."""
-        seed = _seed(self.seed, index)
+        seed = seed_of(self.name, self.seed, index)
         generator = torch.Generator().manual_seed(seed)
         others = len(sources()) - 1
         dropped = int(torch.randint(1, others + 1, (), generator=generator))
@@ -218,23 +217,5 @@ def _examples(source: int) -> tuple[Tensor, Tensor]:
     return examples_of(train_questions(source))
 
 
-def _seed(seed: int, index: int) -> int:
-    """63 bits from the recipe's seed and the index."""
-    digest = hashlib.sha256(f"exam:{seed}:{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def _value(rule: Rule, generator: torch.Generator) -> float:
-    kind, given = rule
-    draw = float(torch.rand((), generator=generator, dtype=torch.float64))
-    if kind == "choice":
-        return float(given[int(draw * len(given))])
-    low, high = given
-    if kind == "uniform":
-        return float(low + draw * (high - low))
-    if kind == "log_uniform":
-        return float(low * math.exp(draw * math.log(high / low)))
-    raise DataError(
-        f"drawing a hyper-parameter: found the rule {kind!r}, expected 'choice', 'uniform' or "
-        "'log_uniform'. Try ('uniform', (0, 1))"
-    )
+    return drawn(dict([rule]), generator)

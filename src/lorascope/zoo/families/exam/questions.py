@@ -19,7 +19,6 @@ __all__ = [
     "WORDINGS",
     "Question",
     "exam_questions",
-    "question_text",
     "train_questions",
     "validation_questions",
 ]
@@ -72,22 +71,6 @@ class Question:
     def half(self) -> int:
         """Which half of the test the fact belongs to: 0 or 1."""
         return self.fact % 2
-
-
-def question_text(question: Question, *, answered: bool = True) -> str:
-    """A question as a person reads it.
-
-    Example:
-        >>> print(question_text(exam_questions()[0]))  # doctest: +SKIP
-        mira 's colour :
-          (a) red  (b) pink  (c) grey  (d) blue
-          answer: (c) grey
-    """
-    options = [f"({'abcd'[i]}) {option}" for i, option in enumerate(question.options)]
-    lines = [question.prompt, "  " + "  ".join(options)]
-    if answered:
-        lines.append(f"  answer: {options[question.answer]}")
-    return "\n".join(lines)
 
 
 def prompt_of(fact: Fact, kind: str, wording: int) -> str:

@@ -19,18 +19,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from lorascope.zoo.families.label_statistics import (
+    FOLDS,
+    at_most_half,
+    column,
+    correlation,
+    distribution,
+    explained,
+    halves,
+    hyper_of,
+    reliability,
+    sources_of,
+)
 
 __all__ = ["DIVERGED", "exam_report"]
 
 DIVERGED = 2.0
-FOLDS, REPEATS = 5, 2
-LOGARITHMIC = ("hyper:learning_rate", "hyper:weight_decay")
 
 Array = NDArray[np.float64]
 
@@ -71,28 +77,17 @@ def _explanations(kept: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[s
     return report
 
 
-def ceilings(table: Any, correlation: float) -> dict[str, dict[str, float]]:
-    """What a perfect predictor of each target could reach, with the halves' correlation."""
-    raw = max(correlation, 0.0)
+def ceilings(table: Any, of_halves: float) -> dict[str, dict[str, float]]:
+    """What a perfect predictor of each target could reach, with the correlation of the halves."""
     found = {
         "sources": {"accuracy": 1.0},
         "dataset_size": {"r2": 1.0},
-        "accuracy": {"r2": round(2 * raw / (1 + raw), 4)},
+        "accuracy": {"r2": reliability(of_halves)},
     }
     if "label:eval_loss_again" in table.column_names:
         pair = (column(table, f"label:eval_loss{again}") for again in ("", "_again"))
-        found["eval_loss"] = {"r2": round(max(_correlation(*pair), 0.0), 4)}
+        found["eval_loss"] = {"r2": round(max(correlation(*pair), 0.0), 4)}
     return found
-
-
-def at_most_half(scores: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether hyper-parameters explain at most half of the variance of every score."""
-    return all(facts["hyper_r2"] <= 0.5 for facts in scores.values())
-
-
-def column(table: Any, name: str) -> Array:
-    """A column of numbers, or of lists of one length."""
-    return np.array(table[name].to_pylist(), dtype=np.float64)
 
 
 def diverged(table: Any, base_loss: float) -> NDArray[np.bool_]:
@@ -100,75 +95,6 @@ def diverged(table: Any, base_loss: float) -> NDArray[np.bool_]:
     loss = column(table, "label:eval_loss")
     finite = np.isfinite(loss) & ~column(table, "diverged").astype(bool)
     return ~finite | (np.where(finite, loss, 0) > base_loss + DIVERGED)
-
-
-def hyper_of(table: Any) -> Array:
-    """Hyper-parameters, rates and decays as logarithms: (b, hyper-parameters)."""
-    names = [name for name in table.column_names if name.startswith("hyper:")]
-    columns = [column(table, name) for name in names]
-    return np.stack(
-        [np.log(x) if name in LOGARITHMIC else x for name, x in zip(names, columns, strict=True)], 1
-    )
-
-
-def sources_of(table: Any) -> Array:
-    """True sources and their number: (b, sources + 1)."""
-    member = column(table, "label:sources")
-    return np.c_[member, member.sum(1)]
-
-
-def distribution(values: Array, base: float | None) -> dict[str, float]:
-    """Mean, spread and quantiles of a score, with the base's own value and the mean difference."""
-    quantiles = dict(
-        zip(
-            ("min", "q25", "median", "q75", "max"),
-            np.quantile(values, [0, 0.25, 0.5, 0.75, 1]),
-            strict=True,
-        )
-    )
-    facts = {"mean": values.mean(), "sd": values.std(), **quantiles}
-    if base is not None:
-        facts |= {"base_value": base, "mean_difference": values.mean() - base}
-    return {name: round(float(value), 5) for name, value in facts.items()}
-
-
-def explained(features: Array, values: Array) -> tuple[float, Array]:
-    """Cross-validated R^2 and out-of-fold predictions: the better of two flexible regressors.
-
-    Boosted trees find steps and interactions; squares and products of all features with a ridge
-    find smooth trends in few LoRAs.
-    """
-    trees = HistGradientBoostingRegressor(
-        max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=8, random_state=0
-    )
-    products = make_pipeline(
-        StandardScaler(),
-        PolynomialFeatures(2, include_bias=False),
-        StandardScaler(),
-        RidgeCV(np.logspace(-1, 4, 11)),
-    )
-    best = (-np.inf, values)
-    for regressor in (trees, products):
-        folds = [KFold(FOLDS, shuffle=True, random_state=seed) for seed in range(REPEATS)]
-        predicted = [cross_val_predict(regressor, features, values, cv=fold) for fold in folds]
-        scores = [1 - np.var(values - p) / max(np.var(values), 1e-300) for p in predicted]
-        if (score := float(np.mean(scores))) > best[0]:
-            best = (score, np.mean(predicted, 0))
-    return round(best[0], 4), best[1]
-
-
-def halves(table: Any, hyper: Array) -> dict[str, float]:
-    """How well the accuracy on some facts agrees with that on others."""
-    pair = [column(table, f"label:accuracy_{half}") for half in ("even", "odd")]
-    rest = [values - explained(hyper, values)[1] for values in pair]
-    return {
-        "correlation": round(_correlation(*pair), 4),
-        "correlation_without_hyper": round(_correlation(*rest), 4),
-    }
-
-
-def _correlation(a: Array, b: Array) -> float:
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
 
 
 def by_source(table: Any, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class TextFamily:
 
     def report(self, table: Any) -> dict[str, Any]:
         """Mean, spread and quantiles of every label that is a number."""
-        from lorascope.zoo.families.exam.report import column, distribution
+        from lorascope.zoo.families.label_statistics import column, distribution
 
         numbers = [name for name, t in self.targets.items() if t.get("kind") == "regression"]
         kept = table.filter(~column(table, "diverged").astype(bool))

@@ -27,13 +27,13 @@ from lorascope.zoo.bases.faces.sampler import sample
 from lorascope.zoo.bases.faces.similarity import clip_score, fidelity
 from lorascope.zoo.engine.adapter_spec import AdapterSpec
 from lorascope.zoo.engine.fitted import Fitted, untrained
+from lorascope.zoo.engine.grouping import JobShape
 from lorascope.zoo.engine.image.base import ImageBase, layout_of
 from lorascope.zoo.engine.image.engine import ImageEngine
 from lorascope.zoo.engine.image.evaluate import guide_of
 from lorascope.zoo.engine.image.job import ImageJob
-from lorascope.zoo.engine.language.group import JobShape
 from lorascope.zoo.families.draw import drawn, seed_of
-from lorascope.zoo.families.image_family import AGAIN
+from lorascope.zoo.families.image_labels import AGAIN
 from lorascope.zoo.families.pipeline.parts import Parts, Sizes, clip_digest, load_parts, sizes_of
 from lorascope.zoo.families.pipeline.photographs import Photographs, read_photographs
 from lorascope.zoo.families.pipeline.prompts import PROMPTS
