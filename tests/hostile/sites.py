@@ -13,8 +13,8 @@ import lorascope.io
 
 ROOM = Path(lorascope.io.__file__).parent
 # What reads no foreign file: our own shards and results, and writing.
-OTHERS = ("shard_file.py", "shard_writer.py", "shards.py", "results.py", "write.py", "write_config.py",
-          "kohya_write.py", "kohya_modules.py", "layout.py", "__init__.py")  # fmt: skip
+OTHERS = ("provenance.py", "shard_file.py", "shard_writer.py", "shards.py", "results.py", "write.py",
+          "write_config.py", "kohya_write.py", "kohya_modules.py", "layout.py", "__init__.py")  # fmt: skip
 # What a pattern raises for its own callers.
 OURS = ("ValueError", "AttributeError")
 

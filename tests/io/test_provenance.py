@@ -1,6 +1,9 @@
 """Provenance as text: a round trip, and equal text for equal values."""
 
+import pytest
+
 from lorascope.core import Provenance, Scale
+from lorascope.errors import IntegrityError
 from lorascope.io.provenance import dump_provenance, load_provenance
 
 
@@ -27,3 +30,20 @@ def test_equal_values_give_equal_text():
     b = Provenance(config={"b": 2, "a": 1})
     assert dump_provenance(a) == dump_provenance(b)
     assert "PosixPath" not in dump_provenance(Provenance(config={"path": 1}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"scales": {}}',
+        '{"scales": {"q": 3}}',
+        "[" * 100_000,
+        '{"scales": {}, "x": 1}',
+    ],
+)
+def test_another_text_is_refused(text):
+    with pytest.raises(IntegrityError, match="expected what dump_provenance wrote"):
+        load_provenance(text)
