@@ -1,5 +1,7 @@
 import json
+import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from lorascope.cli.train import number
@@ -41,6 +43,25 @@ def test_the_folder_has_a_default_name(run, zoo, tmp_path, monkeypatch):
     assert document["predictor"] == "predictor-topics-gl_net"
     assert document["report"]["epochs"] <= 2
     assert load_predictor(tmp_path / document["predictor"]).model.name == "gl_net"
+
+
+def test_a_target_that_reads_like_a_path_stays_below(run, zoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "zoo"
+    shutil.copytree(zoo, copy)
+    for name in ("recipe.json", "index.parquet"):
+        path = copy / name
+        if name == "recipe.json":
+            recipe = json.loads(path.read_text())
+            recipe["targets"]["../x"] = recipe["targets"].pop("topics")
+            path.write_text(json.dumps(recipe))
+        else:
+            index = pq.read_table(path)
+            names = [{"label:topics": "label:../x"}.get(n, n) for n in index.column_names]
+            pq.write_table(index.rename_columns(names), path)
+    code, out, err = run("train", "--zoo", copy, "--target", "../x", "--model", "ridge", "--json")
+    assert (code, json.loads(out)["predictor"]) == (0, "predictor-.._x-ridge"), err
+    assert (tmp_path / "predictor-.._x-ridge").is_dir()
 
 
 def test_the_controls_stand_beside_the_test_scores(run, zoo, tmp_path):

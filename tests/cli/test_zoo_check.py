@@ -1,6 +1,8 @@
 import json
 import shutil
+from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 from tests.zoo.factory.exam_zoo import build_exam
 from tests.zoo.factory.planted_zoo import write_planted
@@ -31,6 +33,20 @@ def test_damage_is_named_and_ends_with_1(run, planted):
     assert {"check": "shards", "place": "shard-00001.parquet", "message": "is missing"} in facts[
         "findings"
     ]
+
+
+def test_many_findings_of_one_check_are_counted(run, planted, monkeypatch):
+    monkeypatch.setattr("lorascope.cli.zoo_check.SHOWN", 2)
+    path = planted / "index.parquet"
+    index = pq.read_table(path)
+    column = index.column_names.index("sha256")
+    pq.write_table(index.set_column(column, "sha256", [["0" * 64] * len(index)]), path)
+    code, out, _ = run("zoo", "verify", planted)
+    assert code == 1
+    findings = json.loads(run("zoo", "verify", planted, "--json")[1])["findings"]
+    most = max(Counter(finding["check"] for finding in findings).items(), key=lambda item: item[1])
+    assert most[1] > 2
+    assert f"{most[0]}: {most[1] - 2} more of these, which --json lists" in out
 
 
 def test_what_is_no_zoo_is_one_message(run, tmp_path):

@@ -1,5 +1,6 @@
 """`lorascope train`: from a zoo to a saved predictor, with its scores beside the controls."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,8 @@ def train(
     from lorascope.train.fit import fit
 
     name = DEFAULT if model == AUTO else model
-    folder = check_place(out or Path(f"predictor-{target}-{name}"))  # before the work, not after it
+    of = re.sub(r"[^\w.-]", "_", target)  # its name is anyone's and may hold a slash
+    folder = check_place(out or Path(f"predictor-{of}-{name}"))  # before the work, not after it
     given = [o for o, value in (("--epochs", epochs), ("--checkpoint", checkpoint)) if value]
     if given and is_solved(name):
         typer.echo(

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rebuild", "verify"]
 
+SHOWN = 20  # findings of one check: a damaged index of 50,000 LoRAs has as many
+
 
 def verify(
     zoo: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.")],
@@ -39,8 +41,12 @@ def verify(
         print_json({"schema": "lorascope.verify/1", "checks": CHECKS} | result.to_json())
     else:
         out = console()
-        for finding in result.findings:
-            out.print(printable(f"{finding.check}: {finding.place} {finding.message}"))
+        for check in CHECKS:
+            found = [finding for finding in result.findings if finding.check == check]
+            for finding in found[:SHOWN]:
+                out.print(printable(f"{check}: {finding.place} {finding.message}"))
+            if len(found) > SHOWN:
+                out.print(f"{check}: {len(found) - SHOWN} more of these, which --json lists")
         for note in result.notes:
             out.print(printable(f"note: {note}"))
         size = f"{result.loras} LoRAs in {result.shards} shards, {result.bytes_read / 1e6:.1f} MB"

@@ -168,7 +168,10 @@ def parse_header(file: BufferedReader, where: str) -> Header:
 
 
 def parse_json(raw: bytes, where: str) -> Any:
-    """Parse JSON strictly: UTF-8, no key twice, no NaN. The caller caps the size first."""
+    """Parse JSON strictly: UTF-8, no key twice, no NaN. The caller caps the size first.
+
+    A byte order mark, which editors on Windows leave, is passed over.
+    """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(items)
@@ -182,7 +185,7 @@ def parse_json(raw: bytes, where: str) -> Any:
         raise FormatError(f"Reading {where!r}: its JSON holds {text}, which is no JSON number.")
 
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=pairs, parse_constant=constant)
     except RecursionError as error:
         raise HostileFileError(f"Reading {where!r}: its JSON is nested too deep.") from error
     # JSONDecodeError, UnicodeDecodeError, an integer of thousands of digits

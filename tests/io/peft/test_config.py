@@ -166,3 +166,9 @@ def test_files(tmp_path, monkeypatch):
     monkeypatch.setattr(peft_config, "MAX_CONFIG_BYTES", 3)
     with pytest.raises(HostileFileError, match="more than 3 bytes"):
         read_config(path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "adapter_config.json"
+    path.write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}', encoding="utf-8-sig")
+    assert read_config(path).scale_of("m.q", 4).factor == 2.0

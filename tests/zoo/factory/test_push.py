@@ -104,7 +104,9 @@ def test_the_log_goes_only_when_asked(zoo):
     assert "build.jsonl" in dict(files_to_push(zoo.path, with_log=True))
 
 
-@pytest.mark.parametrize("repo", ["my-zoo", "a/b/c", "/x", "x/"])
+@pytest.mark.parametrize(
+    "repo", ["my-zoo", "a/b/c", "/x", "x/", "../x", "a/b c", "a/-b", "a/b..c", "a/b.git", "a/é"]
+)
 def test_a_name_that_is_none(zoo, repo):
     with pytest.raises(DataError, match="USER/NAME"):
         push_zoo(zoo.path, repo, dry_run=True)

@@ -6,6 +6,7 @@ what `hf auth login` stored): it is no argument, so it stands in no history and 
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from lorascope.zoo.factory.shown import SHOWN
 from lorascope.zoo.factory.verify import verify_zoo
 
 __all__ = ["Parcel", "files_to_push", "push_zoo"]
+
+# what the Hub takes: no mark at an end, none twice
+REPO = re.compile(r"(?!.*(--|\.\.))(?!.*\.git$)\b[\w.-]+\b/\b[\w.-]{1,96}\b", re.ASCII)
 
 SINGLE = ("README.md", "recipe.json", "counts.json", "index.parquet", "splits.json", "report.json")
 LOG = "build.jsonl"
@@ -74,10 +78,10 @@ def push_zoo(
         MissingExtraError: huggingface_hub is not installed.
     """
     zoo = open_zoo(folder)
-    parts = repo.split("/")
-    if len(parts) != 2 or not all(parts):
+    if not REPO.fullmatch(repo):
         raise DataError(
-            f"Pushing {folder}: found the repository {repo!r}, expected USER/NAME, such as anna/my-zoo."
+            f"Pushing {folder}: found the repository {repo!r}, expected USER/NAME of letters, digits, '-', '_' "
+            "and '.', such as anna/my-zoo."
         )
     if verify:
         refuse_damaged(zoo.path)
