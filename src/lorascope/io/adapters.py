@@ -53,9 +53,8 @@ def adapters_of(folder: Path, roots: list[Path] | None = None) -> list[Path]:
     if is_adapter(folder):
         return [folder]
     found = list(walk(folder, roots))
-    names = {
-        x.stem for x in found if is_own(folder, x)
-    }  # one name in two containers is one adapter
+    # one name in two containers is one adapter
+    names = {x.stem for x in found if is_own(folder, x)}
     if len(names) == 1 and all(is_own(folder, x) or is_step(folder, x) for x in found):
         return [folder]
     return found or ([folder] if (folder / CONFIG_NAME).is_file() else [])

@@ -20,6 +20,7 @@ from typing import Any
 from lorascope.errors import DataError, FileError, LorascopeError
 from lorascope.io.adapters import walk
 from lorascope.io.header import read_header
+from lorascope.io.locate import CONFIG_NAME
 from lorascope.predict.target import Target
 from lorascope.zoo.collect.label_table import MAX_CLASSES, LabelTable, infer_kind
 
@@ -42,7 +43,6 @@ LEAKS: Mapping[str, str] = MappingProxyType(
 )
 #: What files of one run share, best first.
 GROUPS = ("ss_session_id", "ss_output_name", "ss_dataset_dirs")
-CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapters.safetensors", "pytorch_lora_weights.safetensors")
 MAX_CONFIG_BYTES = 1 << 20
 MAX_FIELDS = 1000
@@ -138,7 +138,7 @@ def fields_of(path: Path) -> dict[str, str]:
 def config_of(folder: Path) -> Mapping[str, Any]:
     """PEFT's configuration, empty if there is none."""
     try:
-        with (folder / CONFIG).open("rb") as file:
+        with (folder / CONFIG_NAME).open("rb") as file:
             raw = file.read(MAX_CONFIG_BYTES + 1)
         config = json.loads(raw) if len(raw) <= MAX_CONFIG_BYTES else {}
     except (OSError, ValueError, RecursionError):
